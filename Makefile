@@ -1,0 +1,44 @@
+# Everything a user runs. `make` alone explains.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CAPTURE ?= synthetic
+SEED ?= 0
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint format clean
+
+help: ## Show this help
+	@echo "dkp: dense keypoints from unlabelled multiview images"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@echo
+	@echo "  CAPTURE=synthetic|board|person|PATH  SEED=N  ARGS='further options'   for make train"
+	@echo "  PYTHON=python3.12  VENV=.venv                                         for the environment"
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dkp needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
+
+train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled views -> table and figure
+	$(BIN)/dkp train --capture $(CAPTURE) --seed $(SEED) $(ARGS)
+
+test: $(VENV)/.ready ## Run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.ready ## Ruff (lint and format) and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.ready ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## Remove the environment and caches (runs/ and captures/ stay)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
