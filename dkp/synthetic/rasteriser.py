@@ -113,9 +113,7 @@ def rasterise(
     np.maximum(weight_at, 0.0, out=weight_at)
     total = weight_at.sum(1, keepdims=True)
     np.divide(weight_at, total, out=weight_at, where=total > 0)
-    return Raster(
-        face_at.reshape(height, width), weight_at.reshape(height, width, 3), nearest.reshape(height, width)
-    )
+    return Raster(face_at.reshape(height, width), weight_at.reshape(height, width, 3), nearest.reshape(height, width))
 
 
 def _candidates(
