@@ -1,0 +1,450 @@
+"""Calibrated cameras, batched over any leading shape, and the image transforms that act on them.
+
+Conventions: ``x_cam = R @ x_world + t``; pixels are (x, y) with pixel centres at integer + 0.5; world unit metres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from kornia.geometry.epipolar import projection_from_KRt
+from torch import Tensor
+
+from dkp.errors import InputError
+from dkp.geometry.precision import full_precision, promote
+
+_NEWTON_STEPS = 12
+_FIELDS = {"intrinsics": (3, 3), "rotation": (3, 3), "translation": (3,), "distortion": (5,), "image_size": (2,)}
+
+
+class Camera:
+    """One camera or any batch of cameras; treat it as immutable, every method returns a new one.
+
+    The lens is Brown and Conrady's model in the order of OpenCV (k1, k2, p1, p2, k3). It acts on normalised
+    coordinates, before the intrinsics: so a crop, resize, flip or rotation of the image changes the intrinsics only.
+
+    Attributes:
+        intrinsics: (..., 3, 3) [px], last row (0, 0, 1); fx is negative in a mirrored view.
+        rotation: (..., 3, 3), world to camera.
+        translation: (..., 3) [m].
+        distortion: (..., 5), dimensionless.
+        image_size: (..., 2) [px], width and height; zero where unknown.
+    """
+
+    def __init__(
+        self, intrinsics: Tensor, rotation: Tensor, translation: Tensor, distortion: Tensor, image_size: Tensor
+    ) -> None:
+        """Hold the five tensors as they are; see `create` for defaults, broadcasting and checks."""
+        self.intrinsics = intrinsics
+        self.rotation = rotation
+        self.translation = translation
+        self.distortion = distortion
+        self.image_size = image_size
+
+    @classmethod
+    def create(
+        cls,
+        intrinsics: Any,
+        rotation: Any = None,
+        translation: Any = None,
+        distortion: Any = None,
+        image_size: Any = None,
+    ) -> Camera:
+        """Make a camera from tensors, arrays or nested lists, broadcasting them to one batch shape and type.
+
+        Args:
+            intrinsics: (..., 3, 3) [px].
+            rotation: (..., 3, 3), default the identity.
+            translation: (..., 3) [m], default zero.
+            distortion: (..., k) with 0, 4 or 5 coefficients k1 k2 p1 p2 (k3), default none.
+            image_size: (..., 2) width and height [px], default unknown.
+
+        Raises:
+            ValueError: A shape does not fit.
+        """
+        given = torch.as_tensor(intrinsics)
+        dtype = torch.promote_types(given.dtype, torch.float32)
+        options: dict[str, Any] = {"dtype": dtype, "device": given.device}
+        if distortion is not None:
+            distortion = torch.as_tensor(distortion, **options)
+            count = distortion.shape[-1] if distortion.ndim else -1
+            if count not in (0, 4, 5):
+                raise ValueError(f"distortion has shape {tuple(distortion.shape)}, expected 0, 4 or 5 coefficients")
+            distortion = torch.nn.functional.pad(distortion, (0, 5 - count))
+        values = {
+            "intrinsics": given.to(dtype),
+            "rotation": torch.eye(3, **options) if rotation is None else torch.as_tensor(rotation, **options),
+            "translation": torch.zeros(3, **options)
+            if translation is None
+            else torch.as_tensor(translation, **options),
+            "distortion": torch.zeros(5, **options) if distortion is None else distortion,
+            "image_size": torch.zeros(2, **options) if image_size is None else torch.as_tensor(image_size, **options),
+        }
+        batches = []
+        for key, value in values.items():
+            own = _FIELDS[key]
+            if tuple(value.shape[value.ndim - len(own) :]) != own:
+                raise ValueError(f"{key} has shape {tuple(value.shape)}, expected (..., {', '.join(map(str, own))})")
+            batches.append(value.shape[: value.ndim - len(own)])
+        shape = torch.broadcast_shapes(*batches)
+        return cls(**{key: value.expand(*shape, *_FIELDS[key]) for key, value in values.items()})
+
+    # ----------------------------------------------------------------------------------------------- containers
+
+    @property
+    def shape(self) -> torch.Size:
+        """Batch shape, empty for a single camera."""
+        return self.translation.shape[:-1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of every tensor."""
+        return self.intrinsics.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of every tensor."""
+        return self.intrinsics.device
+
+    def __len__(self) -> int:
+        """Length of the first batch dimension."""
+        if not self.shape:
+            raise TypeError("a single camera has no length")
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"Camera(shape={tuple(self.shape)}, dtype={self.dtype}, device={self.device})"
+
+    def _map(self, function: Callable[[Tensor, int], Tensor]) -> Camera:
+        """Apply ``function(tensor, number of own dimensions)`` to each tensor."""
+        return Camera(**{key: function(getattr(self, key), len(own)) for key, own in _FIELDS.items()})
+
+    def _replace(self, **changes: Tensor) -> Camera:
+        return Camera(**{key: changes.get(key, getattr(self, key)) for key in _FIELDS})
+
+    def __getitem__(self, index: Any) -> Camera:
+        """Index the batch dimensions as a tensor's: integers, slices, masks, index tensors, ``None``, ``...``."""
+        index = index if isinstance(index, tuple) else (index,)
+        if not self.shape:
+            raise IndexError("a single camera cannot be indexed")
+        if not any(part is Ellipsis for part in index):
+            index = (*index, Ellipsis)
+        return self._map(lambda tensor, own: tensor[(*index, *(slice(None),) * own)])
+
+    @staticmethod
+    def stack(cameras: Sequence[Camera], dim: int = 0) -> Camera:
+        """Stack cameras of equal batch shape along a new batch dimension (``dim`` >= 0)."""
+        if not cameras:
+            raise ValueError("no camera to stack")
+        if not 0 <= dim <= len(cameras[0].shape):
+            raise ValueError(f"dim is {dim}, expected 0 to {len(cameras[0].shape)}")
+        return Camera(**{key: torch.stack([getattr(camera, key) for camera in cameras], dim) for key in _FIELDS})
+
+    def reshape(self, *shape: int) -> Camera:
+        """Reshape the batch dimensions; one of them may be -1."""
+        if -1 in shape and self.translation.numel() == 0:
+            raise ValueError("an empty batch cannot be reshaped to -1")
+        sizes = torch.empty(self.shape, device="meta").reshape(shape).shape
+        return self._map(lambda tensor, own: tensor.reshape(*sizes, *tensor.shape[tensor.ndim - own :]))
+
+    def expand(self, *shape: int) -> Camera:
+        """Broadcast the batch dimensions to a larger shape."""
+        return self._map(lambda tensor, own: tensor.expand(*shape, *tensor.shape[tensor.ndim - own :]))
+
+    def to(self, *args: Any, **kwargs: Any) -> Camera:
+        """Move or convert every tensor, with the arguments of `torch.Tensor.to`."""
+        return self._map(lambda tensor, own: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Camera:
+        """Copy every tensor to page-locked memory."""
+        return self._map(lambda tensor, own: tensor.contiguous().pin_memory())
+
+    # --------------------------------------------------------------------------------------------- projection
+
+    @full_precision
+    def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Project world points.
+
+        Pixels of points with ``depth <= 0`` are finite but meaningless: look at the depth. A lens polynomial that
+        folds back maps points far outside the view into the image, as OpenCV's does.
+
+        Args:
+            points: (..., N, 3) [m].
+
+        Returns:
+            Pixels (..., N, 2) [px], with distortion, and depth (..., N) [m] along the optical axis.
+        """
+        points, intrinsics, rotation, translation = promote(points, self.intrinsics, self.rotation, self.translation)
+        local = points @ rotation.mT + translation.unsqueeze(-2)
+        depth = local[..., 2]
+        tiny = torch.finfo(depth.dtype).eps
+        safe = torch.where(depth.abs() < tiny, torch.where(depth < 0, -tiny, tiny).to(depth), depth)
+        return _apply_affine(intrinsics, self._distort(local[..., :2] / safe.unsqueeze(-1))), depth
+
+    @full_precision
+    def unproject(self, pixels: Tensor, depth: Tensor) -> Tensor:
+        """World points at a depth along the optical axis.
+
+        Args:
+            pixels: (..., N, 2) [px], with distortion.
+            depth: (..., N) [m].
+
+        Returns:
+            Points (..., N, 3) [m].
+        """
+        pixels, depth, rotation, translation = promote(pixels, depth, self.rotation, self.translation)
+        rays = torch.nn.functional.pad(self._normalised(pixels), (0, 1), value=1.0)
+        return (rays * depth.unsqueeze(-1) - translation.unsqueeze(-2)) @ rotation
+
+    @full_precision
+    def undistort(self, pixels: Tensor) -> Tensor:
+        """Move pixels (..., N, 2) [px] to where the same camera without distortion sees them."""
+        pixels, intrinsics = promote(pixels, self.intrinsics)
+        return pixels if self._is_linear() else _apply_affine(intrinsics, self._normalised(pixels))
+
+    @full_precision
+    def distort(self, pixels: Tensor) -> Tensor:
+        """Move pixels (..., N, 2) [px] of the camera without distortion to where this camera sees them."""
+        pixels, intrinsics = promote(pixels, self.intrinsics)
+        if self._is_linear():
+            return pixels
+        return _apply_affine(intrinsics, self._distort(_apply_affine(_invert_affine(intrinsics), pixels)))
+
+    @full_precision
+    def rays(self, pixels: Tensor) -> Tensor:
+        """Unit direction (..., N, 3), in world axes, of the ray through each pixel (..., N, 2) [px]."""
+        pixels, rotation = promote(pixels, self.rotation)
+        local = torch.nn.functional.pad(self._normalised(pixels), (0, 1), value=1.0)
+        return torch.nn.functional.normalize(local, dim=-1) @ rotation
+
+    def without_distortion(self) -> Camera:
+        """The same camera with a perfect lens."""
+        return self._replace(distortion=torch.zeros_like(self.distortion))
+
+    @full_precision
+    def projection_matrix(self) -> Tensor:
+        """K [R | t], (..., 3, 4), without distortion."""
+        intrinsics, rotation, translation = promote(self.intrinsics, self.rotation, self.translation)
+        return projection_from_KRt(intrinsics, rotation, translation.unsqueeze(-1))
+
+    @full_precision
+    def centre(self) -> Tensor:
+        """Optical centre in the world, (..., 3) [m]."""
+        return -(self.rotation.mT @ self.translation.unsqueeze(-1)).squeeze(-1)
+
+    @full_precision
+    def viewing_direction(self) -> Tensor:
+        """Unit direction (..., 3) of the ray through the image's middle.
+
+        Where the size is unknown it is the ray through the principal point. In a crop the two differ: the principal
+        point may lie outside the image.
+        """
+        known = (self.image_size > 0).all(-1, keepdim=True)
+        middle = torch.where(known, self.image_size / 2, self.intrinsics[..., :2, 2])
+        return self.rays(middle.unsqueeze(-2)).squeeze(-2)
+
+    def _is_linear(self) -> bool:
+        return not self.distortion.requires_grad and not bool(self.distortion.any())
+
+    def _distort(self, normalised: Tensor) -> Tensor:
+        """Apply the lens to normalised coordinates (..., N, 2)."""
+        if self._is_linear():
+            return normalised
+        return _brown_conrady(normalised, self.distortion.to(normalised.dtype))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Undistorted normalised coordinates (..., N, 2) of distorted pixels, by Newton's method.
+
+        The steps run without a graph; one more step from the solution carries the exact implicit gradient.
+        """
+        target = _apply_affine(_invert_affine(self.intrinsics.to(pixels.dtype)), pixels)
+        if self._is_linear():
+            return target
+        coefficients = self.distortion.to(target.dtype)
+        with torch.no_grad():
+            solution = target.clone()
+            for _ in range(_NEWTON_STEPS):
+                step = _newton_step(solution, _brown_conrady(solution, coefficients) - target, coefficients)
+                # A step longer than the present radius (plus a little) would leap over a fold of the polynomial.
+                limit = 0.5 * (solution.norm(dim=-1, keepdim=True) + 0.1)
+                length = step.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(step.dtype).tiny)
+                solution = solution - step * (limit / length).clamp(max=1.0)
+        return solution - _newton_step(solution, _brown_conrady(solution, coefficients) - target, coefficients.detach())
+
+    # ------------------------------------------------------------------------------------------ image transforms
+
+    @full_precision
+    def transform(self, matrix: Any, width: Any, height: Any) -> Camera:
+        """The camera of the image after an affine map of its pixels.
+
+        Args:
+            matrix: (..., 3, 3) or (..., 2, 3), old pixels to new pixels (both with centres at integer + 0.5).
+            width: Width of the new image [px].
+            height: Height of the new image [px].
+
+        Returns:
+            The camera with ``matrix @ intrinsics`` and the new size; distortion and pose are untouched.
+        """
+        matrix = torch.as_tensor(matrix, dtype=self.dtype, device=self.device)
+        if matrix.shape[-2] == 2:
+            row = torch.tensor([[0.0, 0.0, 1.0]], dtype=self.dtype, device=self.device)
+            matrix = torch.cat([matrix, row.expand(*matrix.shape[:-2], 1, 3)], -2)
+        sides = [torch.as_tensor(side, dtype=self.dtype, device=self.device) for side in (width, height)]
+        size = torch.stack(torch.broadcast_tensors(*sides), -1)
+        return Camera.create(matrix @ self.intrinsics, self.rotation, self.translation, self.distortion, size)
+
+    def crop(self, x: Any, y: Any, width: Any, height: Any) -> Camera:
+        """The camera of the crop whose upper left corner is at (x, y) [px] (numbers, or tensors of the batch shape)."""
+        x, y = self._scalar(x), self._scalar(y)
+        one, zero = torch.ones_like(x), torch.zeros_like(x)
+        return self.transform(_affine(one, zero, -x, zero, one, -y), width, height)
+
+    def resize(self, width: Any, height: Any) -> Camera:
+        """The camera of the image resized to width x height [px]."""
+        self._require_size("resize")
+        sx, sy = self._scalar(width) / self.image_size[..., 0], self._scalar(height) / self.image_size[..., 1]
+        zero = torch.zeros_like(sx)
+        return self.transform(_affine(sx, zero, zero, zero, sy, zero), width, height)
+
+    def flip(self) -> Camera:
+        """The camera of the image mirrored left to right (its fx changes sign)."""
+        self._require_size("flip")
+        width, height = self.image_size.unbind(-1)
+        one, zero = torch.ones_like(width), torch.zeros_like(width)
+        return self.transform(_affine(-one, zero, width, zero, one, zero), width, height)
+
+    def rescaled(self, metres_per_unit: float) -> Camera:
+        """The same camera with its translation brought from another unit to metres."""
+        return self._replace(translation=self.translation * metres_per_unit)
+
+    def _scalar(self, value: Any) -> Tensor:
+        return torch.as_tensor(value, dtype=self.dtype, device=self.device).expand(self.shape)
+
+    def _require_size(self, action: str) -> None:
+        if not bool((self.image_size > 0).all()):
+            raise ValueError(f"cannot {action} a camera whose image size is unknown")
+
+    # -------------------------------------------------------------------------------------------------- checks
+
+    def validate(self, name: str) -> None:
+        """Check a calibration read from a file.
+
+        Args:
+            name: What to call the camera (or its file) in the message.
+
+        Raises:
+            InputError: A value is not finite, the intrinsics are not an upper triangular matrix with a last row
+                (0, 0, 1) and non-zero focal lengths, or the rotation is not one.
+        """
+        for key in _FIELDS:
+            if not bool(torch.isfinite(getattr(self, key)).all()):
+                raise InputError(f"camera {name}: {key} holds a value that is not finite, expected finite numbers")
+        intrinsics = self.intrinsics.detach().double()
+        last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device=self.device)
+        if not bool((intrinsics[..., 2, :] - last).abs().max() < 1e-9):
+            raise InputError(
+                f"camera {name}: the last row of intrinsics is {_first(intrinsics[..., 2, :])}, expected 0 0 1"
+            )
+        if not bool(intrinsics[..., 1, 0].abs().max() < 1e-9):
+            raise InputError(
+                f"camera {name}: intrinsics[1][0] is {_first(intrinsics[..., 1, 0, None])}, "
+                "expected an upper triangular matrix"
+            )
+        focal = intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2]
+        if not bool((focal.abs() > 1e-9).all()):
+            raise InputError(
+                f"camera {name}: the focal lengths are {_first(focal)}, expected non-zero numbers of pixels"
+            )
+        rotation = self.rotation.detach().double()
+        error = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64, device=self.device)).abs().max()
+        determinant = torch.linalg.det(rotation)
+        if not (bool(error < 1e-3) and bool((determinant > 0).all())):
+            raise InputError(
+                f"camera {name}: rotation has R Rᵀ off the identity by {float(error):.3g} and determinant "
+                f"{_first(determinant[..., None])}, expected an orthonormal matrix of determinant 1"
+            )
+        if bool((self.image_size < 0).any()):
+            raise InputError(f"camera {name}: the image size is {_first(self.image_size)}, expected positive numbers")
+
+
+def pixel_grid(
+    height: int,
+    width: int,
+    stride: int = 1,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Input pixels at which the cells of an output grid sit.
+
+    Args:
+        height: Rows of the grid.
+        width: Columns of the grid.
+        stride: Input pixels per cell.
+        device: Device of the result.
+        dtype: Type of the result.
+
+    Returns:
+        (height, width, 2) [px]: cell (row, column) sits at ((column + 0.5) stride, (row + 0.5) stride).
+    """
+    x = (torch.arange(width, device=device, dtype=dtype) + 0.5) * stride
+    y = (torch.arange(height, device=device, dtype=dtype) + 0.5) * stride
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def _affine(*entries: Tensor) -> Tensor:
+    """The six entries of two rows, each (...), as an affine matrix (..., 3, 3)."""
+    zero, one = torch.zeros_like(entries[0]), torch.ones_like(entries[0])
+    rows = torch.stack(torch.broadcast_tensors(*entries, zero, zero, one), -1)
+    return rows.unflatten(-1, (3, 3))
+
+
+def _apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
+    """Apply an affine matrix (..., 3, 3) to points (..., N, 2)."""
+    return points @ matrix[..., :2, :2].mT + matrix[..., None, :2, 2]
+
+
+def _invert_affine(matrix: Tensor) -> Tensor:
+    """Inverse of affine matrices (..., 3, 3)."""
+    a, b, c = matrix[..., 0, 0], matrix[..., 0, 1], matrix[..., 0, 2]
+    d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
+    det = a * e - b * d
+    return _affine(e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det)
+
+
+def _brown_conrady(points: Tensor, coefficients: Tensor) -> Tensor:
+    """Distort normalised coordinates (..., N, 2) by k1 k2 p1 p2 k3 (..., 5), as OpenCV's calibration model."""
+    x, y = points.unbind(-1)
+    k1, k2, p1, p2, k3 = coefficients.unsqueeze(-2).unbind(-1)
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    return torch.stack(
+        [
+            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
+        ],
+        -1,
+    )
+
+
+def _newton_step(points: Tensor, residual: Tensor, coefficients: Tensor) -> Tensor:
+    """J⁻¹ residual with J the (symmetric) Jacobian of the lens at points (..., N, 2)."""
+    x, y = points.unbind(-1)
+    k1, k2, p1, p2, k3 = coefficients.unsqueeze(-2).unbind(-1)
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    slope = 2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))
+    xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
+    xy = slope * x * y + 2 * p1 * x + 2 * p2 * y
+    yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
+    det = xx * yy - xy * xy
+    det = torch.where(det.abs() < 1e-6, torch.full_like(det, 1e-6), det)
+    rx, ry = residual.unbind(-1)
+    return torch.stack([(yy * rx - xy * ry) / det, (xx * ry - xy * rx) / det], -1)
+
+
+def _first(values: Tensor) -> str:
+    """The first row of a batch of rows, for messages."""
+    return " ".join(f"{value:.6g}" for value in values.reshape(-1, values.shape[-1])[0].tolist())
