@@ -1,1 +1,17 @@
+"""Captures: the on-disk format, its reader and writer, importers and checks."""
 
+from dkp.captures.capture import Capture
+from dkp.captures.labels import DenseLabel, SparseLabel
+from dkp.captures.manifest import Instant, View
+from dkp.captures.writer import CaptureWriter, write_truth, write_view_files
+
+__all__ = [
+    "Capture",
+    "CaptureWriter",
+    "DenseLabel",
+    "Instant",
+    "SparseLabel",
+    "View",
+    "write_truth",
+    "write_view_files",
+]

@@ -1,0 +1,223 @@
+"""Reading a capture: a folder with a rig of calibrated cameras, their images and, where they exist, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from dkp.captures.images import in_threads, read_image, read_mask
+from dkp.captures.labels import (
+    DenseLabel,
+    SparseLabel,
+    normalised,
+    read_dense_label,
+    read_npz,
+    read_sparse_label,
+)
+from dkp.captures.manifest import CAPTURE_FILE, Instant, Manifest, View, instants_of, read_manifest, read_views
+from dkp.captures.rig import METRES_PER_UNIT, overridden
+from dkp.errors import InputError
+from dkp.geometry import Camera
+
+if TYPE_CHECKING:
+    from dkp.captures.writer import CaptureWriter
+    from dkp.surface import Surface
+
+
+class Capture:
+    """An opened capture. Open with :meth:`open`, write with :meth:`create`.
+
+    Lengths are metres and pixel centres lie at integer + 0.5, whatever the capture's own unit. A capture holds only
+    plain data, so data-loading workers can take a copy of it.
+
+    Attributes:
+        path: the folder.
+        name: the capture's name.
+        unit: "m", "cm" or "mm", the unit of the files.
+        source: where the data come from, free text.
+        licence: under which licence, free text.
+        splits: split name -> frame ids.
+        cameras: rig camera name -> camera: float64, no batch dimension, metres, with lens distortion.
+        views: all views, in the order of ``views.jsonl``.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, views: list[View]):
+        self.path = path
+        self.name = manifest.name
+        self.unit = manifest.unit
+        self.source = manifest.source
+        self.licence = manifest.licence
+        self.splits: dict[str, list[str]] = manifest.splits
+        self.cameras: dict[str, Camera] = manifest.cameras
+        self.views = views
+        self._surface_name = manifest.surface
+
+    @classmethod
+    def open(cls, path: str | Path) -> Capture:
+        """Opens a capture and checks everything that needs no image or label to be decoded.
+
+        Args:
+            path: the capture's folder.
+
+        Raises:
+            InputError: one sentence with the file and key, what was found and what was expected.
+        """
+        folder = Path(path)
+        manifest = read_manifest(folder)
+        return cls(folder, manifest, read_views(folder, manifest))
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        *,
+        name: str,
+        surface: str | Path | Surface,
+        cameras: Mapping[str, Camera],
+        unit: str = "m",
+        splits: Mapping[str, Sequence[str]] | None = None,
+        source: str = "",
+        licence: str = "",
+        overwrite: bool = False,
+    ) -> CaptureWriter:
+        """Returns a writer, to be used in a ``with`` statement; see :class:`dkp.captures.writer.CaptureWriter`.
+
+        Args:
+            path: folder to write; it appears, whole, when the ``with`` block ends without an error.
+            name: the capture's name.
+            surface: name of a shipped surface such as "human", a :class:`Surface` or the path of its ``.npz`` file; the
+                latter two are copied into the capture.
+            cameras: rig camera name -> camera, metres.
+            unit: unit of the lengths in the files; arguments stay in metres.
+            splits: split name -> frame ids; may be set later as ``writer.splits``.
+            source: where the data come from.
+            licence: under which licence.
+            overwrite: whether an existing capture at ``path`` is replaced.
+        """
+        from dkp.captures.writer import CaptureWriter
+
+        return CaptureWriter(
+            path,
+            name=name,
+            surface=surface,
+            cameras=cameras,
+            unit=unit,
+            splits=splits,
+            source=source,
+            licence=licence,
+            overwrite=overwrite,
+        )
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.cameras)} cameras, {len(self.frames)} frames, {len(self.views)} views"
+        return f"Capture({str(self.path)!r}: {counts})"
+
+    @property
+    def metres_per_unit(self) -> float:
+        """Metres per unit of the capture's files."""
+        return METRES_PER_UNIT[self.unit]
+
+    @cached_property
+    def surface(self) -> Surface:
+        """The canonical surface that labels refer to, loaded at first use."""
+        from dkp.surface import Surface
+
+        name = self._surface_name
+        return Surface.load(self.path / name if name.endswith(".npz") else name)
+
+    @cached_property
+    def frames(self) -> dict[str, Instant]:
+        """Frame id -> instant, in the order in which frames first appear."""
+        return {instant.frame: instant for instant in instants_of(self.views)}
+
+    def instants(self, split: str | None = None) -> list[Instant]:
+        """Returns the instants of a split, or all of them, in the order of ``views.jsonl``.
+
+        Raises:
+            InputError: the capture has no such split.
+        """
+        if split is None:
+            return list(self.frames.values())
+        if split not in self.splits:
+            raise InputError(
+                f"{self.path / CAPTURE_FILE} has no split {split!r}, expected one of "
+                f"{', '.join(self.splits) or 'none: the capture has no splits'}"
+            )
+        wanted = set(self.splits[split])
+        return [instant for frame, instant in self.frames.items() if frame in wanted]
+
+    def image(self, view: View) -> np.ndarray:
+        """Reads a view's image: (H, W, 3) uint8 RGB."""
+        return read_image(self.path / view.image, view.size)
+
+    def images(self, views: Sequence[View], threads: int | None = None) -> list[np.ndarray]:
+        """Reads the images of many views with a pool of threads (see :func:`dkp.captures.images.in_threads`)."""
+        return in_threads(self.image, views, threads)
+
+    def mask(self, view: View) -> np.ndarray | None:
+        """Reads a view's foreground mask: (H, W) bool, or None where it has none."""
+        return None if view.mask is None else read_mask(self.path / view.mask, view.size)
+
+    def masks(self, views: Sequence[View], threads: int | None = None) -> list[np.ndarray | None]:
+        """Reads the masks of many views with a pool of threads."""
+        return in_threads(self.mask, views, threads)
+
+    def label(self, view: View) -> DenseLabel | None:
+        """Reads and checks a view's dense label, or returns None where it has none."""
+        if view.label is None:
+            return None
+        label = read_dense_label(self.path / view.label)
+        problem = label.problem(len(self.surface.faces), view.size)
+        if problem:
+            raise InputError(f"{self.path / view.label} {problem}")
+        return normalised(label)
+
+    def labels(self, views: Sequence[View], threads: int | None = None) -> list[DenseLabel | None]:
+        """Reads the dense labels of many views with a pool of threads."""
+        _ = self.surface  # loaded once, before the threads ask for it
+        return in_threads(self.label, views, threads)
+
+    def points(self, view: View) -> SparseLabel | None:
+        """Reads and checks a view's sparse label, or returns None where it has none."""
+        if view.points is None:
+            return None
+        points = read_sparse_label(self.path / view.points)
+        problem = points.problem(len(self.surface.faces), view.size)
+        if problem:
+            raise InputError(f"{self.path / view.points} {problem}")
+        return points
+
+    def rig_camera(self, view: View) -> Camera:
+        """Returns the camera that took the view, before any crop: the rig's, or the view's own where it differs."""
+        camera = self.cameras[view.camera]
+        return camera if view.override is None else overridden(camera, view.override, self.metres_per_unit)
+
+    def camera(self, view: View) -> Camera:
+        """Returns the camera of the view's image: crop applied, without distortion where the image is undistorted.
+
+        Returns:
+            The camera: float64, no batch dimension, metres; ``image_size`` is the view's.
+        """
+        camera = self.rig_camera(view)
+        if view.undistorted:
+            camera = camera.without_distortion()
+        if view.crop is None:
+            return camera
+        matrix = torch.tensor([*view.crop, (0.0, 0.0, 1.0)], dtype=torch.float64)
+        return camera.transform(matrix, *view.size)
+
+    def truth(self, frame: str) -> np.ndarray | None:
+        """Reads the posed surface of a frame: (V, 3) float64 m in the world, or None where it is not known."""
+        path = self.path / "truth" / f"{frame}.npz"
+        if not path.is_file():
+            return None
+        vertices = read_npz(path, ("vertices",))["vertices"].astype(np.float64)
+        expected = (len(self.surface.vertices), 3)
+        if vertices.shape != expected or not np.isfinite(vertices).all():
+            raise InputError(f"{path}: vertices has shape {vertices.shape}, expected {expected} finite numbers")
+        return vertices * self.metres_per_unit

@@ -1,0 +1,84 @@
+"""Image and mask files: PNG out, anything OpenCV decodes in; arrays are RGB and exactly as stored."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from dkp.errors import InputError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Level 1 halves the writing time of the default level and costs a tenth in size (128 px renders).
+_PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+
+def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads an image.
+
+    Args:
+        path: file.
+        size: the (width, height) that is expected [px]; None accepts any.
+
+    Returns:
+        (H, W, 3) uint8 RGB. A rotation flag of the file is ignored: calibrations are made on stored pixels.
+    """
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "an image", size)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+
+def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads a mask as (H, W) bool; values above 127 are foreground."""
+    return _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "a mask", size) > 127
+
+
+def _decode(path: Path, flags: int, kind: str, size: tuple[int, int] | None) -> np.ndarray:
+    try:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, flags) if data.size else None
+    except (OSError, cv2.error) as error:
+        raise InputError(f"{path} cannot be read ({error}), expected {kind}") from error
+    if image is None:
+        raise InputError(f"{path} cannot be decoded, expected {kind} (PNG or JPEG)")
+    if size is not None and image.shape[:2] != (size[1], size[0]):
+        raise InputError(f"{path} is {image.shape[1]}x{image.shape[0]}, expected {kind} of {size[0]}x{size[1]} pixels")
+    return image
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Writes an (H, W, 3) uint8 RGB image as PNG."""
+    _encode(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Writes an (H, W) bool mask as a PNG of 0 and 255."""
+    _encode(path, mask.astype(np.uint8) * 255)
+
+
+def _encode(path: Path, image: np.ndarray) -> None:
+    done, data = cv2.imencode(".png", image, _PNG)
+    if not done:
+        raise OSError(f"{path} could not be encoded as PNG")
+    path.write_bytes(data.tobytes())
+
+
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
+    """Applies ``function`` to every item with a pool of threads; keeps the order.
+
+    Args:
+        function: decodes one file; OpenCV and zlib release the interpreter lock meanwhile.
+        items: what to decode.
+        threads: size of the pool; None takes one per core, at most 8; 0 or 1 works without a pool.
+    """
+    if threads is None:
+        threads = min(8, os.cpu_count() or 1)
+    if threads <= 1 or len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
