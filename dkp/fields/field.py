@@ -1,0 +1,174 @@
+"""The two dense fields that a detector returns: surface coordinates directly, or parts with chart coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from dkp.fields.atlas import ChartAtlas
+
+
+def cell_centres(
+    height: int,
+    width: int,
+    stride: int = 1,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Input pixels at the centres of the cells of a field.
+
+    Args:
+        height: rows of the field.
+        width: columns of the field.
+        stride: input pixels per cell.
+        device: where the result lives.
+        dtype: floating type of the result.
+
+    Returns:
+        pixels: (H, W, 2) [px], (x, y); cell (r, c) sits at ((c + 0.5) stride, (r + 0.5) stride).
+    """
+    y = (torch.arange(height, device=device, dtype=dtype) + 0.5) * stride
+    x = (torch.arange(width, device=device, dtype=dtype) + 0.5) * stride
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
+
+
+@dataclass
+class EmbeddingField:
+    """A continuous surface coordinate per cell: the rest-pose position on the template.
+
+    Attributes:
+        foreground: (B, H, W) logits of "this cell shows the surface".
+        coordinate: (B, 3, H, W) [m] rest-pose position on the template.
+        stride: input pixels per cell.
+    """
+
+    foreground: Tensor
+    coordinate: Tensor
+    stride: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns (H, W) of the field."""
+        return int(self.foreground.shape[-2]), int(self.foreground.shape[-1])
+
+    @property
+    def foreground_probability(self) -> Tensor:
+        """(B, H, W) probability in [0, 1] that the cell shows the surface."""
+        return torch.sigmoid(self.foreground)
+
+    def coordinates(self, atlas: ChartAtlas | None = None) -> Tensor:
+        """(B, 3, H, W) [m] surface coordinates; an embedding needs no atlas."""
+        return self.coordinate
+
+    def pixels(self) -> Tensor:
+        """(H, W, 2) [px] input pixel of every cell."""
+        return cell_centres(*self.size, self.stride, device=self.foreground.device)
+
+    def detach(self) -> EmbeddingField:
+        """The same values, cut from the graph."""
+        return EmbeddingField(self.foreground.detach(), self.coordinate.detach(), self.stride)
+
+    def to(self, *args: Any, **kwargs: Any) -> EmbeddingField:
+        """Move or convert every tensor, as `torch.Tensor.to`."""
+        return EmbeddingField(self.foreground.to(*args, **kwargs), self.coordinate.to(*args, **kwargs), self.stride)
+
+    def __getitem__(self, index: Any) -> EmbeddingField:
+        """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
+        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return EmbeddingField(self.foreground[index], self.coordinate[index], self.stride)
+
+
+@dataclass
+class ChartField:
+    """Body parts and the position inside each part's chart, as DensePose has them.
+
+    Attributes:
+        part_logits: (B, K + 1, H, W) logits; channel 0 is background, channel p is part p (1..K).
+        uv: (B, K, 2, H, W) in [0, 1], chart coordinates for each part; index p - 1 belongs to part p.
+        stride: input pixels per cell.
+    """
+
+    part_logits: Tensor
+    uv: Tensor
+    stride: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns (H, W) of the field."""
+        return int(self.part_logits.shape[-2]), int(self.part_logits.shape[-1])
+
+    @property
+    def parts(self) -> int:
+        """Number K of parts, without background."""
+        return int(self.part_logits.shape[1]) - 1
+
+    @property
+    def foreground(self) -> Tensor:
+        """(B, H, W) logits of "this cell shows the surface": the log-odds of any part against background."""
+        return torch.logsumexp(self.part_logits[:, 1:], dim=1) - self.part_logits[:, 0]
+
+    @property
+    def foreground_probability(self) -> Tensor:
+        """(B, H, W) probability in [0, 1] that the cell shows the surface."""
+        return torch.sigmoid(self.foreground)
+
+    @property
+    def part_probability(self) -> Tensor:
+        """(B, K, H, W) probability of each part given foreground; sums to one over K."""
+        return torch.softmax(self.part_logits[:, 1:], dim=1)
+
+    @property
+    def part(self) -> Tensor:
+        """(B, H, W) long, most likely part 1..K given foreground (background is not considered here)."""
+        return self.part_logits[:, 1:].argmax(dim=1) + 1
+
+    def coordinates(self, atlas: ChartAtlas | None = None, *, soft: bool = False) -> Tensor:
+        """Surface coordinates through the atlas, differentiable in `uv`.
+
+        Args:
+            atlas: the chart atlas of the surface.
+            soft: average the parts' coordinates by their probability (also differentiable in `part_logits`, but
+                between two parts it leaves the surface); otherwise the most likely part's coordinate.
+
+        Returns:
+            coordinates: (B, 3, H, W) [m].
+
+        Raises:
+            ValueError: no atlas was given, or it has another number of parts.
+        """
+        if atlas is None:
+            raise ValueError("the coordinates of a chart field need a chart atlas")
+        if atlas.parts != self.parts:
+            raise ValueError(f"the atlas has {atlas.parts} parts where the field has {self.parts}")
+        if soft:
+            every = atlas.encode_all(self.uv)
+            return (self.part_probability.unsqueeze(2) * every).sum(dim=1)
+        part = self.part
+        index = (part - 1)[:, None, None].expand(-1, 1, 2, -1, -1)
+        uv = self.uv.gather(1, index)[:, 0]
+        return atlas.encode(part, uv.movedim(1, -1)).movedim(-1, 1)
+
+    def pixels(self) -> Tensor:
+        """(H, W, 2) [px] input pixel of every cell."""
+        return cell_centres(*self.size, self.stride, device=self.part_logits.device)
+
+    def detach(self) -> ChartField:
+        """The same values, cut from the graph."""
+        return ChartField(self.part_logits.detach(), self.uv.detach(), self.stride)
+
+    def to(self, *args: Any, **kwargs: Any) -> ChartField:
+        """Move or convert every tensor, as `torch.Tensor.to`."""
+        return ChartField(self.part_logits.to(*args, **kwargs), self.uv.to(*args, **kwargs), self.stride)
+
+    def __getitem__(self, index: Any) -> ChartField:
+        """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
+        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return ChartField(self.part_logits[index], self.uv[index], self.stride)
+
+
+Field = EmbeddingField | ChartField

@@ -1,0 +1,186 @@
+"""The detector: an image in, a dense keypoint field out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dkp.errors import InputError
+from dkp.fields import ChartField, EmbeddingField
+from dkp.models.blocks import Norm
+from dkp.models.pyramid import Pyramid
+from dkp.models.unet import UNet
+from dkp.models.weights import load_state, read_state
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+"""ImageNet's channel statistics, those of timm's pretrained weights."""
+
+
+def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """A light per-cell head: 1x1 convolution, ReLU, 1x1 convolution that starts near zero."""
+    last = nn.Conv2d(hidden, outputs, 1)
+    nn.init.normal_(last.weight, std=0.01)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.ReLU(inplace=True), last)
+
+
+class Detector(nn.Module):
+    """Encoder, decoder and heads: images (B, 3, H, W) in [0, 1] -> a field of H / stride x W / stride cells.
+
+    The embedding's coordinate is `surface_centre + surface_half_extent * output`, linear (no squashing), so the
+    network works on numbers of order one whatever the size of the surface.
+
+    Args:
+        encoder: "unet" (the small plain network of `dkp.models.unet`), or any timm model with `features_only`.
+        representation: "embedding" (`EmbeddingField`) or "charts" (`ChartField`).
+        surface_centre: centre of the surface's bounding box [m]; a buffer, saved with the weights.
+        surface_half_extent: half the size of the surface's bounding box [m]; a buffer, saved with the weights.
+        parts: number K of charts ("charts" only).
+        stride: input pixels per output cell, a power of two.
+        width: channels of the network: level of stride 1 of the U-Net; a timm decoder has 4 x `width`.
+        levels: levels of the U-Net, see `dkp.models.unet.UNet`.
+        head_width: hidden channels of each head.
+        norm: "group" (every image by itself, the same in training and evaluation) or "batch" (batch statistics in
+            training, running means in evaluation; these mix the domains when one network sees several). See
+            `dkp.models.blocks.norm_layer`. It does not touch a timm backbone's own layers.
+        pretrained: download timm's weights for the encoder; needs the network.
+        encoder_weights: file with timm's weights of the encoder (safetensors, or torch with weights_only).
+        weights: file with a whole detector's weights: `save_detector`'s, or a Lightning checkpoint of a task.
+
+    Raises:
+        InputError: an option or a weights file does not fit.
+    """
+
+    surface_centre: Tensor
+    surface_half_extent: Tensor
+    image_mean: Tensor
+    image_std: Tensor
+
+    def __init__(
+        self,
+        encoder: str = "unet",
+        representation: Literal["embedding", "charts"] = "embedding",
+        surface_centre: Sequence[float] = (0.0, 0.0, 0.0),
+        surface_half_extent: Sequence[float] = (1.0, 1.0, 1.0),
+        parts: int = 24,
+        stride: int = 2,
+        width: int = 16,
+        levels: int = 5,
+        head_width: int = 48,
+        norm: Norm = "group",
+        pretrained: bool = False,
+        encoder_weights: str | None = None,
+        weights: str | None = None,
+    ) -> None:
+        super().__init__()
+        if representation not in ("embedding", "charts"):
+            raise InputError(f'representation is {representation!r} where "embedding" or "charts" is expected')
+        if stride < 1 or stride & (stride - 1):
+            raise InputError(f"stride is {stride} where a power of two is expected")
+        self.config: dict[str, Any] = {
+            "encoder": encoder,
+            "representation": representation,
+            "parts": parts,
+            "stride": stride,
+            "width": width,
+            "levels": levels,
+            "head_width": head_width,
+            "norm": norm,
+        }
+        self.representation = representation
+        self.parts = parts
+        self.stride = stride
+        self.body: UNet | Pyramid
+        try:
+            if encoder == "unet":
+                if pretrained or encoder_weights:
+                    raise InputError('pretrained and encoder_weights are for timm encoders; for "unet" use weights')
+                self.body = UNet(width, stride, levels, norm)
+            else:
+                self.body = Pyramid(encoder, stride, 4 * width, norm, pretrained, encoder_weights)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"detector: {error}") from error
+        features = self.body.out_channels
+        if representation == "embedding":
+            self.foreground_head = head(features, head_width, 1)
+            self.coordinate_head = head(features, head_width, 3)
+        else:
+            self.part_head = head(features, head_width, parts + 1)
+            self.uv_head = head(features, head_width, 2 * parts)
+        self.register_buffer("surface_centre", torch.zeros(3))
+        self.register_buffer("surface_half_extent", torch.ones(3))
+        self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+        self.set_surface_bounds(surface_centre, surface_half_extent)
+        self.to(memory_format=torch.channels_last)
+        if weights:
+            load_state(self, read_state(weights), weights)
+
+    def set_surface_bounds(self, centre: Sequence[float] | Tensor, half_extent: Sequence[float] | Tensor) -> None:
+        """Set the box that the coordinate output is relative to, as from `Surface.bounds`.
+
+        Args:
+            centre: (3,) [m].
+            half_extent: (3,) [m]; a zero (a flat surface's thickness) counts as the largest of the three.
+
+        Raises:
+            InputError: not three finite numbers, or no positive extent.
+        """
+        middle = torch.as_tensor(centre, dtype=torch.float32).detach().reshape(-1)
+        extent = torch.as_tensor(half_extent, dtype=torch.float32).detach().reshape(-1)
+        fine = middle.shape == (3,) and extent.shape == (3,) and bool((middle.isfinite() & extent.isfinite()).all())
+        if not fine or bool((extent < 0).any()) or float(extent.max()) <= 0:
+            raise InputError(
+                f"surface_centre, surface_half_extent are {middle.tolist()}, {extent.tolist()} where three finite "
+                "numbers each, the second not negative and not all zero, are expected"
+            )
+        self.surface_centre.copy_(middle)
+        self.surface_half_extent.copy_(torch.where(extent > 0, extent, extent.max()))
+
+    def forward(self, images: Tensor) -> EmbeddingField | ChartField:
+        """Detect.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1]; H and W multiples of the stride.
+
+        Returns:
+            An `EmbeddingField` or a `ChartField`, in float32, of H / stride x W / stride cells.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.stride or images.shape[3] % self.stride:
+            raise ValueError(
+                f"images have shape {tuple(images.shape)} where (B, 3, H, W), H and W multiples of {self.stride}, "
+                "is expected"
+            )
+        first, second = self.forward_tensors(images)
+        if self.representation == "embedding":
+            return EmbeddingField(first, second, self.stride)
+        return ChartField(first, second, self.stride)
+
+    def forward_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The two tensors of the field, for export: no dataclass, no check.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1].
+
+        Returns:
+            embedding: foreground logits (B, H, W) and coordinate (B, 3, H, W) [m];
+            charts: part logits (B, K + 1, H, W) and uv (B, K, 2, H, W) in [0, 1].
+        """
+        x = ((images - self.image_mean) / self.image_std).contiguous(memory_format=torch.channels_last)
+        x = self.body(x)
+        if self.representation == "embedding":
+            centre = self.surface_centre.view(1, 3, 1, 1)
+            extent = self.surface_half_extent.view(1, 3, 1, 1)
+            return self.foreground_head(x)[:, 0].float(), centre + extent * self.coordinate_head(x).float()
+        uv = torch.sigmoid(self.uv_head(x).float())
+        return self.part_head(x).float(), uv.unflatten(1, (self.parts, 2))
+
+    def parameter_count(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
