@@ -1,0 +1,255 @@
+"""What every training task shares: the detector, its optimiser, evaluation on multiview batches, prediction."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.mixins import hparams_mixin
+from torch import Tensor, nn
+
+from dkp.fields import ChartAtlas, ChartField, Field
+from dkp.losses import LossTerm
+from dkp.models import Detector
+from dkp.surface import Surface
+from dkp.tasks.evaluation import Evaluation, EvaluationSettings
+from dkp.tasks.pairs import flatten_views
+from dkp.tasks.schedules import LearningRateSchedule, learning_rate_schedule
+from dkp.tasks.terms import TermLedger, WeightedTerm, gradient_norms, require_finite, silent_term_error, total_loss
+
+if TYPE_CHECKING:
+    from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+GRADIENT_NORM_PARAMETERS = 4
+"""Trailing parameter tensors of the detector (its heads) that gradient norms are taken of."""
+
+
+class DenseKeypointTask(pl.LightningModule):
+    """Base of the tasks. Subclasses say which models and losses there are and which terms a training batch has.
+
+    The hooks, called in this order when a stage is set up: `configure_models`, `configure_losses`,
+    `configure_metrics`. Training calls `training_terms`; validation, testing and prediction are written here, once.
+
+    Args:
+        detector: the network to be trained.
+        surface: name or file of the canonical surface, or the surface itself.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: of AdamW, on weights with two or more axes.
+        schedule: "constant", "cosine" or "onecycle", stepped per optimiser step.
+        warmup_steps: linear warm-up of the learning rate [steps].
+        metrics: what validation and testing compute; None = the defaults.
+        gradient_norms_every: steps between two logs of each term's gradient norm; 0 = never.
+    """
+
+    def __init__(
+        self,
+        detector: Detector,
+        surface: str | Surface = "human",
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        schedule: LearningRateSchedule = "cosine",
+        warmup_steps: int = 0,
+        metrics: EvaluationSettings | None = None,
+        gradient_norms_every: int = 200,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup_steps = warmup_steps
+        self.metrics = metrics or EvaluationSettings()
+        self.gradient_norms_every = gradient_norms_every
+        self.evaluations = nn.ModuleList()
+        self.atlas: ChartAtlas | None = None
+        self._surface = surface
+        self._ledger = TermLedger()
+
+    def keep_hyperparameters(self, ignore: tuple[str, ...] = ()) -> None:
+        """Store plain constructor arguments in checkpoints.
+
+        From the command line the arguments are stored as their configuration, so `load_from_checkpoint` rebuilds
+        everything; from Python, arguments that are objects are left out and have to be given again.
+        """
+        configured = hparams_mixin._given_hyperparameters.get() is not None
+        objects = () if configured else ("detector", "surface", "metrics", *ignore)
+        frame = inspect.currentframe()
+        self.save_hyperparameters(ignore=list(objects), frame=frame.f_back if frame else None, logger=False)
+
+    # The fixed hooks
+
+    @property
+    def surface(self) -> Surface:
+        """The canonical surface, loaded at first use."""
+        if not isinstance(self._surface, Surface):
+            self._surface = Surface.load(self._surface)
+        return self._surface
+
+    def configure_models(self, stage: str) -> None:
+        """Make the networks that a stage needs; here, tell a detector without surface bounds the surface's."""
+        unset = not bool(self.detector.surface_centre.any()) and bool((self.detector.surface_half_extent == 1).all())
+        if stage == "fit" and unset:
+            centre, half_extent = self.surface.bounds
+            self.detector.set_surface_bounds(centre.tolist(), half_extent.tolist())
+
+    def configure_losses(self) -> None:
+        """Make the losses that training needs."""
+
+    def configure_metrics(self, stage: str) -> None:
+        """Make one `Evaluation` for every evaluation loader of a stage."""
+        loaders = {"fit": self.trainer.num_val_batches, "validate": self.trainer.num_val_batches}.get(
+            stage, self.trainer.num_test_batches
+        )
+        while len(self.evaluations) < max(1, len(loaders)):
+            self.evaluations.append(Evaluation(self.surface, self.metrics))
+
+    def training_terms(self, batch: Mapping[str, Any]) -> dict[str, WeightedTerm]:
+        """The weighted loss terms of a training batch, in a fixed order."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Call the hooks."""
+        self.configure_models(stage)
+        if stage == "fit":
+            self.configure_losses()
+
+    # Training
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """One step: terms, their sum, the log."""
+        terms = self.training_terms(batch)
+        total = total_loss(terms)
+        require_finite(terms, total, self.global_step)
+        size = 1
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        if self._due(self.trainer.log_every_n_steps):
+            for name, entry in terms.items():
+                self.log(f"train/{name}", entry.term.value.detach(), prog_bar=True, batch_size=size)
+                self.log(f"train/{name}/weight", entry.weight, batch_size=size)
+                self.log(f"train/{name}/valid_share", entry.term.valid_share, batch_size=size)
+                for part, value in entry.term.parts.items():
+                    self.log(f"train/{name}/{part}", value, batch_size=size)
+        if self._due(self.gradient_norms_every):
+            for name, norm in gradient_norms(terms, self.shared_parameters()).items():
+                self.log(f"train/{name}/gradient_norm", norm, batch_size=size)
+        return total
+
+    def weigh(self, name: str, term: LossTerm | None, weight: float, terms: dict[str, WeightedTerm]) -> None:
+        """Enter a configured term of this step, or that the batch had nothing for it."""
+        self._ledger.count(name, term)
+        if term is not None:
+            terms[name] = WeightedTerm(term, weight)
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and (self.global_step + 1) % every == 0
+
+    def shared_parameters(self) -> list[nn.Parameter]:
+        """The detector's last trainable tensors, which every term depends on."""
+        trainable = [parameter for parameter in self.detector.parameters() if parameter.requires_grad]
+        return trainable[-GRADIENT_NORM_PARAMETERS:]
+
+    def silent_hint(self, name: str) -> str:
+        """What a user can look at when a term never fires."""
+        return "check the training data"
+
+    def on_train_epoch_start(self) -> None:
+        self._ledger.reset()
+
+    def on_train_epoch_end(self) -> None:
+        """Fail where a configured term never had a valid pixel, on any process."""
+        for name, steps in self._ledger.due.items():
+            fired = self._ledger.fired.get(name, torch.zeros((), dtype=torch.long, device=self.device))
+            if self.trainer.world_size > 1:
+                fired = self.trainer.strategy.reduce(fired.clone(), reduce_op="sum")
+            if int(fired) == 0:
+                raise silent_term_error(name, steps, self.silent_hint(name))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW without decay on biases and norms, and the learning rate schedule."""
+        trainable = [parameter for parameter in self.detector.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": self.weight_decay},
+            {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.learning_rate)
+        steps = self.trainer.estimated_stepping_batches if self.schedule != "constant" else float("inf")
+        scheduler = learning_rate_schedule(optimizer, self.schedule, steps, self.warmup_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    # Evaluation
+
+    def forward(self, images: Tensor) -> Field:
+        """(B, 3, H, W) images in [0, 1] -> the field."""
+        field: Field = self.detector(images)
+        return field
+
+    def surface_coordinates(self, field: Field) -> Tensor:
+        """(B, 3, H, W) [m] surface coordinates of a field of either representation."""
+        if isinstance(field, ChartField) and self.atlas is None:
+            self.atlas = ChartAtlas.from_surface(self.surface).to(self.device)
+        return field.coordinates(self.atlas)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, dataloader_idx)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._evaluate(batch, dataloader_idx)
+
+    def _evaluate(self, batch: Mapping[str, Any], loader: int) -> None:
+        field = self(flatten_views(batch))
+        evaluation = self.evaluations[loader]
+        assert isinstance(evaluation, Evaluation)
+        evaluation.update(field, self.surface_coordinates(field), batch)
+
+    def on_validation_start(self) -> None:
+        self._begin_evaluation("validate")
+
+    def on_test_start(self) -> None:
+        self._begin_evaluation("test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_evaluation("test")
+
+    def _begin_evaluation(self, stage: str) -> None:
+        self.configure_metrics(stage)
+        self.evaluations.to(self.device)
+        for evaluation in self.evaluations:
+            assert isinstance(evaluation, Evaluation)
+            evaluation.reset()
+
+    def _log_evaluation(self, prefix: str) -> None:
+        for index, evaluation in enumerate(self.evaluations):
+            assert isinstance(evaluation, Evaluation)
+            name = prefix if len(self.evaluations) == 1 else f"{prefix}_{index}"
+            self.log_dict({f"{name}/{key}": value for key, value in evaluation.compute().items()}, sync_dist=True)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """The field of every view of a multiview batch, as tensors with leading axes (B, V).
+
+        Returns:
+            "foreground" (B, V, H, W) probability, "coordinate" (B, V, 3, H, W) [m] and, for charts, "part"
+            (B, V, H, W) long (0 = background) and "uv" (B, V, 2, H, W).
+        """
+        field = self(flatten_views(batch))
+        shape = batch["image"].shape[:2]
+        out = {"foreground": field.foreground_probability, "coordinate": self.surface_coordinates(field)}
+        if isinstance(field, ChartField):
+            part = field.part
+            index = (part - 1)[:, None, None].expand(-1, 1, 2, -1, -1)
+            out["uv"] = field.uv.gather(1, index)[:, 0]
+            out["part"] = part * (field.foreground > 0)
+        return {name: value.unflatten(0, shape) for name, value in out.items()}
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave out what can be rebuilt: metric states and the atlas."""
+        state = checkpoint["state_dict"]
+        for name in [n for n in state if n.startswith(("evaluations.", "atlas."))]:
+            del state[name]

@@ -1,0 +1,163 @@
+"""What validation and testing measure on multiview batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+from dkp.fields import ChartField, Field
+from dkp.metrics import ForegroundIoU, GeodesicError, JointError, MultiviewConsistency, PartAccuracy, PointSimilarity
+from dkp.surface import Surface
+
+RELATIVE_GATE = 0.03
+"""Gate of a match as a share of the surface's largest side: 5 cm for a human."""
+
+
+@dataclass
+class EvaluationSettings:
+    """Which metrics, with which constants.
+
+    Attributes:
+        gate: greatest surface distance of a match between two views [m]; None = 3 % of the surface's largest side.
+        resolution: image size that epipolar distances are scaled to [px].
+        max_points: at most this many foreground cells of a view take part in the matching.
+        points_per_view: at most this many labelled cells of a view are measured.
+        threshold: foreground probability from which a cell counts as foreground.
+        per_pair: report consistency for every camera pair, too.
+        consistency: measure multiview consistency, and the trivial field beside it.
+        accuracy: measure against labels, where there are any.
+        point_similarity: also GPS, GPSm, AP and AR.
+        cameras: camera names for the per-pair values; None = places in the batch.
+        joints: names of the batch's joints, in order; None = no joint error.
+    """
+
+    gate: float | None = None
+    resolution: float = 128.0
+    max_points: int = 2048
+    points_per_view: int = 500
+    threshold: float = 0.5
+    per_pair: bool = True
+    consistency: bool = True
+    accuracy: bool = True
+    point_similarity: bool = False
+    cameras: list[str] | None = None
+    joints: list[str] | None = None
+
+
+class Evaluation(nn.Module):
+    """The metrics of one evaluation loader.
+
+    Args:
+        surface: the canonical surface.
+        settings: which metrics, with which constants.
+    """
+
+    def __init__(self, surface: Surface, settings: EvaluationSettings) -> None:
+        super().__init__()
+        extent = float(2 * max(surface.bounds[1]))
+        self.settings = settings
+        self.metrics = nn.ModuleDict()
+        if settings.consistency:
+            self.metrics["consistency"] = MultiviewConsistency(
+                gate=RELATIVE_GATE * extent if settings.gate is None else settings.gate,
+                extent=extent,
+                resolution=settings.resolution,
+                max_points=settings.max_points,
+                threshold=settings.threshold,
+                cameras=settings.cameras,
+                per_pair=settings.per_pair,
+            )
+        if settings.accuracy:
+            options = {"points_per_view": settings.points_per_view, "threshold": settings.threshold}
+            self.metrics["geodesic"] = GeodesicError(surface, **options)
+            self.metrics["foreground"] = ForegroundIoU(settings.threshold)
+            self.metrics["silhouette"] = ForegroundIoU(settings.threshold)
+            self.metrics["part"] = PartAccuracy(surface.parts)
+            if settings.point_similarity:
+                self.metrics["similarity"] = PointSimilarity(surface, **options)
+        if settings.joints is not None:
+            self.metrics["joints"] = JointError(surface, settings.joints, threshold=settings.threshold)
+        self.seen: set[str] = set()
+
+    def reset(self) -> None:
+        """Begin an epoch."""
+        self.seen.clear()
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def update(self, field: Field, coordinate: Tensor, batch: Mapping[str, Any]) -> None:
+        """Add a multiview batch.
+
+        Args:
+            field: of the batch's B·V images.
+            coordinate: (B·V, 3, H, W) [m], the field's surface coordinates.
+            batch: a multiview batch.
+        """
+        shape = batch["image"].shape[:2]
+        foreground = field.foreground_probability
+        present = batch["present"].flatten()
+        if "consistency" in self.metrics:
+            self._add(
+                "consistency",
+                coordinate.unflatten(0, shape),
+                foreground.unflatten(0, shape),
+                batch["camera"],
+                batch["pairs"],
+                batch["pair_valid"],
+                batch.get("camera_name") if self.settings.cameras is not None else None,
+            )
+        if "geodesic" in self.metrics and "coordinate" in batch:
+            self._add_labels(field, coordinate, foreground, present, batch)
+        if "silhouette" in self.metrics and batch.get("mask") is not None:
+            mask = batch["mask"].flatten(0, 1)
+            there = present & mask.flatten(1).any(1)
+            if bool(there.any()):
+                cells = functional.avg_pool2d(mask[there].float(), field.stride) >= 0.5
+                self._add("silhouette", foreground[there], cells)
+        if "joints" in self.metrics and batch.get("joints") is not None:
+            size = batch["camera"].image_size.reshape(-1, 2)[present]
+            self._add("joints", coordinate[present], foreground[present], batch["joints"].flatten(0, 1)[present], size)
+
+    def _add_labels(
+        self, field: Field, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: Mapping[str, Any]
+    ) -> None:
+        labelled = batch["labelled"].flatten() & present
+        if not bool(labelled.any()):
+            return
+        truth = batch["coordinate"].flatten(0, 1)[labelled]
+        inside = batch["foreground"].flatten(0, 1)[labelled]
+        known = batch["known"].flatten(0, 1)[labelled]
+        for name in ("geodesic", "similarity"):
+            if name in self.metrics:
+                self._add(name, coordinate[labelled], foreground[labelled], truth, inside, known)
+        self._add("foreground", foreground[labelled], inside, known)
+        if isinstance(field, ChartField) and "part" in batch:
+            predicted = (field.part * (field.foreground > 0))[labelled]
+            self._add("part", predicted, batch["part"].flatten(0, 1)[labelled], known)
+
+    def _add(self, name: str, *values: Any) -> None:
+        self.seen.add(name)
+        self.metrics[name].update(*values)
+
+    def compute(self) -> dict[str, Tensor]:
+        """All values of the metrics that saw anything on any process; every process has to call it."""
+        values: dict[str, Tensor] = {}
+        seen = seen_anywhere(self.seen)
+        for name, metric in self.metrics.items():
+            if name in seen:
+                own = metric.compute()
+                values |= {f"mask_{key}": value for key, value in own.items()} if name == "silhouette" else own
+        return values
+
+
+def seen_anywhere(seen: set[str]) -> set[str]:
+    """The union of a set of names over all processes."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return seen
+    gathered: list[set[str]] = [set()] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, seen)
+    return set().union(*gathered)

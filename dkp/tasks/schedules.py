@@ -1,0 +1,75 @@
+"""What changes with the training step: weights that ramp up, σ that is annealed, the learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from dkp.errors import InputError
+
+LearningRateSchedule = Literal["constant", "cosine", "onecycle"]
+
+
+def ramp(step: int, steps: int) -> float:
+    """Linear ramp from 1 / steps at step 0 to 1 at step `steps - 1`; 1 throughout where `steps` is 0."""
+    return 1.0 if steps <= 0 else min(1.0, (step + 1) / steps)
+
+
+def anneal(start: float, end: float | None, step: int, steps: int) -> float:
+    """Geometric interpolation from `start` at step 0 to `end` at step `steps`; `start` throughout where `end` is None."""
+    if end is None or start == end:
+        return start
+    share = min(1.0, step / steps) if steps > 0 else 1.0
+    return start * (end / start) ** share
+
+
+class WarmupCosine:
+    """Factor of the learning rate: linear warm-up, then constant or a half cosine down to `floor`."""
+
+    def __init__(self, total_steps: int | None, warmup_steps: int, floor: float) -> None:
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.floor = floor
+
+    def __call__(self, step: int) -> float:
+        """Factor at an optimiser step."""
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        if self.total_steps is None:
+            return 1.0
+        share = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+
+def learning_rate_schedule(
+    optimizer: Optimizer, kind: LearningRateSchedule, total_steps: float, warmup_steps: int = 0, floor: float = 0.01
+) -> LRScheduler:
+    """A schedule that is stepped once per optimiser step.
+
+    Args:
+        optimizer: its learning rates are the peak values.
+        kind: "constant" (after the warm-up), "cosine" or "onecycle".
+        total_steps: length of the training; the last two kinds need it finite.
+        warmup_steps: steps of linear warm-up ("constant" and "cosine"; "onecycle" takes it as its rising part).
+        floor: last factor of "cosine".
+
+    Raises:
+        InputError: the schedule needs a length and the training has none, or the kind is unknown.
+    """
+    if kind == "constant":
+        return LambdaLR(optimizer, WarmupCosine(None, warmup_steps, floor))
+    if kind not in ("cosine", "onecycle"):
+        raise InputError(f"model.schedule is {kind!r} where constant, cosine or onecycle is expected")
+    if not math.isfinite(total_steps) or total_steps < 1:
+        raise InputError(
+            f"model.schedule is {kind} and needs trainer.max_steps or trainer.max_epochs, but neither is set"
+        )
+    total = int(total_steps)
+    if kind == "cosine":
+        return LambdaLR(optimizer, WarmupCosine(total, warmup_steps, floor))
+    rising = min(0.9, max(1.0, warmup_steps) / total) if warmup_steps else 0.3
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total + 1, pct_start=rising)
