@@ -1,1 +1,6 @@
+"""Lightning callbacks: the run's folder, its checkpoints and metrics, predictions as files."""
 
+from dkp.callbacks.predictions import PredictionWriter
+from dkp.callbacks.run_folder import MetricsFile, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
+
+__all__ = ["MetricsFile", "PredictionWriter", "RunCheckpoint", "RunLogger", "SaveRunConfig", "run_folder"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
 
 GRADIENT_NORM_PARAMETERS = 4
-"""Trailing parameter tensors of the detector (its heads) that gradient norms are taken of."""
+"""Trailing parameter tensors that gradient norms are taken of, where a detector has no heads by name."""
 
 
 class DenseKeypointTask(pl.LightningModule):
@@ -147,9 +147,10 @@ class DenseKeypointTask(pl.LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The detector's last trainable tensors, which every term depends on."""
-        trainable = [parameter for parameter in self.detector.parameters() if parameter.requires_grad]
-        return trainable[-GRADIENT_NORM_PARAMETERS:]
+        """The trainable tensors of the detector's heads, which the terms share."""
+        named = [(name, parameter) for name, parameter in self.detector.named_parameters() if parameter.requires_grad]
+        heads = [parameter for name, parameter in named if "head" in name.split(".")[0]]
+        return heads or [parameter for _, parameter in named[-GRADIENT_NORM_PARAMETERS:]]
 
     def silent_hint(self, name: str) -> str:
         """What a user can look at when a term never fires."""

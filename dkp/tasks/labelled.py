@@ -7,12 +7,12 @@ from typing import Any
 
 from dkp.losses import LabelledLoss
 from dkp.models import Detector
+from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
 from dkp.tasks.terms import WeightedTerm
-from dkp.models.weights import load_state, read_state
 
 
 class LabelledTask(DenseKeypointTask):

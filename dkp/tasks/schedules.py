@@ -19,7 +19,7 @@ def ramp(step: int, steps: int) -> float:
 
 
 def anneal(start: float, end: float | None, step: int, steps: int) -> float:
-    """Geometric interpolation from `start` at step 0 to `end` at step `steps`; `start` throughout where `end` is None."""
+    """Geometric interpolation from `start` at step 0 to `end` at step `steps`; `start` where `end` is None."""
     if end is None or start == end:
         return start
     share = min(1.0, step / steps) if steps > 0 else 1.0

@@ -15,6 +15,7 @@ from dkp.errors import InputError
 from dkp.fields import Field
 from dkp.losses import DistillationLoss, LabelledLoss, LossTerm, MultiviewLoss, WarpLoss
 from dkp.models import Detector
+from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
@@ -22,13 +23,12 @@ from dkp.tasks.pairs import flatten_views, present_views, view_pairs
 from dkp.tasks.schedules import LearningRateSchedule, anneal, ramp
 from dkp.tasks.terms import WeightedTerm
 from dkp.tasks.warps import random_affine, transform_points, warp_images
-from dkp.models.weights import load_state, read_state
 
 BatchNormMode = Literal["train", "frozen", "unlabelled"]
 
 HINTS = {
     "labelled": "check that the labelled loader gives labelled views",
-    "multiview": "check that the unlabelled frames have two or more views whose angle lies within the bounds for pairs, "
+    "multiview": "check that the unlabelled frames have views whose angle lies within the bounds for pairs, "
     "and that the teacher finds any foreground in them",
     "distillation": "check that the teacher finds any foreground in the unlabelled images",
     "temporal": "check that the unlabelled data gives optical flow",
@@ -222,7 +222,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         return self.labelled_loss(field, batch)
 
     def unlabelled_terms(self, batch: Mapping[str, Any] | None) -> dict[str, LossTerm | None]:
-        """L_M, L_R, L_T and the silhouettes, as far as they are configured; None where the batch has nothing for one."""
+        """L_M, L_R, L_T and the silhouettes, those configured; None where the batch has nothing for one."""
         wanted = [name for name, weight in self.weights.items() if weight > 0 and name != "labelled"]
         if batch is None or not wanted:
             return dict.fromkeys(wanted)

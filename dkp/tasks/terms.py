@@ -1,4 +1,4 @@
-"""Bookkeeping of loss terms: their weights, whether they ever fired, their gradients, and when they stop being numbers."""
+"""Bookkeeping of loss terms: weights, gradients, whether they ever fired, whether they are still numbers."""
 
 from __future__ import annotations
 
@@ -118,6 +118,6 @@ class TermLedger:
 def silent_term_error(name: str, steps: int, hint: str) -> InputError:
     """The error for a configured term that never fired in an epoch."""
     return InputError(
-        f"loss term {SYMBOLS.get(name, name)} has the weight model.lambda_{name} > 0 but had no valid pixel in any of the "
-        f"{steps} steps of this epoch: {hint}, or set the weight to 0"
+        f"loss term {SYMBOLS.get(name, name)} has the weight model.lambda_{name} > 0 but had no valid pixel in any of "
+        f"the {steps} steps of this epoch: {hint}, or set the weight to 0"
     )

@@ -1,0 +1,96 @@
+"""Predictions as plain npz files, one a view."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import BasePredictionWriter
+from torch import Tensor
+
+from dkp.callbacks.run_folder import run_folder
+from dkp.errors import InputError
+from dkp.surface import Surface
+
+
+class PredictionWriter(BasePredictionWriter):
+    """Write OUT/<frame>/<camera>.npz for every view that is predicted.
+
+    Keys: "foreground" (H, W) float16 probability; "coordinate" (H, W, 3) float32 [m]; "vertex" (H, W) int32, the
+    nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and the
+    camera of the image that the field belongs to: "intrinsics" (3, 3), "rotation" (3, 3), "translation" (3,) [m],
+    "image_size" (2,) [px], "stride" [px per cell].
+
+    Args:
+        out: folder; None = predictions/ in the run's folder.
+        threshold: foreground probability from which a cell has a vertex.
+    """
+
+    def __init__(self, out: str | None = None, threshold: float = 0.5) -> None:
+        super().__init__(write_interval="batch")
+        self.out = out
+        self.threshold = threshold
+        self._folder: Path | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Choose the folder."""
+        if stage != "predict":
+            return
+        folder = run_folder(trainer)
+        if self.out is None and folder is None:
+            raise InputError(
+                "PredictionWriter.out is not set where a folder is expected: the trainer has no run folder"
+            )
+        self._folder = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Write the views of one batch that are present."""
+        assert self._folder is not None
+        surface = getattr(pl_module, "surface", None)
+        for instant, slot in batch["present"].nonzero().tolist():
+            path = self._folder / str(batch["frame"][instant]) / f"{batch['camera_name'][instant][slot]}.npz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            view = {name: value[instant, slot] for name, value in prediction.items()}
+            camera = batch["camera"][instant, slot]
+            arrays = prediction_arrays(view, surface, self.threshold)
+            arrays |= {
+                name: getattr(camera, name).cpu().double().numpy()
+                for name in ("intrinsics", "rotation", "translation", "image_size")
+            }
+            arrays["stride"] = np.int32(batch["image"].shape[-1] // arrays["foreground"].shape[-1])
+            np.savez_compressed(path, **arrays)
+
+
+def prediction_arrays(view: Mapping[str, Tensor], surface: Surface | None, threshold: float) -> dict[str, Any]:
+    """The arrays of one view's file.
+
+    Args:
+        view: "foreground" (H, W), "coordinate" (3, H, W) [m] and, for charts, "part" (H, W), "uv" (2, H, W).
+        surface: for the nearest vertex; None = no "vertex".
+        threshold: foreground probability from which a cell has a vertex.
+    """
+    foreground = view["foreground"].float().cpu().numpy()
+    coordinate = view["coordinate"].float().cpu().numpy().transpose(1, 2, 0)
+    arrays: dict[str, Any] = {"foreground": foreground.astype(np.float16), "coordinate": coordinate}
+    if surface is not None:
+        inside = foreground > threshold
+        vertex = np.full(foreground.shape, -1, np.int32)
+        if inside.any():
+            vertex[inside] = surface.nearest_vertex(coordinate[inside].astype(np.float64))
+        arrays["vertex"] = vertex
+    if "part" in view:
+        arrays["part"] = view["part"].cpu().numpy().astype(np.int16)
+        arrays["uv"] = view["uv"].float().cpu().numpy().transpose(1, 2, 0)
+    return arrays
