@@ -27,15 +27,15 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         size: the (width, height) that is expected [px]; None accepts any.
 
     Returns:
-        (H, W, 3) uint8 RGB. A rotation flag of the file is ignored: calibrations are made on stored pixels.
+        (H, W, 3) uint8 RGB.
     """
-    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION, "an image", size)
+    image = _decode(path, cv2.IMREAD_COLOR, "an image", size)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Reads a mask as (H, W) bool; values above 127 are foreground."""
-    return _decode(path, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION, "a mask", size) > 127
+    return _decode(path, cv2.IMREAD_GRAYSCALE, "a mask", size) > 127
 
 
 def _decode(path: Path, flags: int, kind: str, size: tuple[int, int] | None) -> np.ndarray:

@@ -150,7 +150,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
 def write_dense_label(path: Path, label: DenseLabel) -> None:
     """Writes a dense label; barycentric coordinates are kept as float16 and set to zero off the surface."""
     on_surface = label.face >= 0
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "face": np.where(on_surface, label.face, -1).astype(np.int32),
         "barycentric": np.where(on_surface[..., None], label.barycentric, 0).astype(np.float16),
     }

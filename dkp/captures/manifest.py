@@ -266,10 +266,7 @@ def _time_of(frame: str, where: str) -> int:
 def _read_joints(joints: Any, where: str) -> dict[str, tuple[float, float, float]]:
     if not isinstance(joints, dict):
         raise InputError(f"{where} is {shown(joints)}, expected an object of joint names and [x, y, confidence]")
-    return {
-        key: tuple(number_array(value, (3,), f"{where}: {key}").tolist())  # type: ignore[misc]
-        for key, value in joints.items()
-    }
+    return {key: tuple(number_array(value, (3,), f"{where}: {key}").tolist()) for key, value in joints.items()}
 
 
 class _Files:
