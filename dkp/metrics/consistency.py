@@ -1,0 +1,280 @@
+"""Multiview consistency: do pixels that carry the same surface coordinate lie on each other's epipolar lines?
+
+Needs calibrated cameras and no labels, and says nothing about accuracy: a field that depends only on the position in
+the crop can score well. That trivial field is therefore measured along with every field, on the same foreground.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import rank_zero_warn
+
+from dkp.errors import InputError
+from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
+from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
+
+_CHUNK = 1 << 24  # entries of one block of pairwise distances: 64 MB in float32
+_CAMERAS = 4096  # two camera numbers in one float32 without rounding
+
+
+def mutual_matches(
+    coordinate: Tensor, other_coordinate: Tensor, mask: Tensor, other_mask: Tensor, gate: float
+) -> tuple[Tensor, Tensor]:
+    """Mutual nearest neighbours of two views in surface coordinates, no further apart than a gate.
+
+    Args:
+        coordinate: (P, N, D) [m].
+        other_coordinate: (P, M, D) [m].
+        mask: (P, N) bool, entries that exist.
+        other_mask: (P, M) bool.
+        gate: Greatest distance of a match [m], straight through space.
+
+    Returns:
+        index: (P, N) long, the nearest entry of the other view.
+        matched: (P, N) bool, True where that entry's nearest one is this one, within the gate.
+
+    Example:
+        >>> import torch
+        >>> view, other = torch.tensor([[[0.0], [1.0], [5.0]]]), torch.tensor([[[1.1], [0.9]]])
+        >>> index, matched = mutual_matches(view, other, torch.ones(1, 3).bool(), torch.ones(1, 2).bool(), gate=0.5)
+        >>> matched.tolist()
+        [[False, True, False]]
+    """
+    pairs, count, other_count = coordinate.shape[0], coordinate.shape[1], other_coordinate.shape[1]
+    index = torch.zeros(pairs, count, dtype=torch.long, device=coordinate.device)
+    matched = torch.zeros(pairs, count, dtype=torch.bool, device=coordinate.device)
+    own = torch.arange(count, device=coordinate.device)
+    step = max(1, _CHUNK // max(1, count * other_count))
+    for start in range(0, pairs, step):
+        part = slice(start, start + step)
+        # Squared distances from differences: the product form of cdist cancels for coordinates millimetres apart.
+        distance = sum(
+            (coordinate[part, :, None, axis] - other_coordinate[part, None, :, axis]) ** 2
+            for axis in range(coordinate.shape[-1])
+        )
+        assert isinstance(distance, Tensor)
+        distance = distance.masked_fill(~(mask[part, :, None] & other_mask[part, None, :]), float("inf"))
+        nearest = distance.min(dim=2)
+        back = distance.argmin(dim=1)
+        index[part] = nearest.indices
+        matched[part] = (back.gather(1, nearest.indices) == own) & (nearest.values <= gate**2)
+    return index, matched
+
+
+def trivial_coordinate(height: int, width: int, extent: float) -> Tensor:
+    """The trivial field: the position in the crop, with the crop as wide as the surface.
+
+    Args:
+        height: Of the field [cells].
+        width: Of the field [cells].
+        extent: Length that the crop's side stands for [m].
+
+    Returns:
+        (3, H, W) [m]: x, y, 0.
+
+    Example:
+        >>> trivial_coordinate(1, 2, extent=2.0)[0]
+        tensor([[-0.5000,  0.5000]])
+    """
+    x = ((torch.arange(width) + 0.5) / width - 0.5) * extent
+    y = ((torch.arange(height) + 0.5) / height - 0.5) * extent
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width), torch.zeros(height, width)])
+
+
+def pair_distances(
+    coordinate: Tensor, pixels: Tensor, mask: Tensor, camera: Camera, pairs: Tensor, gate: float, resolution: float
+) -> tuple[Tensor, Tensor]:
+    """Epipolar distances of the mutual matches of camera pairs.
+
+    Args:
+        coordinate: (V, N, D) [m], chosen foreground pixels of each view.
+        pixels: (V, N, 2) [px].
+        mask: (V, N) bool.
+        camera: (V,), without distortion.
+        pairs: (P, 2) long, indices into V.
+        gate: Greatest distance of a match [m].
+        resolution: Distances are given as if the longer side of each image had this many pixels.
+
+    Returns:
+        distance: (P, N) [px], mean of the distance to the epipolar line in one and in the other view.
+        matched: (P, N) bool.
+    """
+    first, second = pairs.unbind(-1)
+    index, matched = mutual_matches(coordinate[first], coordinate[second], mask[first], mask[second], gate)
+    found = pixels[first]
+    other = pixels[second].gather(1, index[..., None].expand(-1, -1, 2))
+    fundamental = fundamental_matrix(camera[first], camera[second])
+    scale = (resolution / camera.image_size.amax(dim=-1)).to(pixels)
+    in_second = epipolar_distance(found, other, fundamental) * scale[second, None]
+    in_first = epipolar_distance(other, found, fundamental.mT) * scale[first, None]
+    return (in_first + in_second) / 2, matched
+
+
+class MultiviewConsistency(Metric):
+    """Epipolar distance of mutual nearest neighbours in surface-coordinate space, over all valid camera pairs.
+
+    ``compute`` returns ``epipolar_median_px``, ``epipolar_mean_px`` and ``epipolar_p90_px`` of (d1 + d2) / 2, in pixels
+    of an image whose longer side is ``resolution``, never squared; ``matched_share``, the share of the foreground
+    pixels (of both views of every pair) that have a match; and the same four as ``trivial/...`` for the field
+    "coordinate = position in the crop" on the same foreground. With ``per_pair`` these also come for each pair of
+    cameras, as ``pair/A-B/...`` and ``trivial/pair/A-B/...``. Without a match a distance is NaN; nothing matched at all
+    is a warning.
+
+    The gate is the greatest straight distance between the coordinates of a match. The default of 5 cm is for a human
+    template: a person 1.7 m tall and 50 cells high has 3.4 cm to a cell, so that true matches of a good field,
+    at most half a cell's diagonal plus the noise apart, pass, and a torso is not matched with an arm. For another
+    surface take about 3 % of its extent. The trivial field, as wide as the surface, has the same gate.
+
+    The states are lists of float32: a median needs all values, and pairs are told apart by number.
+
+    Args:
+        gate: Greatest distance of a match [m].
+        extent: Largest side of the surface [m]; the trivial field's crop is that wide.
+        resolution: Image size to which distances are scaled [px].
+        max_points: At most this many foreground pixels of a view take part (chosen by ``choose_pixels``). Fewer pixels
+            have fewer true matches and score worse: keep it above the usual foreground.
+        threshold: A pixel is foreground above this probability.
+        cameras: Names for the per-pair values; without, cameras are called by their place in the batch.
+        per_pair: Whether ``compute`` also gives the values of each pair of cameras.
+
+    Example:
+        >>> import torch
+        >>> from dkp.geometry import Camera
+        >>> intrinsics = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 32.0], [0.0, 0.0, 1.0]])
+        >>> camera = Camera.create(
+        ...     intrinsics.expand(1, 2, 3, 3), translation=torch.tensor([[[0.0, 0.0, 2.0], [-0.5, 0.0, 2.0]]]),
+        ...     image_size=torch.tensor([64.0, 64.0]).expand(1, 2, 2))
+        >>> metric = MultiviewConsistency(per_pair=False)
+        >>> height = torch.arange(8.0)[:, None].expand(8, 8)  # a field whose rows are epipolar lines
+        >>> column = torch.arange(8.0).expand(8, 8)
+        >>> field = torch.stack([height, column, 0 * height]).expand(1, 2, 3, 8, 8)
+        >>> metric.update(field, torch.ones(1, 2, 8, 8), camera, torch.tensor([[[0, 1]]]))
+        >>> value = metric.compute()
+        >>> value["matched_share"].item(), round(value["epipolar_median_px"].item(), 4)
+        (1.0, 0.0)
+    """
+
+    full_state_update = False
+    higher_is_better = False
+
+    def __init__(
+        self,
+        gate: float = 0.05,
+        extent: float = 1.75,
+        resolution: float = 128.0,
+        max_points: int | None = 2048,
+        threshold: float = 0.5,
+        cameras: Sequence[str] | None = None,
+        per_pair: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("gate", gate), ("extent", extent), ("resolution", resolution)):
+            if not value > 0:
+                raise InputError(f"{name}: found {value}, expected a positive number.")
+        self.gate = gate
+        self.extent = extent
+        self.resolution = resolution
+        self.max_points = max_points
+        self.threshold = threshold
+        self.cameras = None if cameras is None else tuple(cameras)
+        self.per_pair = per_pair
+        for prefix in ("field", "trivial"):
+            for name in ("distance", "distance_pair", "pair", "matched", "pixels"):
+                self.add_state(f"{prefix}_{name}", default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        coordinate: Tensor,
+        foreground: Tensor,
+        camera: Camera,
+        pairs: Tensor,
+        pair_valid: Tensor | None = None,
+        camera_name: Sequence[Sequence[str]] | None = None,
+    ) -> None:
+        """Add instants.
+
+        Args:
+            coordinate: (B, V, 3, H, W) [m].
+            foreground: (B, V, H, W), probability or bool.
+            camera: (B, V), of the images (not of the field), without distortion.
+            pairs: (B, P, 2) long, indices into V.
+            pair_valid: (B, P) bool; None means all.
+            camera_name: B lists of V names out of ``cameras``; only used where that was given.
+
+        Raises:
+            InputError: A camera has lens distortion, or a name that ``cameras`` does not have.
+        """
+        batch, views, _, height, width = coordinate.shape
+        if bool(camera.distortion.any()):
+            raise InputError(
+                "camera: found lens distortion, expected undistorted views, whose epipolar lines are straight."
+            )
+        valid = torch.ones_like(pairs[..., 0], dtype=torch.bool) if pair_valid is None else pair_valid.bool()
+        instant, slot = valid.nonzero(as_tuple=True)
+        chosen_pairs = pairs[instant, slot]
+        number = self._camera_numbers(batch, views, camera_name).to(pairs.device)[instant[:, None], chosen_pairs]
+        ends = number.sort(dim=1).values
+        pair_number = (ends[:, 0] * _CAMERAS + ends[:, 1]).float()
+
+        coordinate = coordinate.detach().float().flatten(0, 1)
+        mask = (foreground > self.threshold).flatten(0, 1) & coordinate.isfinite().all(dim=1)
+        index, chosen = choose_pixels(mask, self.max_points)
+        flat_camera = camera.reshape(batch * views)
+        cell = flat_camera.image_size.to(coordinate) / coordinate.new_tensor([width, height])
+        column, row = index % width, torch.div(index, width, rounding_mode="floor")
+        pixels = (torch.stack([column, row], dim=-1) + 0.5) * cell[:, None]
+        flat_pairs = instant[:, None] * views + chosen_pairs
+        trivial = trivial_coordinate(height, width, self.extent).to(coordinate).expand_as(coordinate)
+        for prefix, field in (("field", coordinate), ("trivial", trivial)):
+            distance, matched = pair_distances(
+                gather_pixels(field, index), pixels, chosen, flat_camera, flat_pairs, self.gate, self.resolution
+            )
+            getattr(self, f"{prefix}_distance").append(distance[matched].float())
+            getattr(self, f"{prefix}_distance_pair").append(pair_number[:, None].expand_as(matched)[matched])
+            getattr(self, f"{prefix}_pair").append(pair_number)
+            getattr(self, f"{prefix}_matched").append(2 * matched.sum(dim=1).float())
+            getattr(self, f"{prefix}_pixels").append(chosen.sum(dim=1).float()[flat_pairs].sum(dim=1))
+
+    def _camera_numbers(self, batch: int, views: int, names: Sequence[Sequence[str]] | None) -> Tensor:
+        if self.cameras is None or names is None:
+            return torch.arange(views).expand(batch, views)
+        known = {name: number for number, name in enumerate(self.cameras)}
+        for name in {name for row in names for name in row}:
+            if name not in known:
+                raise InputError(f"camera_name: found {name!r}, expected one of {', '.join(self.cameras)}.")
+        return torch.tensor([[known[name] for name in row] for row in names])
+
+    def _state(self, name: str) -> Tensor:
+        return concatenate(getattr(self, name), self.device)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scalars listed above."""
+        result: dict[str, Tensor] = {}
+        for prefix, key in (("field", ""), ("trivial", "trivial/")):
+            distance, owner, pair, matched, pixels = (
+                self._state(f"{prefix}_{name}") for name in ("distance", "distance_pair", "pair", "matched", "pixels")
+            )
+            if prefix == "field" and distance.numel() == 0:
+                rank_zero_warn("MultiviewConsistency found no match: its distances are NaN.")
+            result |= {key + name: value for name, value in _summary(distance, matched, pixels).items()}
+            for number in pair.unique().long().tolist() if self.per_pair else []:
+                own = _summary(distance[owner == number], matched[pair == number], pixels[pair == number])
+                result |= {f"{key}pair/{self._pair_name(number)}/{name}": value for name, value in own.items()}
+        return result
+
+    def _pair_name(self, number: int) -> str:
+        ends = divmod(number, _CAMERAS)
+        return "-".join(str(end) if self.cameras is None else self.cameras[end] for end in ends)
+
+
+def _summary(distance: Tensor, matched: Tensor, pixels: Tensor) -> dict[str, Tensor]:
+    return {
+        "epipolar_median_px": quantile(distance, 0.5),
+        "epipolar_mean_px": distance.double().mean().to(distance.dtype),
+        "epipolar_p90_px": quantile(distance, 0.9),
+        "matched_share": matched.sum() / pixels.sum(),
+    }

@@ -1,0 +1,215 @@
+"""Geodesic point similarity (GPS), its masked form (GPSm) and the average precision and recall over thresholds."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torchmetrics.utilities import rank_zero_warn
+
+from dkp.errors import InputError
+from dkp.metrics.geodesic import SurfaceMetric, geodesic_errors
+from dkp.metrics.sampling import concatenate, gather_pixels
+from dkp.metrics.segmentation import intersection_union
+
+if TYPE_CHECKING:
+    from dkp.surface import Surface
+
+KAPPA = 0.255
+"""One normalising constant for the whole body [m], from the first DensePose evaluation."""
+
+PART_KAPPA = (0.351, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128, 0.150)
+"""DensePose's constants [m] for its eight coarse parts 1..8."""
+
+COARSE_PART = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 8, 8)
+"""DensePose's 24 parts (index 0 is the background) as its eight coarse ones."""
+
+THRESHOLDS = tuple(0.5 + 0.05 * step for step in range(10))
+
+
+def part_kappa(part: Tensor) -> Tensor:
+    """DensePose's κ for each of its 24 parts.
+
+    Args:
+        part: (...) long in 1..24.
+
+    Returns:
+        (...) [m].
+
+    Example:
+        >>> import torch
+        >>> part_kappa(torch.tensor([1, 24]))
+        tensor([0.3510, 0.1500])
+    """
+    coarse = torch.tensor(COARSE_PART, device=part.device)[part.long()]
+    return torch.tensor(PART_KAPPA, device=part.device)[coarse - 1]
+
+
+def geodesic_point_similarity(error: Tensor, chosen: Tensor, kappa: Tensor | float = KAPPA) -> Tensor:
+    """GPS of each instance: the mean over its labelled points of exp(-g² / (2 κ²)); uncovered points add 0.
+
+    Args:
+        error: (B, N) [m], inf where uncovered.
+        chosen: (B, N) bool, the points that exist.
+        kappa: Scalar or (B, N) [m].
+
+    Returns:
+        (B,) in [0, 1]; NaN for an instance without points.
+
+    Example:
+        >>> import torch
+        >>> error = torch.tensor([[0.0, 0.255, float("inf"), 0.0]])
+        >>> geodesic_point_similarity(error, torch.tensor([[True, True, True, False]]))
+        tensor([0.5355])
+    """
+    similarity = torch.exp(-(error**2) / (2 * torch.as_tensor(kappa) ** 2))
+    return torch.where(chosen, similarity, 0.0).sum(dim=1) / chosen.sum(dim=1)
+
+
+def average_precision(similarity: Tensor, score: Tensor, thresholds: Tensor) -> tuple[Tensor, Tensor]:
+    """Average precision and recall at each threshold, with one labelled instance per detection slot.
+
+    Detections are ranked by score. Precision is made monotone and read at 101 recalls, as the COCO evaluation does;
+    detections of equal score enter together, so that their order cannot matter.
+
+    Args:
+        similarity: (N,) in [0, 1].
+        score: (N,); -inf says that nothing was detected in this slot: a missed instance, and no false alarm.
+        thresholds: (T,).
+
+    Returns:
+        precision, recall: (T,) each, in [0, 1].
+
+    Example:
+        >>> import torch
+        >>> average_precision(torch.tensor([0.9, 0.6]), torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.8]))
+        (tensor([1.0000, 0.2525]), tensor([1.0000, 0.5000]))
+    """
+    order = score.argsort(descending=True, stable=True)
+    ranked, score = similarity[order], score[order]
+    right = (ranked[None] >= thresholds[:, None]) & score.isfinite()
+    hits = right.double().cumsum(dim=1)
+    detections = torch.arange(1, len(score) + 1, device=score.device, dtype=torch.float64)
+    last_of_tie = torch.ones_like(score, dtype=torch.bool)
+    last_of_tie[:-1] = score[:-1] != score[1:]
+    usable = last_of_tie & score.isfinite()
+    precision = torch.where(usable, hits / detections, 0.0).flip(1).cummax(dim=1).values.flip(1)
+    recall = torch.where(usable, hits, -1.0).cummax(dim=1).values.clamp(min=0) / len(score)
+
+    levels = torch.linspace(0, 1, 101, device=score.device, dtype=torch.float64)
+    first = torch.searchsorted(recall, levels.expand(len(thresholds), -1).contiguous() - 1e-9)
+    padded = torch.cat([precision, precision.new_zeros(len(thresholds), 1)], dim=1)
+    return padded.gather(1, first).mean(dim=1).float(), (hits[:, -1] / len(score)).float()
+
+
+class PointSimilarity(SurfaceMetric):
+    """GPS and GPSm per instance (one instance a view) and AP and AR over the thresholds 0.50:0.05:0.95.
+
+    GPSm = sqrt(GPS · IoU of the masks). The score that ranks detections is the mean foreground probability over the
+    predicted foreground; a view without any is an instance missed. There are no detections beyond the labelled
+    instances here, so these figures are not comparable with DensePose-COCO's, which include a person detector.
+
+    ``compute`` returns ``gps``, ``gpsm`` (means over instances), and ``ap``, ``ap50``, ``ap75``, ``ar``, from GPSm.
+
+    The states are lists of float32, one entry an instance: precision needs their order.
+
+    Args:
+        surface: The template.
+        kappa: Normalising constant [m], or "densepose" for DensePose's constant per coarse part of the labelled point;
+            the surface must then have DensePose's 24 parts.
+        points_per_view: At most this many labelled pixels of a view are measured; None measures all.
+        threshold: A pixel is predicted as foreground above this probability.
+
+    Example:
+        >>> import torch
+        >>> from dkp.surface import Surface
+        >>> metric = PointSimilarity(Surface.plane(width=1.0, height=1.0, spacing=0.1))
+        >>> label, foreground = torch.zeros(1, 3, 2, 2), torch.ones(1, 2, 2)
+        >>> metric.update(label, foreground, label, foreground.bool())
+        >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
+        {'gps': 1.0, 'gpsm': 1.0, 'ap': 1.0, 'ap50': 1.0, 'ap75': 1.0, 'ar': 1.0}
+    """
+
+    higher_is_better = True
+    gps: list[Tensor]
+    gpsm: list[Tensor]
+    score: list[Tensor]
+
+    def __init__(
+        self,
+        surface: "Surface",
+        kappa: float | Literal["densepose"] = KAPPA,
+        points_per_view: int | None = 500,
+        threshold: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(surface, **kwargs)
+        if kappa == "densepose" and surface.parts != len(COARSE_PART) - 1:
+            raise InputError(f"kappa: 'densepose' needs a surface of 24 parts, {surface.name!r} has {surface.parts}.")
+        if kappa != "densepose" and not (isinstance(kappa, int | float) and kappa > 0):
+            raise InputError(f"kappa: found {kappa!r}, expected a positive length in metres or 'densepose'.")
+        self.kappa = kappa
+        self.points_per_view = points_per_view
+        self.threshold = threshold
+        for name in ("gps", "gpsm", "score"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        coordinate: Tensor,
+        foreground: Tensor,
+        label_coordinate: Tensor,
+        label_foreground: Tensor,
+        known: Tensor | None = None,
+    ) -> None:
+        """Add views, one instance each; any leading dimensions. Shapes and units as in ``geodesic_errors``."""
+        error, index, chosen = geodesic_errors(
+            self.surface,
+            coordinate,
+            foreground,
+            label_coordinate,
+            label_foreground,
+            known,
+            points_per_view=self.points_per_view,
+            threshold=self.threshold,
+        )
+        gps = geodesic_point_similarity(error, chosen, self._kappa(label_coordinate, index, chosen))
+        height, width = foreground.shape[-2:]
+        foreground = foreground.detach().float().reshape(-1, height, width)
+        intersection, union = intersection_union(
+            foreground,
+            label_foreground.reshape(-1, height, width),
+            None if known is None else known.reshape(-1, height, width),
+            self.threshold,
+        )
+        detected = foreground > self.threshold
+        score = (foreground * detected).sum(dim=(1, 2)) / detected.sum(dim=(1, 2))
+        score = torch.where(detected.any(dim=2).any(dim=1), score, float("-inf"))
+        instance = chosen.any(dim=1)
+        self.gps.append(gps[instance])
+        self.gpsm.append((gps * intersection / union.clamp(min=1)).sqrt()[instance])
+        self.score.append(score[instance])
+
+    def _kappa(self, label_coordinate: Tensor, index: Tensor, chosen: Tensor) -> Tensor | float:
+        if not isinstance(self.kappa, str):
+            return self.kappa
+        truth = gather_pixels(label_coordinate.reshape(-1, *label_coordinate.shape[-3:]), index)
+        face, _, _ = self.surface.locate(truth[chosen].double().cpu().numpy())
+        kappa = torch.ones(chosen.shape, device=chosen.device)
+        kappa[chosen] = part_kappa(torch.as_tensor(self.surface.face_part[face])).to(kappa)
+        return kappa
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scalars listed above."""
+        gps, gpsm, score = (concatenate(state, self.device) for state in (self.gps, self.gpsm, self.score))
+        if gps.numel() == 0:
+            rank_zero_warn("PointSimilarity saw no labelled instance: its values are NaN.")
+            return {name: gps.new_tensor(float("nan")) for name in ("gps", "gpsm", "ap", "ap50", "ap75", "ar")}
+        precision, recall = average_precision(gpsm, score, gpsm.new_tensor(THRESHOLDS))
+        return {
+            "gps": gps.mean(),
+            "gpsm": gpsm.mean(),
+            "ap": precision.mean(),
+            "ap50": precision[0],
+            "ap75": precision[5],
+            "ar": recall.mean(),
+        }
