@@ -2,6 +2,6 @@
 
 from dkp.fields.atlas import ChartAtlas
 from dkp.fields.conversion import to_charts, to_embedding
-from dkp.fields.field import ChartField, EmbeddingField, Field, cell_centres
+from dkp.fields.field import ChartField, EmbeddingField, Field
 
-__all__ = ["ChartAtlas", "ChartField", "EmbeddingField", "Field", "cell_centres", "to_charts", "to_embedding"]
+__all__ = ["ChartAtlas", "ChartField", "EmbeddingField", "Field", "to_charts", "to_embedding"]

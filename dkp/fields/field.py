@@ -8,33 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from dkp.geometry import pixel_grid
+
 if TYPE_CHECKING:
     from dkp.fields.atlas import ChartAtlas
-
-
-def cell_centres(
-    height: int,
-    width: int,
-    stride: int = 1,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """Input pixels at the centres of the cells of a field.
-
-    Args:
-        height: rows of the field.
-        width: columns of the field.
-        stride: input pixels per cell.
-        device: where the result lives.
-        dtype: floating type of the result.
-
-    Returns:
-        pixels: (H, W, 2) [px], (x, y); cell (r, c) sits at ((c + 0.5) stride, (r + 0.5) stride).
-    """
-    y = (torch.arange(height, device=device, dtype=dtype) + 0.5) * stride
-    x = (torch.arange(width, device=device, dtype=dtype) + 0.5) * stride
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
 
 
 @dataclass
@@ -67,7 +44,7 @@ class EmbeddingField:
 
     def pixels(self) -> Tensor:
         """(H, W, 2) [px] input pixel of every cell."""
-        return cell_centres(*self.size, self.stride, device=self.foreground.device)
+        return pixel_grid(*self.size, self.stride, device=self.foreground.device)
 
     def detach(self) -> EmbeddingField:
         """The same values, cut from the graph."""
@@ -155,7 +132,7 @@ class ChartField:
 
     def pixels(self) -> Tensor:
         """(H, W, 2) [px] input pixel of every cell."""
-        return cell_centres(*self.size, self.stride, device=self.part_logits.device)
+        return pixel_grid(*self.size, self.stride, device=self.part_logits.device)
 
     def detach(self) -> ChartField:
         """The same values, cut from the graph."""

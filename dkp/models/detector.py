@@ -24,6 +24,7 @@ def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """A light per-cell head: 1x1 convolution, ReLU, 1x1 convolution that starts near zero."""
     last = nn.Conv2d(hidden, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
+    assert last.bias is not None
     nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.ReLU(inplace=True), last)
 

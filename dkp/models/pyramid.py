@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import timm
 from torch import Tensor, nn
 from torch.nn import functional
@@ -42,10 +44,10 @@ class Pyramid(nn.Module):
             near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
             hint = f" (near: {near})" if near else ""
             raise InputError(f'encoder is {name!r} where "unet" or the name of a timm model is expected{hint}')
-        overlay = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
+        options: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
         try:
             self.backbone = timm.create_model(
-                name, features_only=True, pretrained=pretrained or bool(weights), **overlay
+                name, features_only=True, pretrained=pretrained or bool(weights), **options
             )
         except InputError:
             raise
@@ -54,8 +56,8 @@ class Pyramid(nn.Module):
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{what} the timm model {name!r}: {first}") from error
         self.stride = stride
-        reductions = self.backbone.feature_info.reduction()
-        channels = self.backbone.feature_info.channels()
+        info: Any = self.backbone.feature_info
+        reductions, channels = info.reduction(), info.channels()
         self.levels = [i for i, reduction in enumerate(reductions) if reduction >= stride]
         if not self.levels:
             raise InputError(
