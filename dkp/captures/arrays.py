@@ -127,3 +127,11 @@ def affine_matrix(value: Any, where: str) -> np.ndarray:
     if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
         raise InputError(f"{where} is {shown(matrix.tolist(), 120)}, expected an affine map that can be inverted")
     return matrix
+
+
+def one_of(value: str, allowed: Iterable[str], where: str) -> str:
+    """Returns ``value``, which must be one of the allowed words."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise InputError(f"{where} is {shown(value)}, expected one of {', '.join(allowed)}")
+    return value

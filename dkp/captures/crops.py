@@ -112,7 +112,8 @@ class CropMap:
 
     def mask(self, frame: np.ndarray) -> np.ndarray:
         """Cuts a crop (H, W) bool from a mask (H, W) bool of the raw frame; true where most of a pixel's area is."""
-        return np.greater(self._sample(frame.astype(np.uint8) * 255), 127)
+        share: np.ndarray = self._sample(frame.astype(np.uint8) * 255)
+        return np.asarray(share > 127, dtype=bool)
 
     def inside(self, width: int, height: int) -> np.ndarray:
         """Returns (H, W) bool, pixels of the crop that lie in a raw frame of this size [px]."""

@@ -55,7 +55,7 @@ class CaptureWriter:
         licence: str = "",
         overwrite: bool = False,
     ):
-        self.path = Path(os.path.abspath(path))
+        self.path = Path(os.path.realpath(path))
         self.folder = self.path.parent / f".{self.path.name}.partial-{secrets.token_hex(4)}"
         self.unit = unit
         self.splits: dict[str, list[str]] = {key: list(frames) for key, frames in (splits or {}).items()}
@@ -177,7 +177,10 @@ class CaptureWriter:
         }
         content = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (self.folder / CAPTURE_FILE).write_text(content, encoding="utf-8")
-        Capture.open(self.folder)
+        try:
+            Capture.open(self.folder)
+        except InputError as error:
+            raise InputError(str(error).replace(str(self.folder), str(self.path))) from None
         self._move()
 
     def _write_surface(self) -> str:
@@ -241,7 +244,7 @@ def write_view_files(
             centres at integer + 0.5.
         undistorted: whether lens distortion has been removed from the image.
         override: the camera that took this one view, where it is not the rig's; metres, before any crop.
-        joints: name -> (x, y, confidence) [px of the image].
+        joints: name -> (x, y, confidence) [px of the image], stored with four decimals.
         domain: free label of the kind of image.
         unit: the capture's unit.
 
@@ -297,7 +300,9 @@ def write_view_files(
         "crop": None if crop is None else affine_matrix(crop, f"{where}: crop").tolist(),
         "undistorted": bool(undistorted),
         "override": None if override is None else override_entry(override, metres_per_unit(unit, "unit")),
-        "joints": None if joints is None else {key: [float(v) for v in value] for key, value in joints.items()},
+        "joints": None
+        if joints is None
+        else {key: [round(float(v), 4) for v in value] for key, value in joints.items()},
         "domain": domain,
     }
 

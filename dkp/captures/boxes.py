@@ -1,0 +1,93 @@
+"""Where the subject is in a frame: boxes from points, from masks and from a static camera's background."""
+
+from collections.abc import Iterable, Mapping
+
+import cv2
+import numpy as np
+
+
+def box_of_points(points: np.ndarray) -> np.ndarray:
+    """Returns the box (4,) x0 y0 x1 y1 around points (N, 2), N at least 1 [px]."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+
+
+def outline(mask: np.ndarray, least_share: float = 1e-3) -> np.ndarray | None:
+    """Returns the outline of the largest connected part of a mask.
+
+    Args:
+        mask: (H, W) bool.
+        least_share: smaller parts, as a share of the image's area, count as nothing.
+
+    Returns:
+        (N, 2) corners of the outline [px], or None where the mask is empty.
+    """
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        return None
+    largest = max(contours, key=cv2.contourArea)
+    if cv2.contourArea(largest) < least_share * mask.size:
+        return None
+    return largest.reshape(-1, 2).astype(np.float64) + 0.5
+
+
+def smooth_boxes(boxes: Mapping[int, np.ndarray], window: int) -> dict[int, np.ndarray]:
+    """Smooths square boxes over time: mean centre and largest side of the frames around each frame.
+
+    Args:
+        boxes: frame number -> (4,) x0 y0 x1 y1 [px], square.
+        window: number of frames, centred; 1 leaves the boxes as they are. Frames without a box take no part.
+    """
+    if window <= 1:
+        return dict(boxes)
+    smooth: dict[int, np.ndarray] = {}
+    for frame in boxes:
+        near = np.array([boxes[i] for i in range(frame - window // 2, frame + window // 2 + 1) if i in boxes])
+        centre = (near[:, :2] + near[:, 2:]).mean(axis=0) / 2
+        half = (near[:, 2] - near[:, 0]).max() / 2
+        smooth[frame] = np.concatenate([centre - half, centre + half])
+    return smooth
+
+
+class Background:
+    """What a static camera sees without the subject: the median of many frames.
+
+    It fails where the subject stands still for most of the recording: the subject becomes background.
+
+    Attributes:
+        image: (H, W, 3) uint8, the median, reduced in size.
+        threshold: least difference of a colour channel that counts as foreground, in grey levels.
+    """
+
+    def __init__(self, frames: Iterable[np.ndarray], threshold: float = 30.0, height: int = 360):
+        """Takes the median.
+
+        Args:
+            frames: (H, W, 3) uint8 frames spread over the recording, some 30 of them.
+            threshold: see the class.
+            height: frames are reduced to this height [px].
+        """
+        self.threshold = threshold
+        self._height = height
+        self.image = np.median(np.stack([self._reduced(frame) for frame in frames]), axis=0).astype(np.uint8)
+
+    def _reduced(self, frame: np.ndarray) -> np.ndarray:
+        height, width = frame.shape[:2]
+        scale = min(1.0, self._height / height)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        return cv2.GaussianBlur(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+
+    def mask(self, frame: np.ndarray) -> np.ndarray:
+        """Returns (H, W) bool: the largest connected part of the frame that differs from the background."""
+        reduced = self._reduced(frame)
+        different = (cv2.absdiff(reduced, self.image).max(axis=2) > self.threshold).astype(np.uint8)
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+        different = cv2.morphologyEx(different, cv2.MORPH_OPEN, kernel)
+        different = cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2)
+        count, parts, statistics, _ = cv2.connectedComponentsWithStats(different)
+        if count < 2:
+            return np.zeros(frame.shape[:2], bool)
+        largest = 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
+        whole = cv2.resize(
+            (parts == largest).astype(np.uint8) * 255, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
+        )
+        return np.asarray(whole > 127)
