@@ -1,0 +1,327 @@
+"""Matchability of two dense fields and the expected distance under it: the core of the multiview loss.
+
+With s_ij = -|u_i - u'_j|² / (2σ²) (+ log Σ_p π_ip π'_jp where part probabilities are given), the matchability is
+M_ij = exp(s_ij), the assignment p_ij = softmax_j s_ij, and the expected distance ē_i = Σ_j p_ij d_ij: the average of
+the probabilistic epipolar error E = M ⊙ d over the candidates j. That average is taken from the abstract and the
+figures of "Semi-supervised Dense Keypoints Using Unlabeled Multiview Images" (NeurIPS 2021); the Gaussian form of M,
+the normalisation by log-sum-exp and the visibility test are this project's reading of it.
+
+The normalisation is exact. With an ε in the denominator, or without normalisation, two fields that match nowhere would
+have the least loss of all.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, TypeVar, get_args
+
+import torch
+from torch import Tensor
+
+from dkp.geometry import epipolar_distance, full_precision, promote
+from dkp.losses.costs import Distance, EpipolarCost, PairCost, PointCost, PointDistance, PositionCost, shape_distance
+from dkp.losses.tiled import PART_FLOOR, tiled_expectation
+
+Engine = Literal["auto", "dense", "tiled"]
+
+_DENSE_PAIRS = 2**14
+_SHUT_OUT = -1e30
+
+
+class Matched(NamedTuple):
+    """What the matching of one view against another gives for each pixel.
+
+    Attributes:
+        distance: (B, N) [px] ([px²] for squared distances); zero where masked or without candidates.
+        max_matchability: (B, N) in [0, 1], exp(max_j s_ij): one for a perfect match; zero where masked or without
+            candidates. It serves to gate and carries no gradient.
+    """
+
+    distance: Tensor
+    max_matchability: Tensor
+
+
+class ExpectedPosition(NamedTuple):
+    """The expected match of each pixel.
+
+    Attributes:
+        position: (B, N, 2) [px] Σ_j p_ij x'_j; zero where masked or without candidates.
+        max_matchability: (B, N), as in `Matched`.
+    """
+
+    position: Tensor
+    max_matchability: Tensor
+
+
+@full_precision
+def expected_epipolar_distance(
+    field: Tensor,
+    other_field: Tensor,
+    pixels: Tensor,
+    other_pixels: Tensor,
+    fundamental: Tensor,
+    sigma: float,
+    *,
+    mask: Tensor | None = None,
+    other_mask: Tensor | None = None,
+    parts: Tensor | None = None,
+    other_parts: Tensor | None = None,
+    distance: Distance = "point_line",
+    clip: float | None = None,
+    engine: Engine = "auto",
+) -> Matched:
+    """Expected epipolar distance Σ_j p_ij d_ij of each pixel of one view.
+
+    Args:
+        field: (B, N, D) surface coordinates of the pixels of the first view [m].
+        other_field: (B, M, D) those of the other view [m].
+        pixels: (B, N, 2) [px], undistorted.
+        other_pixels: (B, M, 2) [px], undistorted.
+        fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+        sigma: Width of the matchability [m], the unit of the fields.
+        mask: (B, N) bool, pixels that take part (default all).
+        other_mask: (B, M) bool, candidates that take part (default all).
+        parts: (B, N, K) part probabilities; given together with ``other_parts`` or not at all.
+        other_parts: (B, M, K) part probabilities.
+        distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
+        clip: Largest distance [px] (before squaring) that counts.
+        engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory) or "auto".
+
+    Returns:
+        The expected distance and the best matchability. Gradients reach the fields and the parts; not the geometry.
+
+    Raises:
+        ValueError: A shape or an option does not fit.
+    """
+    pixels, other_pixels, fundamental = _constants(pixels, other_pixels, fundamental)
+    cost = EpipolarCost.create(pixels, other_pixels, fundamental, distance, clip)
+    average, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    return Matched(average[..., 0], best)
+
+
+@full_precision
+def expected_warp_distance(
+    field: Tensor,
+    other_field: Tensor,
+    warped_pixels: Tensor,
+    other_pixels: Tensor,
+    sigma: float,
+    *,
+    mask: Tensor | None = None,
+    other_mask: Tensor | None = None,
+    parts: Tensor | None = None,
+    other_parts: Tensor | None = None,
+    distance: PointDistance = "euclidean",
+    clip: float | None = None,
+    engine: Engine = "auto",
+) -> Matched:
+    """Expected distance Σ_j p_ij |w(x_i) - x'_j| to where a known warp says each pixel went.
+
+    Args:
+        field: (B, N, D) surface coordinates of the pixels of the first image [m].
+        other_field: (B, M, D) those of the other image [m].
+        warped_pixels: (B, N, 2) [px] in the other image, the places w(x_i).
+        other_pixels: (B, M, 2) [px].
+        sigma: Width of the matchability [m].
+        mask: (B, N) bool, pixels with a known place.
+        other_mask: (B, M) bool, candidates.
+        parts: (B, N, K) part probabilities.
+        other_parts: (B, M, K) part probabilities.
+        distance: "euclidean" or "squared".
+        clip: Largest distance [px] (before squaring) that counts.
+        engine: As in `expected_epipolar_distance`.
+
+    Returns:
+        The expected distance and the best matchability.
+
+    Raises:
+        ValueError: A shape or an option does not fit.
+    """
+    warped_pixels, other_pixels = _constants(warped_pixels, other_pixels)
+    warped_pixels = _blank(warped_pixels, mask)  # pixels without a known warp may hold anything
+    cost = PointCost.create(warped_pixels, other_pixels, distance, clip)
+    average, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    return Matched(average[..., 0], best)
+
+
+@full_precision
+def expected_position(
+    field: Tensor,
+    other_field: Tensor,
+    other_pixels: Tensor,
+    sigma: float,
+    *,
+    mask: Tensor | None = None,
+    other_mask: Tensor | None = None,
+    parts: Tensor | None = None,
+    other_parts: Tensor | None = None,
+    engine: Engine = "auto",
+) -> ExpectedPosition:
+    """Expected match Σ_j p_ij x'_j of each pixel, differentiable in the fields and parts.
+
+    Args:
+        field: (B, N, D) [m].
+        other_field: (B, M, D) [m].
+        other_pixels: (B, M, 2) [px].
+        sigma: Width of the matchability [m].
+        mask: (B, N) bool.
+        other_mask: (B, M) bool.
+        parts: (B, N, K) part probabilities.
+        other_parts: (B, M, K) part probabilities.
+        engine: As in `expected_epipolar_distance`.
+
+    Returns:
+        The expected position and the best matchability.
+    """
+    (other_pixels,) = _constants(other_pixels)
+    cost = PositionCost.create(field.shape[1], other_pixels)
+    return ExpectedPosition(
+        *_expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    )
+
+
+@full_precision
+def expected_point_distance(
+    field: Tensor,
+    other_field: Tensor,
+    pixels: Tensor,
+    other_pixels: Tensor,
+    fundamental: Tensor,
+    sigma: float,
+    *,
+    mask: Tensor | None = None,
+    other_mask: Tensor | None = None,
+    parts: Tensor | None = None,
+    other_parts: Tensor | None = None,
+    distance: Distance = "point_line",
+    clip: float | None = None,
+    engine: Engine = "auto",
+) -> Matched:
+    """Epipolar distance of the expected match, |l_i · Σ_j p_ij x̃'_j|.
+
+    This is the epipolar term of CAPS (Wang et al., "Learning Feature Descriptors using Camera Pose Supervision", ECCV
+    2020) on our matchability, for comparison. By Jensen's inequality the "point_line" and "squared" distances are never
+    larger than those of `expected_epipolar_distance` without a clip: candidates on both sides of the line cancel.
+
+    Args and returns as in `expected_epipolar_distance`; the clip acts on the distance of the expected match.
+    """
+    pixels, other_pixels, fundamental = _constants(pixels, other_pixels, fundamental)
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance is {distance!r}, expected one of {', '.join(get_args(Distance))}")
+    cost = PositionCost.create(field.shape[1], other_pixels)
+    position, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    kind = "point_line" if distance == "squared" else distance
+    value = shape_distance(
+        epipolar_distance(pixels, position, fundamental, kind), squared=distance == "squared", clip=clip
+    )
+    if other_field.shape[1] == 0:
+        value = 0.0 * value
+    return Matched(_blank(value, _rows_present(value, mask, other_mask)), best)
+
+
+def dense_expectation(
+    field: Tensor,
+    other_field: Tensor,
+    parts: Tensor | None,
+    other_parts: Tensor | None,
+    other_mask: Tensor | None,
+    cost: PairCost,
+) -> tuple[Tensor, Tensor]:
+    """The same as `tiled_expectation`, written out with both affinity matrices: the one to read and to test against."""
+    exponent = -(field.unsqueeze(2) - other_field.unsqueeze(1)).square().sum(-1)
+    if parts is not None and other_parts is not None:
+        exponent = exponent + (parts @ other_parts.mT).clamp_min(PART_FLOOR).log()
+    if other_mask is not None:
+        exponent = torch.where(other_mask.unsqueeze(1), exponent, exponent.new_full((), _SHUT_OUT))
+    matchability = torch.exp(exponent - exponent.logsumexp(-1, keepdim=True))  # M up to a factor per row
+    error = matchability.unsqueeze(-1) * cost.matrix()  # E = M ⊙ d
+    return error.sum(2), exponent.detach().amax(-1).exp()
+
+
+def _expectation(
+    field: Tensor,
+    other_field: Tensor,
+    sigma: float,
+    mask: Tensor | None,
+    other_mask: Tensor | None,
+    parts: Tensor | None,
+    other_parts: Tensor | None,
+    cost: PairCost,
+    engine: Engine,
+) -> tuple[Tensor, Tensor]:
+    """Check, scale, choose the engine, and blank the rows that do not take part."""
+    _check(field, other_field, sigma, mask, other_mask, parts, other_parts, engine)
+    field, other_field = promote(field, other_field)
+    if parts is not None and other_parts is not None:
+        parts, other_parts, field, other_field = promote(parts, other_parts, field, other_field)
+    # What stands in a cell that takes no part must not matter, not even a NaN.
+    field, parts = _blank(field, mask), _blank(parts, mask)
+    other_field, other_parts = _blank(other_field, other_mask), _blank(other_parts, other_mask)
+    batch, rows, columns = field.shape[0], field.shape[1], other_field.shape[1]
+    if columns == 0 or rows == 0 or batch == 0:
+        zero = 0.0 * sum(tensor.sum() for tensor in (field, other_field, parts, other_parts) if tensor is not None)
+        return zero + field.new_zeros(batch, rows, cost.channels), field.new_zeros(batch, rows)
+    scale = 1.0 / (math.sqrt(2.0) * sigma)
+    dense = engine == "dense" or (engine == "auto" and batch * rows * columns <= _DENSE_PAIRS)
+    expectation = dense_expectation if dense else tiled_expectation
+    average, best = expectation(field * scale, other_field * scale, parts, other_parts, other_mask, cost)
+    present = _rows_present(best, mask, other_mask)
+    return _blank(average, present), _blank(best, present)
+
+
+def _constants(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Geometry: float32 at least, cut from any graph."""
+    return promote(*(tensor.detach() for tensor in tensors))
+
+
+TensorOrNone = TypeVar("TensorOrNone", Tensor, Tensor | None)
+
+
+def _blank(values: TensorOrNone, mask: Tensor | None) -> TensorOrNone:
+    """Zero, with no gradient, where the mask (B, N) is off."""
+    if values is None or mask is None:
+        return values
+    return torch.where(mask.view(*mask.shape, *(1,) * (values.ndim - 2)), values, torch.zeros_like(values))
+
+
+def _rows_present(like: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor | None:
+    """(B, N) bool: rows that take part and have a candidate; None for all."""
+    if other_mask is None:
+        return mask
+    candidates = other_mask.any(1, keepdim=True).expand_as(like)
+    return candidates if mask is None else mask & candidates
+
+
+def _check(
+    field: Tensor,
+    other_field: Tensor,
+    sigma: float,
+    mask: Tensor | None,
+    other_mask: Tensor | None,
+    parts: Tensor | None,
+    other_parts: Tensor | None,
+    engine: str,
+) -> None:
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}, expected a positive number")
+    if field.ndim != 3 or other_field.ndim != 3 or field.shape[0] != other_field.shape[0]:
+        raise ValueError(
+            f"the fields have shapes {tuple(field.shape)} and {tuple(other_field.shape)}, expected (B, N, D), (B, M, D)"
+        )
+    if field.shape[2] != other_field.shape[2]:
+        raise ValueError(
+            f"the fields have {field.shape[2]} and {other_field.shape[2]} channels, expected equal numbers"
+        )
+    if (parts is None) != (other_parts is None):
+        raise ValueError("parts are given for one view only, expected for both or none")
+    pairs = (
+        ("mask", mask, field),
+        ("other_mask", other_mask, other_field),
+        ("parts", parts, field),
+        ("other_parts", other_parts, other_field),
+    )
+    for name, tensor, like in pairs:
+        if tensor is not None and tensor.shape[:2] != like.shape[:2]:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected to begin with {tuple(like.shape[:2])}")
