@@ -112,12 +112,12 @@ class CropMap:
 
     def mask(self, frame: np.ndarray) -> np.ndarray:
         """Cuts a crop (H, W) bool from a mask (H, W) bool of the raw frame; true where most of a pixel's area is."""
-        share: np.ndarray = self._sample(frame.astype(np.uint8) * 255)
-        return np.asarray(share > 127, dtype=bool)
+        return self._sample(frame.astype(np.uint8) * 255) > 127
 
     def inside(self, width: int, height: int) -> np.ndarray:
         """Returns (H, W) bool, pixels of the crop that lie in a raw frame of this size [px]."""
-        return ((self.pixels >= 0) & (self.pixels < (width, height))).all(axis=-1)
+        x, y = self.pixels[..., 0], self.pixels[..., 1]
+        return (x >= 0) & (y >= 0) & (x < width) & (y < height)
 
     def _sample(self, frame: np.ndarray) -> np.ndarray:
         pixels = self.pixels

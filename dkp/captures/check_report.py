@@ -1,0 +1,178 @@
+"""What a check of a capture found: plain numbers, tables in text, and a dictionary for JSON."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class CameraRow:
+    """A camera: image size [px], focal length [px], distance from the subject [m] and number of views."""
+
+    name: str
+    size: list[int]
+    focal: float
+    distance: float | None
+    views: int
+
+
+@dataclass(frozen=True)
+class SplitRow:
+    """A split: how many instants and views it has, and how many of the views have a mask, labels, points, joints."""
+
+    name: str
+    instants: int
+    views: int
+    masks: int
+    labels: int
+    points: int
+    joints: int
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """A pair of cameras over the instants that were looked at.
+
+    Attributes:
+        cameras: the two names.
+        instants: number of instants in which both have a view.
+        angle: median angle under which the two see the subject [degrees].
+        epipole_inside: share of instants in which one image shows the other camera's epipole.
+        eligible: share of instants in which the pair suits training (:func:`dkp.geometry.eligible_pairs`).
+        residual_from: what gave corresponding points: "label", "points", "joints"; None where nothing did.
+        matches: number of corresponding points.
+        residual_mean: mean symmetric epipolar distance [px of the stored images].
+        residual_median: median of the same.
+    """
+
+    cameras: list[str]
+    instants: int
+    angle: float
+    epipole_inside: float
+    eligible: float
+    residual_from: str | None
+    matches: int
+    residual_mean: float | None
+    residual_median: float | None
+
+
+@dataclass(frozen=True)
+class LabelAgreement:
+    """Dense labels against the posed surface: distance from a pixel to where its surface point projects.
+
+    Attributes:
+        pixels: number of labelled pixels.
+        mean_px: mean distance in the image [px of the stored images].
+        max_px: largest.
+        mean_cm: mean distance of the surface point from the pixel's line of sight [cm].
+        max_cm: largest.
+    """
+
+    pixels: int
+    mean_px: float
+    max_px: float
+    mean_cm: float
+    max_cm: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The result of :func:`dkp.captures.check_capture`; ``str()`` gives tables.
+
+    Attributes:
+        name, path, unit, surface: of the capture.
+        subject: (3,) about where the subject stands in the world [m]; None where nothing fixes it.
+        cameras, splits, pairs: a row each.
+        labels: agreement of dense labels with the posed surface; None where either is missing.
+        problems: files that cannot be used, one sentence each.
+        warnings: what looks wrong but can be used.
+    """
+
+    name: str
+    path: str
+    unit: str
+    surface: str
+    subject: list[float] | None
+    cameras: list[CameraRow]
+    splits: list[SplitRow]
+    pairs: list[PairRow]
+    labels: LabelAgreement | None
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as plain lists, dictionaries, numbers and strings."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Returns the report as tables in plain text."""
+        console = Console(file=io.StringIO(), width=120, force_terminal=False, color_system=None, markup=False)
+        console.print(f"capture {self.name} in {self.path}: unit {self.unit}, surface {self.surface}", soft_wrap=True)
+        console.print(self._camera_table(), self._split_table(), self._pair_table())
+        if self.labels is not None:
+            console.print(
+                f"labels against the posed surface, {self.labels.pixels} pixels: mean {self.labels.mean_px:.3f} px and "
+                f"{self.labels.mean_cm:.3f} cm, largest {self.labels.max_px:.3f} px and {self.labels.max_cm:.3f} cm",
+                soft_wrap=True,
+            )
+        for kind, sentences in (("warning", self.warnings), ("problem", self.problems)):
+            for sentence in sentences[:20]:
+                console.print(f"{kind}: {sentence}", soft_wrap=True)
+            if len(sentences) > 20:
+                console.print(f"{kind}: {len(sentences) - 20} more")
+        if not self.problems:
+            console.print("every file can be read")
+        return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+
+    def _camera_table(self) -> Table:
+        table = _table("camera", "size px", "focal px", "from subject m", "views")
+        for row in self.cameras:
+            table.add_row(
+                row.name, f"{row.size[0]}x{row.size[1]}", f"{row.focal:g}", _number(row.distance, 2), f"{row.views}"
+            )
+        return table
+
+    def _split_table(self) -> Table:
+        table = _table("split", "instants", "views", "masks", "labels", "points", "joints")
+        for row in self.splits:
+            counts = (row.instants, row.views, row.masks, row.labels, row.points, row.joints)
+            table.add_row(row.name, *(str(count) for count in counts))
+        return table
+
+    def _pair_table(self) -> Table:
+        table = _table(
+            "pair", "angle °", "epipole in image", "for training", "residual from", "matches", "mean px", "median px"
+        )
+        for row in self.pairs:
+            table.add_row(
+                " ".join(row.cameras),
+                f"{row.angle:.0f}",
+                _share(row.epipole_inside),
+                _share(row.eligible),
+                row.residual_from or "-",
+                str(row.matches),
+                _number(row.residual_mean, 2),
+                _number(row.residual_median, 2),
+            )
+        return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(first)
+    for name in others:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float) -> str:
+    return {0.0: "no", 1.0: "yes"}.get(value, f"{100 * value:.0f} %")

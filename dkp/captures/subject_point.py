@@ -1,0 +1,71 @@
+"""About where the subject of a capture stands, from what its views are centred on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from dkp.captures.capture import Capture
+from dkp.captures.manifest import Instant, View
+
+
+def spread(instants: Sequence[Instant], count: int) -> list[Instant]:
+    """Returns at most ``count`` instants, evenly spread."""
+    if len(instants) <= count:
+        return list(instants)
+    return [instants[i] for i in np.linspace(0, len(instants) - 1, count).round().astype(int)]
+
+
+def instant_point(capture: Capture, instant: Instant) -> np.ndarray | None:
+    """Returns the point nearest to the lines of sight through the middle of the subject in every view.
+
+    The middle is the median of the joints where there are some, else the mean of the mask, else of the labelled pixels,
+    else the middle of the image. The posed surface, where it is known, gives the point by itself.
+
+    Returns:
+        (3,) [m] in the world, or None where the lines of sight fix none.
+    """
+    truth = capture.truth(instant.frame)
+    if truth is not None:
+        return truth.mean(axis=0)
+    normal, right = np.zeros((3, 3)), np.zeros(3)
+    for view in instant.views:
+        camera = capture.camera(view)
+        direction = camera.rays(torch.as_tensor(_middle(capture, view)[None])).numpy()[0]
+        across = np.eye(3) - np.outer(direction, direction)
+        normal += across
+        right += across @ camera.centre().numpy()
+    if len(instant.views) < 2 or np.linalg.cond(normal) > 1e4:
+        return None
+    return np.linalg.solve(normal, right)
+
+
+def _middle(capture: Capture, view: View) -> np.ndarray:
+    if view.joints:
+        return np.median([value[:2] for value in view.joints.values()], axis=0)
+    shown = capture.mask(view)
+    if shown is None:
+        label = capture.label(view)
+        shown = None if label is None else label.foreground
+    if shown is None or not shown.any():
+        return np.array(view.size) / 2.0
+    rows, columns = np.nonzero(shown)
+    return np.array([columns.mean() + 0.5, rows.mean() + 0.5])
+
+
+def subject_point(capture: Capture, split: str | None = None, count: int = 20) -> np.ndarray:
+    """Returns about where the subject stands: the median over instants of :func:`instant_point`.
+
+    Args:
+        capture: the capture.
+        split: name of a split; None takes all instants.
+        count: number of instants that are looked at.
+
+    Returns:
+        (3,) [m] in the world; the mean of the camera centres where no instant fixes a point.
+    """
+    found = [instant_point(capture, instant) for instant in spread(capture.instants(split), count)]
+    points = [point for point in found if point is not None]
+    if not points:
+        return np.mean([camera.centre().numpy() for camera in capture.cameras.values()], axis=0)
+    return np.median(points, axis=0)
