@@ -1,5 +1,7 @@
 """Losses on dense fields: the matching of views and its engines, and the terms made of it."""
 
+from dkp.losses.distillation import DistillationLoss
+from dkp.losses.labelled import LabelledLoss, sample_cells
 from dkp.losses.matching import (
     ExpectedPosition,
     Matched,
@@ -8,12 +10,32 @@ from dkp.losses.matching import (
     expected_position,
     expected_warp_distance,
 )
+from dkp.losses.multiview import MultiviewLoss
+from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
+from dkp.losses.silhouette import SilhouetteLoss, epipolar_support
+from dkp.losses.term import LossTerm, masked_mean
+from dkp.losses.warp import WarpLoss, warp_from_affine, warp_from_flow
 
 __all__ = [
+    "DistillationLoss",
     "ExpectedPosition",
+    "LabelledLoss",
+    "LossTerm",
     "Matched",
+    "MultiviewLoss",
+    "Selection",
+    "SilhouetteLoss",
+    "WarpLoss",
+    "epipolar_support",
     "expected_epipolar_distance",
     "expected_point_distance",
     "expected_position",
     "expected_warp_distance",
+    "gather_cells",
+    "gather_pixels",
+    "masked_mean",
+    "sample_cells",
+    "select_cells",
+    "warp_from_affine",
+    "warp_from_flow",
 ]

@@ -1,0 +1,123 @@
+"""The silhouette term: a foreground pixel's ray must meet foreground in the other view.
+
+This term is ours. The multiview loss repairs coordinates but not foreground; whatever one view takes for the subject
+while the other sees nothing along the whole epipolar line is clutter.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dkp.fields import Field
+from dkp.geometry import full_precision, promote
+from dkp.losses.costs import EpipolarCost
+from dkp.losses.selection import gather_cells, gather_pixels, select_cells
+from dkp.losses.term import LossTerm, masked_mean, share
+from dkp.losses.tiled import BlockBuffers, row_blocks
+
+
+@full_precision
+def epipolar_support(
+    foreground_probability_other: Tensor,
+    pixels: Tensor,
+    other_pixels: Tensor,
+    fundamental: Tensor,
+    radius: float,
+) -> tuple[Tensor, Tensor]:
+    """Largest foreground probability of the other view along each pixel's epipolar line.
+
+    The whole line counts, also the part behind either camera: the support is never too small.
+
+    Args:
+        foreground_probability_other: (B, M) in [0, 1].
+        pixels: (B, N, 2) [px] in the first view, undistorted.
+        other_pixels: (B, M, 2) [px] of the other view's cells, the whole grid.
+        fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+        radius: How near a cell has to be to the line [px]; more than 0.71 strides, or lines slip between cells.
+
+    Returns:
+        Support (B, N), zero where the line meets no cell, and whether it meets any (B, N) bool. No gradient.
+    """
+    probability, pixels, other_pixels, fundamental = promote(
+        *(tensor.detach() for tensor in (foreground_probability_other, pixels, other_pixels, fundamental))
+    )
+    batch, rows, columns = pixels.shape[0], pixels.shape[1], other_pixels.shape[1]
+    support = pixels.new_zeros(batch, rows)
+    crosses = torch.zeros(batch, rows, dtype=torch.bool, device=pixels.device)
+    cost = EpipolarCost.create(pixels, other_pixels, fundamental, "point_line", None)
+    buffers = BlockBuffers(pixels)
+    for images, lines in row_blocks(batch, rows, columns, pixels.device) if columns else ():
+        shape = (*pixels[images, lines].shape[:2], columns)
+        distance = cost.fill(0, images, lines, buffers.get("cost", *shape), buffers.get("scratch", *shape))
+        crosses[images, lines] = distance.amin(-1) < radius
+        near = distance.lt_(radius).mul_(probability[images].unsqueeze(1))
+        support[images, lines] = near.amax(-1)
+    return support, crosses
+
+
+class SilhouetteLoss(nn.Module):
+    """Mean of -log(1 - f_i) (1 - support_i) over foreground cells whose epipolar line crosses the other image.
+
+    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground.
+    """
+
+    def __init__(
+        self,
+        radius: float = 4.0,
+        *,
+        max_pixels: int = 2048,
+        foreground_threshold: float = 0.5,
+    ) -> None:
+        """Choose the form of the loss.
+
+        Args:
+            radius: Distance from the line within which foreground supports a pixel [px].
+            max_pixels: Most foreground cells of a view that take part.
+            foreground_threshold: Least foreground probability of a cell that takes part.
+        """
+        super().__init__()
+        self.radius = radius
+        self.max_pixels = max_pixels
+        self.foreground_threshold = foreground_threshold
+
+    def forward(
+        self, field: Field, other_field: Field, fundamental: Tensor, *, pair_valid: Tensor | None = None
+    ) -> LossTerm:
+        """Compute the loss of a batch of pairs of views, in both directions.
+
+        Args:
+            field: First views, batch B.
+            other_field: Second views, batch B.
+            fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+            pair_valid: (B,) bool, pairs that take part.
+
+        Returns:
+            The loss, the share of foreground cells whose line crosses the other image, and ``unsupported`` (share of
+            those with a support below one half).
+        """
+        losses, crossings, looked, weak = [], [], [], []
+        for one, two, matrix in ((field, other_field, fundamental), (other_field, field, fundamental.mT)):
+            mask = one.foreground_probability.detach() > self.foreground_threshold
+            if pair_valid is not None:
+                mask = mask & pair_valid[:, None, None]
+            selection = select_cells(mask, self.max_pixels)
+            logit = gather_cells(one.foreground, selection.cells).float()
+            other_pixels = two.pixels().flatten(0, 1).expand(logit.shape[0], -1, -1)
+            support, crosses = epipolar_support(
+                two.foreground_probability.flatten(1),
+                gather_pixels(one.pixels(), selection.cells),
+                other_pixels,
+                matrix,
+                self.radius,
+            )
+            losses.append((nn.functional.softplus(logit) * (1 - support)).flatten())
+            crossings.append((crosses & selection.mask).flatten())
+            looked.append(selection.mask.flatten())
+            weak.append((support < 0.5).flatten())
+        crossing, every = torch.cat(crossings), torch.cat(looked)
+        return LossTerm(
+            masked_mean(torch.cat(losses), crossing),
+            share(crossing, every),
+            {"unsupported": share(torch.cat(weak), crossing)},
+        )
