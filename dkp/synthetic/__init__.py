@@ -1,1 +1,6 @@
+"""Synthetic captures: rendered people on calibrated rigs, with exact labels."""
 
+from dkp.synthetic.domains import DOMAINS, Domain, Wardrobe
+from dkp.synthetic.synthesis import synthesize
+
+__all__ = ["DOMAINS", "Domain", "Wardrobe", "synthesize"]

@@ -1,0 +1,160 @@
+"""Where on the body a point lies, in the terms that clothes are cut by: along a limb, up the torso, on the head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Template(Protocol):
+    """What is needed of the canonical surface: :class:`dkp.surface.Surface` has it."""
+
+    @property
+    def vertices(self) -> NDArray: ...
+    @property
+    def faces(self) -> NDArray: ...
+    @property
+    def face_part(self) -> NDArray: ...
+    @property
+    def part_names(self) -> tuple[str, ...] | list[str]: ...
+    @property
+    def joints(self) -> dict[str, NDArray]: ...
+
+
+class Place(NamedTuple):
+    """Where points of the body lie; every field has one entry a point.
+
+    Attributes:
+        left: Towards the person's left, from the middle of the hips [m], in the rest pose.
+        up: Above the hips [m].
+        front: Before the hips [m].
+        arm: 0 at the shoulder, 1 at the elbow, 2 at the wrist, more in the hand.
+        leg: 0 at the hip, 1 at the knee, 2 at the ankle, more in the foot.
+        height: 0 at the hips, 1 at the root of the neck.
+        head_up: Above the eyes [m].
+        head_front: Before the ears [m].
+        on_head: 1 on head and neck, 0 elsewhere; likewise ``on_arm`` and ``on_leg``, hands and feet included.
+        on_arm: See ``on_head``.
+        on_leg: See ``on_head``.
+    """
+
+    left: NDArray
+    up: NDArray
+    front: NDArray
+    arm: NDArray
+    leg: NDArray
+    height: NDArray
+    head_up: NDArray
+    head_front: NDArray
+    on_head: NDArray
+    on_arm: NDArray
+    on_leg: NDArray
+
+    @classmethod
+    def of_columns(cls, columns: NDArray) -> Place:
+        """Fields from the columns of an array (N, 11)."""
+        return cls(*np.ascontiguousarray(columns.T))
+
+
+class BodyRegions:
+    """The regions of a template.
+
+    Attributes:
+        faces: (F, 3) int64.
+        columns: (V, 11) float32, the fields of :class:`Place` at every vertex.
+        eyes: (2, 2) left and up of the eyes, ``mouth`` (2,) likewise of the mouth [m].
+        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
+    """
+
+    def __init__(self, template: Template) -> None:
+        """Measure a template whose joints and part names are those of the human surface."""
+        from scipy.sparse import coo_matrix, diags
+
+        joints = {name: np.asarray(point, np.float64) for name, point in template.joints.items()}
+        vertices = np.asarray(template.vertices, np.float64)
+        self.faces = np.asarray(template.faces, np.int64)
+        hip = joints["mid_hip"]
+        up = _unit(joints["neck"] - hip)
+        left = joints["left_shoulder"] - joints["right_shoulder"]
+        left = _unit(left - (left @ up) * up)
+        axes = np.stack([left, up, np.cross(left, up)], 1)
+        local = (vertices - hip) @ axes
+        joints = {name: (point - hip) @ axes for name, point in joints.items()}
+
+        on = self._membership(template, len(vertices))
+        arm, leg = np.zeros(len(vertices)), np.zeros(len(vertices))
+        for side, positive in (("left", True), ("right", False)):
+            mine = (local[:, 0] > 0) == positive
+            limbs = (("shoulder", "elbow", "wrist"), on["arm"], arm), (("hip", "knee", "ankle"), on["leg"], leg)
+            for names, member, result in limbs:
+                chosen = np.flatnonzero(mine & (member > 0))
+                result[chosen] = _along(local[chosen], [joints[f"{side}_{name}"] for name in names])
+        for extremity, limb in (("hand", arm), ("foot", leg)):
+            limb[on[extremity] > 0.99] = np.maximum(limb, 2.15)[on[extremity] > 0.99]
+        eyes = np.stack([joints["left_eye"], joints["right_eye"]])
+        ears = (joints["left_ear"] + joints["right_ear"]) / 2
+        self.eyes = eyes[:, :2]
+        self.mouth = np.array([0.0, joints["nose"][1] - 0.034])
+        self.columns = np.column_stack(
+            [
+                local,
+                arm,
+                leg,
+                local[:, 1] / joints["neck"][1],
+                local[:, 1] - eyes[:, 1].mean(),
+                local[:, 2] - ears[2],
+                on["head"],
+                on["arm"],
+                on["leg"],
+            ]
+        ).astype(np.float32)
+
+        first = self.faces[:, [0, 1, 2]].ravel()
+        second = self.faces[:, [1, 2, 0]].ravel()
+        rows, cols = np.concatenate([first, second]), np.concatenate([second, first])
+        links = coo_matrix((np.ones(len(rows)), (rows, cols)), (len(vertices),) * 2).tocsr()
+        links.data[:] = 1.0
+        links = links + diags(np.ones(len(vertices)))
+        self.spread = diags(1.0 / np.asarray(links.sum(1)).ravel()) @ links
+
+    def _membership(self, template: Template, count: int) -> dict[str, NDArray]:
+        """Share of each vertex's faces that belong to a region."""
+        faces, part = self.faces, np.asarray(template.face_part)
+        total = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)
+        words = {
+            "head": ("head",),
+            "arm": ("arm", "hand"),
+            "leg": ("leg", "foot"),
+            "hand": ("hand",),
+            "foot": ("foot",),
+        }
+        result = {}
+        for region, needles in words.items():
+            parts = [k + 1 for k, name in enumerate(template.part_names) if any(word in name for word in needles)]
+            member = np.isin(part, parts).astype(float)
+            result[region] = np.bincount(faces.ravel(), np.repeat(member, 3), minlength=count) / total
+        return result
+
+    def vertices(self) -> Place:
+        """The place of every vertex."""
+        return Place.of_columns(self.columns)
+
+
+def _unit(vector: NDArray) -> NDArray:
+    return vector / np.linalg.norm(vector)
+
+
+def _along(points: NDArray, chain: list[NDArray]) -> NDArray:
+    """How far along a chain of joints the nearest point of the chain is: 0 at the first, 1 at the second joint."""
+    best, result = np.full(len(points), np.inf), np.zeros(len(points))
+    for index in range(len(chain) - 1):
+        bone = chain[index + 1] - chain[index]
+        share = (points - chain[index]) @ bone / (bone @ bone)
+        last = index == len(chain) - 2
+        clipped = np.clip(share, -0.3 if index == 0 else 0.0, 1.5 if last else 1.0)
+        distance = np.linalg.norm(points - chain[index] - clipped[:, None] * bone, axis=1)
+        result = np.where(distance < best, index + clipped, result)
+        best = np.minimum(best, distance)
+    return result

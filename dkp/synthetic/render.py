@@ -1,0 +1,217 @@
+"""One image of one person: shaded, anti-aliased, composed with the backdrop, with exact labels.
+
+Colours are rendered on a grid twice as fine whose every other sample lies on a pixel centre, and weighted with a tent
+of one pixel's half-width, so that image and labels stay aligned: the label of a pixel is the sample at its centre.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dkp.synthetic.appearance import Outfit, paint, sample_outfit, thickness
+from dkp.synthetic.background import Backdrop
+from dkp.synthetic.domains import Domain
+from dkp.synthetic.light import Lighting, Response
+from dkp.synthetic.noise import random_colour
+from dkp.synthetic.rasteriser import interpolate, rasterise, vertex_normals
+from dkp.synthetic.regions import BodyRegions
+from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_at
+
+SHADOW_BIAS = 0.03
+"""A point this far behind the first surface towards the light is in shadow [m]."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A dressed person, not yet posed.
+
+    Attributes:
+        regions: Of the template.
+        outfit: What the person looks like.
+        stand_off: (V, 2) from :func:`dkp.synthetic.appearance.thickness`.
+    """
+
+    regions: BodyRegions
+    outfit: Outfit
+    stand_off: NDArray
+
+    @classmethod
+    def sample(cls, regions: BodyRegions, domain: Domain, rng: np.random.Generator) -> Person:
+        """Draw a person of a domain."""
+        outfit = sample_outfit(domain.wardrobe, rng)
+        return cls(regions, outfit, thickness(outfit, regions))
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A person at one instant; what all cameras share.
+
+    Attributes:
+        vertices: (V, 3) float64 [m] in the world, exactly representable in float32.
+        attributes: (V, 15) float32: the region columns, the unit normal, the share of the main light that arrives.
+    """
+
+    vertices: NDArray[np.float64]
+    attributes: NDArray[np.float32]
+
+
+def pose_person(person: Person, skin: NDArray, head_front: NDArray, lighting: Lighting) -> Moment:
+    """Dress a posed body and find which of it the main light reaches.
+
+    Args:
+        person: Gives clothes and regions.
+        skin: (V, 3) vertices of the posed body in the world [m].
+        head_front: (3,) unit direction in which the head faces.
+        lighting: Gives the main light.
+    """
+    faces = person.regions.faces
+    normals = vertex_normals(skin, faces)
+    vertices = skin + person.stand_off[:, :1] * normals + person.stand_off[:, 1:] * head_front
+    # Rounded before it is stored and rendered: labels, truth and images then belong to the same numbers, whatever
+    # the number of threads of the matrix product that posed the body.
+    vertices = np.round(vertices, 6).astype(np.float32).astype(np.float64)
+    normals = vertex_normals(vertices, faces)
+    lit = _lit(vertices, faces, lighting.directions[0])
+    for _ in range(2):
+        lit = person.regions.spread @ lit
+    attributes = np.column_stack([person.regions.columns, normals, lit]).astype(np.float32)
+    return Moment(vertices, attributes)
+
+
+def _lit(vertices: NDArray, faces: NDArray, direction: NDArray, side: int = 128) -> NDArray:
+    """Share of the light from a direction that arrives at the vertices (V,), by a coarse shadow map."""
+    middle = (vertices.min(0) + vertices.max(0)) / 2
+    radius = float(np.linalg.norm(vertices - middle, axis=1).max())
+    far = 40.0 * radius
+    rotation, translation = look_at(middle + far * direction, middle)
+    from_light = vertices @ rotation.T + translation
+    focal = 0.5 * (side - 2) * far / radius
+    intrinsics = np.array([[focal, 0, side / 2], [0, focal, side / 2], [0, 0, 1]])
+    first = rasterise(from_light, faces, intrinsics, side, side, cull_back=True).depth
+    pixel = (focal * from_light[:, :2] / from_light[:, 2:] + side / 2).astype(np.int64).clip(0, side - 1)
+    return (from_light[:, 2] < first[pixel[:, 1], pixel[:, 0]] + SHADOW_BIAS).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class RenderedView:
+    """An image and its labels.
+
+    Attributes:
+        image: (S, S, 3) uint8 RGB.
+        face: (S, S) int32, -1 where the person is not seen.
+        barycentric: (S, S, 3) float32.
+        crop: (2, 3) affine map from sensor pixels to pixels of the image.
+    """
+
+    image: NDArray[np.uint8]
+    face: NDArray[np.int32]
+    barycentric: NDArray[np.float32]
+    crop: NDArray[np.float64]
+
+
+def render_view(
+    person: Person,
+    moment: Moment,
+    camera: RigCamera,
+    backdrop: Backdrop,
+    lighting: Lighting,
+    response: Response,
+    domain: Domain,
+    size: int,
+    rng: np.random.Generator,
+) -> RenderedView:
+    """Render a square crop around a person.
+
+    Args:
+        person: The dressed person.
+        moment: The person's pose.
+        camera: The camera of the rig.
+        backdrop: What that camera sees without the person.
+        lighting: Light of the place.
+        response: Of the camera.
+        domain: Ranges of margin, shift, occluders and compression.
+        size: Side of the image [px].
+        rng: Source of what varies between images: crop, occluder, noise.
+    """
+    shift = rng.uniform(-domain.shift, domain.shift, 2)
+    crop = crop_around(camera.project(moment.vertices), size, rng.uniform(*domain.margin), shift)
+    # Sample k of the fine grid lies at k / 2 in the image, so pixel centre i + 1/2 is sample 2 i + 1.
+    side = 2 * size + 1
+    finer = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+    to_fine = (finer @ np.vstack([crop, [0, 0, 1]]))[:2]
+    intrinsics = cropped_intrinsics(camera.intrinsics, to_fine)
+    seen = rasterise(camera.to_camera(moment.vertices), person.regions.faces, intrinsics, side, side, cull_back=True)
+    canvas, depth = backdrop.crop(to_fine, side)
+    light = np.ascontiguousarray(canvas[..., :3])
+    light *= lighting.sky.astype(np.float32) + 0.6 * lighting.colours[0].astype(np.float32)
+    if depth is not None:
+        _cast_shadow(light, canvas[..., 3], moment.vertices, camera, to_fine, lighting)
+    face = seen.face
+    if depth is not None:
+        face = np.where(seen.depth < depth, face, -1)
+    spot = np.flatnonzero(face.ravel() >= 0)
+    light.reshape(-1, 3)[spot] = _shade(
+        person, moment, camera, lighting, face.ravel()[spot], seen.barycentric.reshape(-1, 3)[spot]
+    )
+    if rng.random() < domain.occluders:
+        face = _occlude(light, face, domain, rng)
+
+    centres = slice(1, None, 2)
+    tent = np.array([0.25, 0.5, 0.25])
+    smooth = cv2.sepFilter2D(light, -1, tent, tent)[centres, centres]
+    label = np.ascontiguousarray(face[centres, centres])
+    barycentric = seen.barycentric[centres, centres] * (label >= 0)[..., None]
+    image = response.develop(smooth, domain, rng)
+    return RenderedView(image, label.astype(np.int32), barycentric.astype(np.float32), crop)
+
+
+def _shade(
+    person: Person, moment: Moment, camera: RigCamera, lighting: Lighting, face: NDArray, barycentric: NDArray
+) -> NDArray:
+    """Linear light (N, 3) of samples of the person."""
+    values = interpolate(moment.attributes, person.regions.faces, face, barycentric)
+    columns, normals, lit = values[:, :-4], values[:, -4:-1], values[:, -1]
+    albedo, gloss = paint(person.outfit, person.regions, columns)
+    # Cloth and skin are not smooth: noise in the rest pose tilts the normals a little.
+    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    towards_eye = camera.centre - moment.vertices.mean(0)
+    towards_eye = (towards_eye / np.linalg.norm(towards_eye)).astype(np.float32)
+    return lighting.shade(albedo.astype(np.float32), gloss, normals, towards_eye, lit)
+
+
+def _cast_shadow(
+    light: NDArray, floor: NDArray, vertices: NDArray, camera: RigCamera, to_fine: NDArray, lighting: Lighting
+) -> None:
+    """Darken the floor where the person stands before the main light, in place."""
+    side = light.shape[0]
+    direction = lighting.directions[0]
+    some = vertices[::3]
+    on_floor = some - direction * (some[:, 2:] / direction[2])
+    on_floor[:, 2] = 0.0
+    pixel = camera.project(on_floor) @ to_fine[:, :2].T + to_fine[:, 2]
+    coarse = max(side // 4, 1)
+    cells = np.floor(pixel * (coarse / side)).astype(np.int64)
+    cells = cells[((cells >= 0) & (cells < coarse)).all(1)]
+    hits = np.bincount(cells[:, 1] * coarse + cells[:, 0], minlength=coarse * coarse).reshape(coarse, coarse)
+    shadow = cv2.GaussianBlur(np.minimum(hits, 1).astype(np.float32), (0, 0), 1.2)
+    shadow = np.minimum(cv2.resize(shadow, (side, side), interpolation=cv2.INTER_LINEAR) * 1.6, 1.0)
+    key = lighting.colours[0].mean()
+    light *= (1 - 0.8 * key / (key + 2 * lighting.sky.mean()) * shadow * floor)[..., None]
+
+
+def _occlude(light: NDArray, face: NDArray, domain: Domain, rng: np.random.Generator) -> NDArray:
+    """Put something before the lens: paints in place, returns the faces with what it hides set to -1."""
+    side = light.shape[0]
+    colour = random_colour(rng, domain.surroundings_saturation, domain.surroundings_value)
+    centre = tuple(float(v) for v in rng.uniform(0.1, 0.9, 2) * side)
+    axes = tuple(float(v) for v in rng.uniform(0.08, 0.45, 2) * side)
+    corners = cv2.boxPoints((centre, axes, float(rng.uniform(0, 180))))
+    mask = np.zeros((side, side), np.uint8)
+    cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+    hidden = mask.astype(bool)
+    light[hidden] = (colour * rng.uniform(0.3, 0.8)).astype(np.float32)
+    return np.where(hidden, -1, face).astype(np.int32)
