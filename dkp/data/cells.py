@@ -1,0 +1,136 @@
+"""Labels at the cells of a field: dense labels read at cell centres, labelled points put into their cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def cell_centres(cells: int, stride: int) -> np.ndarray:
+    """(cells, cells, 2) [px]: the input pixel of every cell of a square field."""
+    steps = (np.arange(cells, dtype=np.float64) + 0.5) * stride
+    return np.stack(np.meshgrid(steps, steps, indexing="xy"), axis=-1)
+
+
+@dataclass
+class DenseCoordinates:
+    """A dense label of one image as surface coordinates.
+
+    Attributes:
+        coordinate: (h, w, 3) float16 or float32 [m]; meaningful on the foreground.
+        foreground: (h, w) bool.
+        known: (h, w) bool; pixels with a label.
+        part: (h, w) uint8, 0 on the background, or None.
+        uv: (h, w, 2) float16 in [0, 1], or None.
+    """
+
+    coordinate: np.ndarray
+    foreground: np.ndarray
+    known: np.ndarray
+    part: np.ndarray | None = None
+    uv: np.ndarray | None = None
+
+
+def sample_dense(label: DenseCoordinates, pixels: np.ndarray, gap: float) -> DenseCoordinates:
+    """Read a dense label at sub-pixel places.
+
+    Foreground, known, part and uv are those of the nearest pixel. The coordinate is interpolated between those of the
+    four surrounding pixels that show nearly the same surface point as the nearest one, so that a label read between
+    pixels (as at stride 2) is not off by half of one. Places outside the image are known background.
+
+    Args:
+        label: of one image.
+        pixels: (..., 2) [px] in that image, centres at integer + 0.5.
+        gap: greatest difference [m] along an axis between coordinates that are interpolated.
+
+    Returns:
+        The label with arrays of shape (...).
+    """
+    height, width = label.foreground.shape
+    flat = pixels.reshape(-1, 2)
+    column, row = np.floor(flat[:, 0]).astype(np.intp), np.floor(flat[:, 1]).astype(np.intp)
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    column, row = column.clip(0, width - 1), row.clip(0, height - 1)
+    nearest = row * width + column
+    foreground = label.foreground.reshape(-1)[nearest] & inside
+    known = label.known.reshape(-1)[nearest] | ~inside
+    values = np.zeros((len(flat), 3), np.float32)
+    chosen = foreground.nonzero()[0]
+    if len(chosen):
+        table = label.coordinate.reshape(-1, 3)
+        shows = label.foreground.reshape(-1)
+        centre = table[nearest[chosen]].astype(np.float32)
+        x, y = flat[chosen, 0] - 0.5, flat[chosen, 1] - 0.5
+        left, top = np.floor(x), np.floor(y)
+        u, v = (x - left).astype(np.float32), (y - top).astype(np.float32)
+        total = np.zeros(len(chosen), np.float32)
+        mean = np.zeros((len(chosen), 3), np.float32)
+        for down, right, weight in ((0, 0, (1 - u) * (1 - v)), (0, 1, u * (1 - v)), (1, 0, (1 - u) * v), (1, 1, u * v)):
+            c = (left.astype(np.intp) + right).clip(0, width - 1)
+            r = (top.astype(np.intp) + down).clip(0, height - 1)
+            index = r * width + c
+            other = table[index].astype(np.float32)
+            use = weight * (shows[index] & (np.abs(other - centre).max(axis=1) < gap))
+            total += use
+            mean += use[:, None] * (other - centre)
+        values[chosen] = centre + mean / np.maximum(total, 1e-6)[:, None]
+    shape = pixels.shape[:-1]
+    sampled = DenseCoordinates(values.reshape(*shape, 3), foreground.reshape(shape), known.reshape(shape))
+    if label.part is not None and label.uv is not None:
+        sampled.part = np.where(foreground, label.part.reshape(-1)[nearest], 0).reshape(shape).astype(np.uint8)
+        sampled.uv = label.uv.reshape(-1, 2)[nearest].reshape(*shape, 2)
+    return sampled
+
+
+@dataclass
+class PointCoordinates:
+    """Labelled points of one image.
+
+    Attributes:
+        pixels: (N, 2) [px].
+        coordinate: (N, 3) [m].
+        part: (N,) 1..K, or None.
+        uv: (N, 2) in [0, 1], or None.
+    """
+
+    pixels: np.ndarray
+    coordinate: np.ndarray
+    part: np.ndarray | None = None
+    uv: np.ndarray | None = None
+
+
+def place_points(
+    points: PointCoordinates, pixels: np.ndarray, cells: int, stride: int, background: np.ndarray | None
+) -> DenseCoordinates:
+    """Put labelled points into the cells of a field; where several share a cell, the one nearest its centre stays.
+
+    Args:
+        points: labels; their own `pixels` are not used.
+        pixels: (N, 2) [px] where the points lie in the (warped) image.
+        cells: side of the field.
+        stride: input pixels per cell.
+        background: (cells, cells) bool, cells that are known to be background, or None where that is not known.
+
+    Returns:
+        The label at the cells; cells without a point are unknown, unless they are known background.
+    """
+    coordinate = np.zeros((cells, cells, 3), np.float32)
+    foreground = np.zeros((cells, cells), bool)
+    position = pixels / stride
+    place = np.floor(position).astype(np.intp)
+    keep = np.logical_and(place >= 0, place < cells).min(axis=1)
+    away = np.abs(position - place - 0.5).max(axis=1)
+    order = np.argsort(-away, kind="stable")
+    order = order[np.flatnonzero(keep[order])]
+    column, row = place[order, 0], place[order, 1]
+    coordinate[row, column] = points.coordinate[order]
+    foreground[row, column] = True
+    known = foreground.copy() if background is None else foreground | background
+    label = DenseCoordinates(coordinate, foreground, known)
+    if points.part is not None and points.uv is not None:
+        label.part = np.zeros((cells, cells), np.uint8)
+        label.uv = np.zeros((cells, cells, 2), np.float16)
+        label.part[row, column] = points.part[order]
+        label.uv[row, column] = points.uv[order]
+    return label

@@ -1,0 +1,180 @@
+"""Where the pixels of a view go in the next frame of the same camera: by the known surface, or by optical flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from dkp.captures import Capture, DenseLabel
+from dkp.captures.images import in_threads
+from dkp.data.augmentation import map_points, warp_image
+from dkp.data.cells import cell_centres, sample_dense
+from dkp.data.squares import fit
+from dkp.errors import InputError
+
+if TYPE_CHECKING:
+    from dkp.data.cache import CaptureImages
+
+ROUND_TRIP = 1.0
+"""Greatest disagreement [px] of the flow forth and back at a pixel that counts as seen in both frames."""
+
+
+@dataclass
+class NextViews:
+    """Flow from some views to the next frame of the same camera, in pixels of the stored images.
+
+    Attributes:
+        view: (N,) index of the next view, -1 where there is none.
+        row: (N,) index into the arrays, -1 where there is no next view.
+        flow: (F, S, S, 2) float16 [px], from a pixel centre of the view to its place in the next view.
+        valid: (F, S, S) bool, pixels whose flow is known and whose surface point is seen in both.
+    """
+
+    view: np.ndarray
+    row: np.ndarray
+    flow: np.ndarray
+    valid: np.ndarray
+
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return self.flow.nbytes + self.valid.nbytes
+
+
+def next_views(
+    capture: Capture, images: CaptureImages, faces: list[DenseLabel | None], kind: str, threads: int | None
+) -> NextViews:
+    """Find the views of the next time step and compute the flow to them.
+
+    Args:
+        capture: of the images.
+        images: what is in memory; next views are looked for there.
+        faces: dense labels of the views as read, before they were resized ("truth").
+        kind: "truth" or "flow".
+        threads: as for `CaptureImages`.
+
+    Raises:
+        InputError: there is no pair of consecutive views, or "truth" lacks labels or posed surfaces.
+    """
+    place = {(view.sequence, view.time, view.camera): index for index, view in enumerate(images.views)}
+    after = np.asarray([place.get((v.sequence, v.time + 1, v.camera), -1) for v in images.views])
+    if kind == "truth":
+        for index, view in enumerate(images.views):
+            if after[index] >= 0 and faces[index] is None:
+                raise InputError(f"{images.name}: view {view.frame} of {view.camera} has no dense label for its flow")
+    pairs = [(index, int(other)) for index, other in enumerate(after) if other >= 0]
+    if not pairs:
+        raise InputError(f"{images.name} has no two views of one camera at consecutive times, which flow needs")
+    truth: dict[str, np.ndarray] = {}
+    if kind == "truth":
+        for frame in sorted({images.frame[other] for _, other in pairs}):
+            vertices = capture.truth(frame)
+            if vertices is None:
+                raise InputError(f"{images.name}: truth/{frame}.npz is missing, which the flow of the surface needs")
+            truth[frame] = vertices
+
+    def one(pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        index, other = pair
+        label = faces[index]
+        if kind == "truth" and label is not None:
+            return surface_flow(images, index, other, label, truth[images.frame[other]])
+        return optical_flow(images, index, other)
+
+    found = in_threads(one, pairs, threads)
+    row = np.full(len(after), -1)
+    row[[index for index, _ in pairs]] = np.arange(len(pairs))
+    flow = np.stack([entry[0] for entry in found]).astype(np.float16)
+    return NextViews(after, row, flow, np.stack([entry[1] for entry in found]))
+
+
+def surface_flow(
+    images: CaptureImages, index: int, other: int, label: DenseLabel, vertices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Flow of the labelled surface points to where the next frame's posed surface puts them.
+
+    Args:
+        images: in memory.
+        index: the view.
+        other: its next view.
+        label: dense label of the view, of any resolution.
+        vertices: (V, 3) [m] posed surface at the next view's time.
+
+    Returns:
+        flow (S, S, 2) [px] and valid (S, S).
+    """
+    side = images.side
+    height, width = label.face.shape
+    scale = fit((width, height), side)
+    nearest = np.floor(map_points(np.linalg.inv(scale), cell_centres(side, 1))).astype(np.intp)
+    column, row = nearest[..., 0], nearest[..., 1]
+    inside = (column < width) & (row < height)
+    column, row = column.clip(0, width - 1), row.clip(0, height - 1)
+    valid = label.foreground[row, column] & inside
+    flow = np.zeros((side, side, 2))
+    if not valid.any():
+        return flow, valid
+    source = map_points(scale, np.stack([column, row], axis=-1)[valid] + 0.5)
+    face, barycentric = label.face[row, column][valid], label.barycentric[row, column][valid]
+    points = (vertices[images.surface.faces[face]] * barycentric[..., None]).sum(axis=1)
+    local = points @ images.rotation[other].T + images.translation[other]
+    target = map_points(images.intrinsics[other], local[:, :2] / np.maximum(local[:, 2:], 1e-6))
+    flow[valid] = target - source
+    seen = local[:, 2] > 0
+    after = images.label(other)
+    if after is not None:
+        there = sample_dense(after, target, images.gap)
+        coordinate = images.surface.coordinates(face, barycentric)
+        seen &= there.foreground & (np.abs(there.coordinate - coordinate).max(axis=-1) < images.gap)
+    else:
+        seen &= ((target >= 0) & (target < side)).all(axis=-1)
+    valid[valid] = seen
+    return flow, valid
+
+
+def optical_flow(images: CaptureImages, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+    """Optical flow (DIS) to the next view, after the difference of the two crops is taken out.
+
+    Returns:
+        flow (S, S, 2) [px] and valid (S, S): inside the next view, and confirmed by the flow back.
+    """
+    side = images.side
+    turn = images.rotation[other] @ images.rotation[index].T
+    crop = images.intrinsics[other] @ turn @ np.linalg.inv(images.intrinsics[index])
+    crop /= crop[2, 2]
+    first = cv2.cvtColor(images.images[index], cv2.COLOR_RGB2GRAY)
+    second = cv2.cvtColor(images.images[other], cv2.COLOR_RGB2GRAY)
+    second = np.ascontiguousarray(warp_image(second, np.linalg.inv(crop), side))
+    method = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    start = np.zeros((side, side, 2), np.float32)
+    forth = method.calc(first, second, start.copy())
+    back = method.calc(second, first, start.copy())
+    centres = cell_centres(side, 1)
+    moved = centres + forth
+    x, y = (moved[..., 0] - 0.5).astype(np.float32), (moved[..., 1] - 0.5).astype(np.float32)
+    returned = cv2.remap(back, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(1e3, 1e3, 0, 0))
+    target = map_points(crop, moved)
+    valid = (np.abs(forth + returned).max(axis=-1) < ROUND_TRIP) & ((target >= 0) & (target < side)).all(axis=-1)
+    mask = images.mask(index)
+    if mask is not None:
+        valid &= mask
+    return target - centres, valid
+
+
+def flow_at(flow: np.ndarray, valid: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Read a flow at sub-pixel places, by the nearest pixel.
+
+    Args:
+        flow: (S, S, 2) [px].
+        valid: (S, S) bool.
+        pixels: (..., 2) [px].
+
+    Returns:
+        (..., 2) [px] and (...) bool, False outside.
+    """
+    side = flow.shape[0]
+    index = np.floor(pixels).astype(np.intp)
+    inside = ((index >= 0) & (index < side)).all(axis=-1)
+    index = index.clip(0, side - 1)
+    return flow[index[..., 1], index[..., 0]].astype(np.float64), valid[index[..., 1], index[..., 0]] & inside

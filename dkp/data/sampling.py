@@ -1,0 +1,51 @@
+"""The order in which training samples are drawn: endless, the same for any number of workers, split over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from torch import distributed
+from torch.utils.data import DistributedSampler
+
+
+class KeyedSampler(DistributedSampler):
+    """Draws (index, serial number) keys, permutation after permutation.
+
+    The serial number runs over the whole training, so that a sample drawn again is augmented anew, in any worker. It
+    is a DistributedSampler so that Lightning leaves it alone and tells it the epoch; the processes share one sequence.
+
+    Args:
+        size: number of samples in the data set.
+        draws: samples per epoch and process.
+        seed: of the permutations.
+        rank: of this process; None = that of the process group, if there is one.
+        world: number of processes; None likewise.
+    """
+
+    def __init__(self, size: int, draws: int, seed: int = 0, rank: int | None = None, world: int | None = None) -> None:
+        if size < 1 or draws < 1:
+            raise ValueError(f"size and draws are {size} and {draws} where 1 or more is expected")
+        grouped = distributed.is_available() and distributed.is_initialized()
+        self.size = size
+        self.draws = draws
+        self.seed = seed
+        self.rank = rank if rank is not None else distributed.get_rank() if grouped else 0
+        self.num_replicas = world if world is not None else distributed.get_world_size() if grouped else 1
+        self.epoch = 0
+        self.drop_last = False
+        self.shuffle = True
+
+    def __len__(self) -> int:
+        return self.draws
+
+    def __iter__(self) -> Iterator[Any]:
+        start = self.epoch * self.draws * self.num_replicas
+        turn, order = -1, np.zeros(0, np.intp)
+        for draw in range(self.draws):
+            serial = start + draw * self.num_replicas + self.rank
+            if serial // self.size != turn:
+                turn = serial // self.size
+                order = np.random.default_rng((self.seed, turn)).permutation(self.size)
+            yield int(order[serial % self.size]), serial
