@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -30,6 +32,16 @@ FUNCTIONS = {
     "synthesize": ("dkp.synthetic:synthesize", "Render a synthetic labelled capture."),
 }
 """Commands that are a function: where it is and what it does."""
+
+
+KNOWN_ERRORS = {
+    "TrainingDiverged": 1,
+    "MisconfigurationException": 2,
+    "InterpolationKeyError": 2,
+    "InterpolationResolutionError": 2,
+    "GrammarParseError": 2,
+}
+"""Names of further exceptions that end in a sentence, with the exit status (names, so that nothing is imported)."""
 
 
 class UsageError(Exception):
@@ -73,9 +85,10 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except Exception as error:
-        if type(error).__name__ != "TrainingDiverged":
+        known = KNOWN_ERRORS.get(type(error).__name__)
+        if known is None:
             raise
-        fail(str(error), 1)
+        fail(one_sentence(str(error)), known)
 
 
 def fail(message: str, status: int) -> None:
@@ -134,9 +147,52 @@ def report(result: Any) -> None:
         print(result)
 
 
+BRANCH = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+"""Lines of jsonargparse's messages that say nothing to a user."""
+
+
 def one_sentence(message: str) -> str:
-    """The informative line of one of jsonargparse's messages, which may be a tree over many lines."""
-    lines = [line.strip(" -|") for line in message.splitlines() if line.strip(" -|")]
-    if not lines:
-        return "the options cannot be parsed"
-    return re.sub(r"\s+", " ", lines[0])
+    """What a user needs of one of jsonargparse's messages, which may be a tree over many lines.
+
+    Such a tree has a line `Parser key "..."` for every level of the key and, in its first branch, the reason.
+    """
+    interpolation = re.search(
+        r"(Interpolation key '[^']+' not found).*full_key: (?:[a-z]+\.)?(\S+)", message, re.DOTALL
+    )
+    if interpolation:
+        return f"{interpolation[2]}: {interpolation[1]}"
+    keys: list[str] = []
+    owner = ""
+    reason = ""
+    for line in (line.strip(" -") for line in message.splitlines()):
+        key = re.fullmatch(r'Parser key "([^"]+)":(.*)', line)
+        problem = re.match(r"Problem with given class_path '([^']+)':", line)
+        if key:
+            keys.append(key[1])
+            reason = key[2].strip()
+        elif problem:
+            owner = problem[1]
+        elif line and not line.startswith(BRANCH):
+            reason = line
+        if reason:
+            break
+    if not reason:
+        return re.sub(r"\s+", " ", message).strip() or "the options cannot be parsed"
+    option = re.fullmatch(r"Option '([^']+)' is not accepted", reason)
+    if option:
+        place = ".".join([*keys, option[1]])
+        return f"{place} is not an option of {owner}{did_you_mean(owner, option[1])}"
+    if not keys and len(message.splitlines()) > 1:
+        reason = re.sub(r"\s+", " ", message).strip()
+    return f"{'.'.join(keys)}: {reason}" if keys else reason
+
+
+def did_you_mean(owner: str, option: str) -> str:
+    """The closest option of a class, as the end of a sentence; empty where nothing is close."""
+    module, _, name = owner.rpartition(".")
+    try:
+        parameters = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return ""
+    near = difflib.get_close_matches(option, parameters, 1)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import pytorch_lightning as pl
+import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
@@ -15,10 +19,14 @@ import dkp.data
 import dkp.models
 import dkp.tasks
 from dkp.callbacks import MetricsFile, PredictionWriter, RunCheckpoint, RunLogger, SaveRunConfig
+from dkp.errors import InputError
 
 # "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
 # works at the top level and below a subcommand alike.
-PARSER_MODE = "omegaconf+"
+PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
+
+KEYWORDS = ("best", "last", "hpc", "registry")
+"""Values of ckpt_path that Lightning resolves."""
 
 
 class TrainingCLI(LightningCLI):
@@ -43,11 +51,7 @@ class TrainingCLI(LightningCLI):
             save_config_callback=SaveRunConfig,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
-            parser_kwargs={
-                "parser_mode": PARSER_MODE,
-                "exit_on_error": False,
-                subcommand: {"parser_mode": PARSER_MODE, "exit_on_error": False},
-            },
+            parser_kwargs={**PARSER, subcommand: dict(PARSER)},
             args=[subcommand, *args],
             auto_configure_optimizers=False,
         )
@@ -58,7 +62,11 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, whatever `sys.argv` is."""
+        require_readable(args)
         self.config = parser.parse_args(list(args))
+        checkpoint = self.config[self.only].get("ckpt_path")
+        if checkpoint and checkpoint not in KEYWORDS and not Path(checkpoint).is_file():
+            raise InputError(f"ckpt_path {checkpoint} does not exist where a checkpoint file is expected")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the shared values."""
@@ -88,22 +96,73 @@ class TrainingCLI(LightningCLI):
             config["callbacks"].append(RunCheckpoint())
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in callbacks):
             config["callbacks"].append(PredictionWriter())
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"trainer: {error}") from error
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        try:
+            super()._run_subcommand(subcommand)
+        except SystemExit as error:
+            if not self.trainer.interrupted:
+                raise
+            raise KeyboardInterrupt from error
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
         if subcommand == "predict":
             kwargs["return_predictions"] = False
+        if subcommand in ("validate", "test"):
+            kwargs["verbose"] = False
         return kwargs
+
+
+def require_readable(words: Sequence[str]) -> None:
+    """Read every configuration file once, because a parser's message does not say which one is damaged.
+
+    Raises:
+        InputError: a file is missing or no YAML; the sentence says where.
+    """
+    options = list(words)
+    values = [value for option, value in itertools.pairwise(options) if option in ("-c", "--config")]
+    values += [option.split("=", 1)[1] for option in options if option.startswith("--config=")]
+    for value in values:
+        if not Path(value).is_file():
+            raise InputError(f"--config {value} does not exist where a YAML file is expected")
+        try:
+            content = yaml.safe_load(Path(value).read_text())
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f", line {mark.line + 1}" if mark is not None else ""
+            raise InputError(
+                f"--config {value}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})"
+            ) from error
+        if not isinstance(content, dict):
+            raise InputError(f"--config {value} holds {type(content).__name__} where keys with values are expected")
 
 
 def run(subcommand: str, args: Sequence[str]) -> TrainingCLI:
     """Parse the options, run the subcommand and say where the results are."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*log directory.*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
         cli = TrainingCLI(subcommand, args)
-    if cli.trainer.is_global_zero and cli.trainer.loggers:
-        print(f"dkp: results are in {cli.trainer.log_dir}")
+    if cli.trainer.is_global_zero:
+        if subcommand != "predict":
+            print(summary({name: float(value) for name, value in cli.trainer.callback_metrics.items()}))
+        if cli.trainer.loggers:
+            print(f"dkp: results are in {cli.trainer.log_dir}")
     return cli
+
+
+def summary(metrics: Mapping[str, float]) -> str:
+    """The metrics of the evaluation as lines, without those of single camera pairs."""
+    shown = {name: value for name, value in metrics.items() if "/pair/" not in name and not name.startswith("train/")}
+    return "\n".join(f"{name:<36} {value:10.4f}" for name, value in shown.items())

@@ -189,9 +189,14 @@ class DenseKeypointTask(pl.LightningModule):
 
     def surface_coordinates(self, field: Field) -> Tensor:
         """(B, 3, H, W) [m] surface coordinates of a field of either representation."""
-        if isinstance(field, ChartField) and self.atlas is None:
-            self.atlas = ChartAtlas.from_surface(self.surface).to(self.device)
-        return field.coordinates(self.atlas)
+        return field.coordinates(self.chart_atlas() if isinstance(field, ChartField) else None)
+
+    def chart_atlas(self) -> ChartAtlas:
+        """The surface's chart atlas, made at first use."""
+        if self.atlas is None:
+            self.atlas = ChartAtlas.from_surface(self.surface)
+        self.atlas.to(self.device)
+        return self.atlas
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, dataloader_idx)
@@ -252,5 +257,12 @@ class DenseKeypointTask(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what can be rebuilt: metric states and the atlas."""
         state = checkpoint["state_dict"]
-        for name in [n for n in state if n.startswith(("evaluations.", "atlas."))]:
+        for name in [n for n in state if n.startswith("evaluations.") or "atlas." in n]:
             del state[name]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Fill in what checkpoints leave out."""
+        state = checkpoint["state_dict"]
+        for name, value in self.state_dict().items():
+            if name.startswith("evaluations.") or "atlas." in name:
+                state.setdefault(name, value)

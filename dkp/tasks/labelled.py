@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dkp.losses import LabelledLoss
+from dkp.fields import Field
+from dkp.losses import LabelledLoss, LossTerm
 from dkp.models import Detector
 from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
@@ -13,6 +14,12 @@ from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
 from dkp.tasks.terms import WeightedTerm
+
+
+def label_term(loss: LabelledLoss, field: Field, batch: Mapping[str, Any]) -> LossTerm:
+    """L_L with whatever labels a labelled batch has."""
+    labels = {name: batch[name] for name in ("coordinate", "known", "part", "uv") if name in batch}
+    return loss(field, foreground=batch["foreground"], **labels)
 
 
 class LabelledTask(DenseKeypointTask):
@@ -66,7 +73,7 @@ class LabelledTask(DenseKeypointTask):
         labelled = batch.get("labelled", batch)
         terms: dict[str, WeightedTerm] = {}
         assert self.labelled_loss is not None
-        self.weigh("labelled", self.labelled_loss(self(labelled["image"]), labelled), 1.0, terms)
+        self.weigh("labelled", label_term(self.labelled_loss, self(labelled["image"]), labelled), 1.0, terms)
         return terms
 
     def silent_hint(self, name: str) -> str:

@@ -13,16 +13,26 @@ from torch.nn import functional
 
 from dkp.errors import InputError
 from dkp.fields import Field
-from dkp.losses import DistillationLoss, LabelledLoss, LossTerm, MultiviewLoss, WarpLoss
+from dkp.losses import (
+    DistillationLoss,
+    LabelledLoss,
+    LossTerm,
+    MultiviewLoss,
+    SilhouetteLoss,
+    WarpLoss,
+    warp_from_affine,
+    warp_from_flow,
+)
 from dkp.models import Detector
 from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
-from dkp.tasks.pairs import flatten_views, present_views, view_pairs
+from dkp.tasks.labelled import label_term
+from dkp.tasks.pairs import ViewPairs, flatten_views, present_views, view_pairs
 from dkp.tasks.schedules import LearningRateSchedule, anneal, ramp
 from dkp.tasks.terms import WeightedTerm
-from dkp.tasks.warps import random_affine, transform_points, warp_images
+from dkp.tasks.warps import random_affine, warp_images
 
 BatchNormMode = Literal["train", "frozen", "unlabelled"]
 
@@ -33,12 +43,13 @@ HINTS = {
     "distillation": "check that the teacher finds any foreground in the unlabelled images",
     "temporal": "check that the unlabelled data gives optical flow",
     "equivariance": "check that there are unlabelled images with foreground",
-    "silhouette": "check that the unlabelled frames have masks",
+    "silhouette": "check that the unlabelled frames have pairs of views and the detector finds foreground in them",
+    "mask": "check that the unlabelled frames have masks and the data gives them",
 }
 
 
 class SemiSupervisedTask(DenseKeypointTask):
-    """L = λ_L L_L + λ_M L_M + λ_R L_R + λ_T L_T (+ silhouettes), on {"labelled": ..., "unlabelled": ...} batches.
+    """L = λ_L L_L + λ_M L_M + λ_R L_R + λ_T L_T (+ silhouette terms), on {"labelled": ..., "unlabelled": ...} batches.
 
     The student starts from the teacher's weights. The teacher is frozen, always in eval mode, part of the checkpoint
     (so a run can be tested without the teacher's file) and absent outside training.
@@ -53,11 +64,13 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_distillation: λ_R.
         lambda_temporal: λ_T for optical flow to the next frame.
         lambda_equivariance: λ_T for known transformations of the same image.
-        lambda_silhouette: weight of the captured masks.
+        lambda_silhouette: weight of the foreground's consistency between views.
+        lambda_mask: weight of the captured masks.
         labelled_loss: None = its defaults; so for the following.
         multiview_loss: L_M.
         distillation_loss: L_R.
         warp_loss: L_T.
+        silhouette_loss: the foreground's consistency between views.
         ramp_steps: λ_M and λ_T grow linearly to their values over these steps.
         sigma_final: σ of L_M at the end of its schedule; None = it stays at the loss's own value.
         sigma_steps: steps of the geometric σ schedule.
@@ -87,10 +100,12 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_temporal: float = 0.0,
         lambda_equivariance: float = 0.0,
         lambda_silhouette: float = 0.0,
+        lambda_mask: float = 0.0,
         labelled_loss: LabelledLoss | None = None,
         multiview_loss: MultiviewLoss | None = None,
         distillation_loss: DistillationLoss | None = None,
         warp_loss: WarpLoss | None = None,
+        silhouette_loss: SilhouetteLoss | None = None,
         ramp_steps: int = 0,
         sigma_final: float | None = None,
         sigma_steps: int = 1000,
@@ -111,7 +126,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             detector, surface, learning_rate, weight_decay, schedule, warmup_steps, metrics, gradient_norms_every
         )
         self.keep_hyperparameters(
-            ignore=("teacher", "labelled_loss", "multiview_loss", "distillation_loss", "warp_loss")
+            ignore=("teacher", "labelled_loss", "multiview_loss", "distillation_loss", "warp_loss", "silhouette_loss")
         )
         self.weights = {
             "labelled": lambda_labelled,
@@ -120,6 +135,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             "temporal": lambda_temporal,
             "equivariance": lambda_equivariance,
             "silhouette": lambda_silhouette,
+            "mask": lambda_mask,
         }
         negative = [f"model.lambda_{name} is {weight}" for name, weight in self.weights.items() if weight < 0]
         if negative:
@@ -134,6 +150,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.multiview_loss = multiview_loss
         self.distillation_loss = distillation_loss
         self.warp_loss = warp_loss
+        self.silhouette_loss = silhouette_loss
         self.ramp_steps = ramp_steps
         self.sigma_final = sigma_final
         self.sigma_steps = sigma_steps
@@ -176,6 +193,10 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.multiview_loss = self.multiview_loss or MultiviewLoss()
         self.distillation_loss = self.distillation_loss or DistillationLoss()
         self.warp_loss = self.warp_loss or WarpLoss()
+        self.silhouette_loss = self.silhouette_loss or SilhouetteLoss()
+        if self.detector.representation == "charts":
+            for loss in (self.multiview_loss, self.warp_loss):
+                loss.atlas = loss.atlas or self.chart_atlas()
         self._sigma = self.multiview_loss.sigma
 
     def train(self, mode: bool = True) -> SemiSupervisedTask:
@@ -219,7 +240,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         assert self.labelled_loss is not None
         with still_statistics(self.detector, self.batch_norm == "unlabelled"):
             field = self(batch["image"])
-        return self.labelled_loss(field, batch)
+        return label_term(self.labelled_loss, field, batch)
 
     def unlabelled_terms(self, batch: Mapping[str, Any] | None) -> dict[str, LossTerm | None]:
         """L_M, L_R, L_T and the silhouettes, those configured; None where the batch has nothing for one."""
@@ -229,10 +250,11 @@ class SemiSupervisedTask(DenseKeypointTask):
         images = flatten_views(batch)
         present = present_views(batch)
         field = self(images)
+        pairs = view_pairs(batch)
         terms: dict[str, LossTerm | None] = {}
         for name in wanted:
             if name == "multiview":
-                terms[name] = self.multiview_term(field, batch)
+                terms[name] = self.multiview_term(field, pairs)
             elif name == "distillation":
                 terms[name] = self.distillation_term(field, images, present)
             elif name == "temporal":
@@ -240,14 +262,20 @@ class SemiSupervisedTask(DenseKeypointTask):
             elif name == "equivariance":
                 terms[name] = self.equivariance_term(field, images, present)
             elif name == "silhouette":
-                terms[name] = silhouette_term(field, batch) if batch.get("mask") is not None else None
+                terms[name] = self.silhouette_term(field, pairs)
+            elif name == "mask":
+                terms[name] = mask_term(field, batch) if batch.get("mask") is not None else None
         return terms
 
-    def multiview_term(self, field: Field, batch: Mapping[str, Any]) -> LossTerm:
+    def multiview_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
         """L_M over all valid pairs of the batch at once."""
         assert self.multiview_loss is not None
-        pairs = view_pairs(batch)
         return self.multiview_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
+
+    def silhouette_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
+        """The foreground's consistency between the views of all valid pairs."""
+        assert self.silhouette_loss is not None
+        return self.silhouette_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
 
     def distillation_term(self, field: Field, images: Tensor, present: Tensor) -> LossTerm:
         """L_R against the frozen teacher's field of the same images."""
@@ -263,9 +291,8 @@ class SemiSupervisedTask(DenseKeypointTask):
         """L_T with the optical flow to the next frame of the same camera."""
         assert self.warp_loss is not None
         after = self(flatten_views(batch, "next_image"))
-        flow = flatten_views(batch, "flow").flatten(2).transpose(1, 2)
-        valid = flatten_views(batch, "flow_valid").flatten(1) & present_views(batch)[:, None]
-        warped = field.pixels().view(1, -1, 2) + flow
+        warped = warp_from_flow(flatten_views(batch, "flow"), field.stride)
+        valid = flatten_views(batch, "flow_valid") & present_views(batch)[:, None, None]
         return self.warp_loss(field, after, warped, valid)
 
     def equivariance_term(self, field: Field, images: Tensor, present: Tensor) -> LossTerm:
@@ -277,10 +304,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         size = (int(images.shape[-2]), int(images.shape[-1]))
         matrix = random_affine(len(chosen), size, device=images.device, **self.equivariance)
         after = self(warp_images(images[chosen], matrix))
-        warped = transform_points(matrix, field.pixels().view(-1, 2))
-        limit = warped.new_tensor([size[1], size[0]])
-        inside = ((warped >= 0) & (warped < limit)).all(-1)
-        return self.warp_loss(field[chosen], after, warped, inside)
+        return self.warp_loss(field[chosen], after, warp_from_affine(matrix, *field.size, field.stride))
 
     def silent_hint(self, name: str) -> str:
         return HINTS[name]
@@ -289,6 +313,7 @@ class SemiSupervisedTask(DenseKeypointTask):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Match the checkpoint's teacher to this stage: outside training there is none."""
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["state_dict"]
         own = {} if self.teacher is None else self.teacher.state_dict(prefix="teacher.")
         for name in [n for n in state if n.startswith("teacher.") and n not in own]:
@@ -306,7 +331,7 @@ def split_batch(batch: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Map
     return (None, batch) if batch["image"].ndim == 5 else (batch, None)
 
 
-def silhouette_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
+def mask_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
     """Binary cross-entropy of the foreground against the captured masks' share of each cell.
 
     A view whose mask is empty counts as one without a mask.

@@ -17,7 +17,8 @@ SYMBOLS = {
     "distillation": "L_R",
     "temporal": "L_T (flow)",
     "equivariance": "L_T (transformation)",
-    "silhouette": "silhouette",
+    "silhouette": "silhouette consistency",
+    "mask": "captured masks",
 }
 """Names of the terms in the documents and in messages."""
 

@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from dkp.errors import InputError
+from dkp.models import save_detector
+from dkp.tasks import LabelledTask
+
+
+def make_task(make_detector, plane, **options):
+    chosen = {"learning_rate": 3e-3, "schedule": "constant", "gradient_norms_every": 0} | options
+    return LabelledTask(make_detector(), plane, **chosen)
+
+
+def test_training_lowers_the_loss_and_the_surface_error(make_detector, make_trainer, plane, plane_data):
+    task = make_task(make_detector, plane)
+    trainer = make_trainer(max_epochs=12)
+    data = plane_data("labelled")
+    before = trainer.validate(task, data, verbose=False)[0]
+    trainer.fit(task, data)
+    after = trainer.callback_metrics
+    assert after["val/geodesic_mean_cm"] < 0.8 * before["val/geodesic_mean_cm"] or before["val/coverage"] < 0.2
+    assert after["val/iou"] > before["val/iou"] + 0.1
+    assert after["train/labelled/valid_share"] > 0
+
+
+def test_validation_reports_accuracy_beside_consistency_and_the_trivial_field(
+    make_detector, make_trainer, plane, plane_data
+):
+    metrics = make_trainer().validate(make_task(make_detector, plane), plane_data(), verbose=False)[0]
+    for name in ("geodesic_median_cm", "coverage", "iou", "mask_iou", "epipolar_median_px", "matched_share"):
+        assert f"val/{name}" in metrics
+    assert "val/trivial/epipolar_median_px" in metrics
+    assert "val/pair/0-2/epipolar_median_px" in metrics
+
+
+def test_the_surface_fills_in_the_bounds_of_a_detector_without(make_trainer, plane, plane_data):
+    from dkp.models import Detector
+
+    task = LabelledTask(Detector(width=8, levels=3), plane, schedule="constant")
+    make_trainer(limit_train_batches=1, limit_val_batches=0).fit(task, plane_data("labelled"))
+    assert task.detector.surface_half_extent[:2].tolist() == pytest.approx(plane.bounds[1][:2].tolist())
+
+
+def test_initial_weights_are_loaded_before_training(make_detector, make_trainer, plane, plane_data, tmp_path):
+    source = make_detector(seed=7)
+    path = save_detector(source, tmp_path / "start.safetensors")
+    task = make_task(make_detector, plane, initial_weights=str(path), learning_rate=0.0)
+    make_trainer(limit_train_batches=1, limit_val_batches=0).fit(task, plane_data("labelled"))
+    for mine, other in zip(task.detector.parameters(), source.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_initial_weights_that_do_not_exist_are_an_input_error(make_detector, make_trainer, plane, plane_data):
+    task = make_task(make_detector, plane, initial_weights="nowhere.ckpt")
+    with pytest.raises(InputError, match=r"nowhere\.ckpt"):
+        make_trainer().fit(task, plane_data("labelled"))
+
+
+def test_batches_without_any_label_end_the_epoch_with_an_error(make_detector, make_trainer, plane, plane_data):
+    data = plane_data("labelled", known=torch.zeros(3, 16, 16, dtype=torch.bool))
+    with pytest.raises(InputError, match=r"L_L.*lambda_labelled.*dkp check"):
+        make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane), data)
+
+
+def test_optimizer_has_no_decay_on_biases_and_norms(make_detector, make_trainer, plane, plane_data):
+    task = make_task(make_detector, plane, weight_decay=0.1)
+    trainer = make_trainer(limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(task, plane_data("labelled"))
+    decayed, free = trainer.optimizers[0].param_groups
+    assert decayed["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0
+    assert all(parameter.ndim >= 2 for parameter in decayed["params"])
+    assert all(parameter.ndim < 2 for parameter in free["params"])
+
+
+def test_charts_train_and_report_part_accuracy_keys(make_detector, make_trainer, plane, plane_data):
+    part = torch.ones(3, 16, 16, dtype=torch.long)
+    task = make_task(make_detector, plane)
+    task.detector = make_detector(representation="charts", parts=plane.parts)
+    metrics = make_trainer().validate(task, plane_data(), verbose=False)[0]
+    assert "val/geodesic_median_cm" in metrics
+    assert part.shape == (3, 16, 16)

@@ -1,0 +1,66 @@
+import itertools
+import math
+
+import pytest
+import torch
+
+from dkp.errors import InputError
+from dkp.tasks.schedules import anneal, learning_rate_schedule, ramp
+
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+
+
+def rates(kind: str, steps: int, **options: int) -> list[float]:
+    steered = optimizer()
+    schedule = learning_rate_schedule(steered, kind, steps, **options)
+    seen = []
+    for _ in range(steps):
+        seen.append(steered.param_groups[0]["lr"])
+        steered.step()
+        schedule.step()
+    return seen
+
+
+def test_ramp_grows_linearly_and_stays():
+    assert [ramp(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert ramp(0, 0) == 1.0
+
+
+def test_sigma_anneals_geometrically():
+    assert anneal(0.08, 0.02, 0, 10) == pytest.approx(0.08)
+    assert anneal(0.08, 0.02, 5, 10) == pytest.approx(0.04)
+    assert anneal(0.08, 0.02, 99, 10) == pytest.approx(0.02)
+    assert anneal(0.08, None, 99, 10) == 0.08
+
+
+def test_cosine_warms_up_and_falls_to_the_floor():
+    seen = rates("cosine", 100, warmup_steps=10)
+    assert seen[0] == pytest.approx(2 / 11)
+    assert max(seen) == pytest.approx(2.0)
+    assert seen.index(max(seen)) == 10
+    assert seen[-1] < 0.03
+    assert all(a >= b for a, b in itertools.pairwise(seen[10:]))
+
+
+def test_constant_stays_after_the_warmup():
+    assert rates("constant", 5, warmup_steps=1) == [1.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_onecycle_peaks_once_and_can_take_every_step():
+    seen = rates("onecycle", 50)
+    assert max(seen) == pytest.approx(2.0, rel=1e-2)
+    assert seen[0] < 0.1
+    assert seen[-1] < 0.1
+
+
+@pytest.mark.parametrize("kind", ["cosine", "onecycle"])
+def test_schedules_with_a_length_refuse_endless_training(kind):
+    with pytest.raises(InputError, match=r"max_steps or trainer\.max_epochs"):
+        learning_rate_schedule(optimizer(), kind, math.inf)
+
+
+def test_unknown_schedule_is_refused():
+    with pytest.raises(InputError, match="'linear' where constant, cosine or onecycle"):
+        learning_rate_schedule(optimizer(), "linear", 10)
