@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from kornia.geometry.epipolar import projection_from_KRt
 from torch import Tensor
 
 from dkp.errors import InputError
-from dkp.geometry.precision import full_precision, promote
+from dkp.geometry.precision import full_precision, multiply, promote
 
 _NEWTON_STEPS = 12
 _FIELDS = {"intrinsics": (3, 3), "rotation": (3, 3), "translation": (3,), "distortion": (5,), "image_size": (2,)}
@@ -177,7 +176,7 @@ class Camera:
             Pixels (..., N, 2) [px], with distortion, and depth (..., N) [m] along the optical axis.
         """
         points, intrinsics, rotation, translation = promote(points, self.intrinsics, self.rotation, self.translation)
-        local = points @ rotation.mT + translation.unsqueeze(-2)
+        local = multiply(rotation, points) + translation.unsqueeze(-2)
         depth = local[..., 2]
         tiny = torch.finfo(depth.dtype).eps
         safe = torch.where(depth.abs() < tiny, torch.where(depth < 0, -tiny, tiny).to(depth), depth)
@@ -196,7 +195,7 @@ class Camera:
         """
         pixels, depth, rotation, translation = promote(pixels, depth, self.rotation, self.translation)
         rays = torch.nn.functional.pad(self._normalised(pixels), (0, 1), value=1.0)
-        return (rays * depth.unsqueeze(-1) - translation.unsqueeze(-2)) @ rotation
+        return multiply(rotation.mT, rays * depth.unsqueeze(-1) - translation.unsqueeze(-2))
 
     @full_precision
     def undistort(self, pixels: Tensor) -> Tensor:
@@ -217,7 +216,7 @@ class Camera:
         """Unit direction (..., N, 3), in world axes, of the ray through each pixel (..., N, 2) [px]."""
         pixels, rotation = promote(pixels, self.rotation)
         local = torch.nn.functional.pad(self._normalised(pixels), (0, 1), value=1.0)
-        return torch.nn.functional.normalize(local, dim=-1) @ rotation
+        return multiply(rotation.mT, torch.nn.functional.normalize(local, dim=-1))
 
     def without_distortion(self) -> Camera:
         """The same camera with a perfect lens."""
@@ -227,12 +226,13 @@ class Camera:
     def projection_matrix(self) -> Tensor:
         """K [R | t], (..., 3, 4), without distortion."""
         intrinsics, rotation, translation = promote(self.intrinsics, self.rotation, self.translation)
-        return projection_from_KRt(intrinsics, rotation, translation.unsqueeze(-1))
+        extrinsics = torch.cat([rotation, translation.unsqueeze(-1)], -1)
+        return multiply(intrinsics, extrinsics.mT).mT
 
     @full_precision
     def centre(self) -> Tensor:
         """Optical centre in the world, (..., 3) [m]."""
-        return -(self.rotation.mT @ self.translation.unsqueeze(-1)).squeeze(-1)
+        return -multiply(self.rotation.mT, self.translation.unsqueeze(-2)).squeeze(-2)
 
     @full_precision
     def viewing_direction(self) -> Tensor:
@@ -293,7 +293,8 @@ class Camera:
             matrix = torch.cat([matrix, row.expand(*matrix.shape[:-2], 1, 3)], -2)
         sides = [torch.as_tensor(side, dtype=self.dtype, device=self.device) for side in (width, height)]
         size = torch.stack(torch.broadcast_tensors(*sides), -1)
-        return Camera.create(matrix @ self.intrinsics, self.rotation, self.translation, self.distortion, size)
+        product = multiply(matrix, self.intrinsics.mT).mT
+        return Camera.create(product, self.rotation, self.translation, self.distortion, size)
 
     def crop(self, x: Any, y: Any, width: Any, height: Any) -> Camera:
         """The camera of the crop whose upper left corner is at (x, y) [px] (numbers, or tensors of the batch shape)."""
@@ -403,7 +404,7 @@ def _affine(*entries: Tensor) -> Tensor:
 
 def _apply_affine(matrix: Tensor, points: Tensor) -> Tensor:
     """Apply an affine matrix (..., 3, 3) to points (..., N, 2)."""
-    return points @ matrix[..., :2, :2].mT + matrix[..., None, :2, 2]
+    return multiply(matrix[..., :2, :2], points) + matrix[..., None, :2, 2]
 
 
 def _invert_affine(matrix: Tensor) -> Tensor:

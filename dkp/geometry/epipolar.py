@@ -14,7 +14,7 @@ from kornia.geometry.epipolar import essential_from_Rt, fundamental_from_essenti
 from torch import Tensor
 
 from dkp.geometry.camera import Camera
-from dkp.geometry.precision import full_precision, promote
+from dkp.geometry.precision import full_precision, multiply, promote
 
 DistanceKind = Literal["point_line", "symmetric", "sampson"]
 _TINY = 1e-30
@@ -44,9 +44,11 @@ def fundamental_matrix(camera: Camera, other: Camera) -> Tensor:
         second.rotation.reshape(-1, 3, 3),
         second.translation.reshape(-1, 3, 1),
     )
-    scale = essential.norm(dim=(-2, -1), keepdim=True).clamp_min(_TINY)
+    reach = (1 + first.translation.norm(dim=-1) + second.translation.norm(dim=-1)).reshape(-1, 1, 1)
+    scale = essential.norm(dim=(-2, -1), keepdim=True)
+    essential = torch.where(scale > 1e-9 * reach, essential / scale.clamp_min(_TINY), torch.zeros_like(essential))
     fundamental = fundamental_from_essential(
-        essential / scale, first.intrinsics.reshape(-1, 3, 3), second.intrinsics.reshape(-1, 3, 3)
+        essential, first.intrinsics.reshape(-1, 3, 3), second.intrinsics.reshape(-1, 3, 3)
     )
     fundamental = fundamental / fundamental.norm(dim=(-2, -1), keepdim=True).clamp_min(_TINY)
     return fundamental.reshape(*shape, 3, 3).to(dtype)
@@ -64,7 +66,7 @@ def raw_epipolar_lines(pixels: Tensor, fundamental: Tensor) -> tuple[Tensor, Ten
         Lines F x̃ (..., N, 3) and the length of their first two entries (..., N), at least 1e-15.
     """
     pixels, fundamental = promote(pixels, fundamental)
-    lines = pixels @ fundamental[..., :2].mT + fundamental[..., None, :, 2]
+    lines = multiply(fundamental[..., :2], pixels) + fundamental[..., None, :, 2]
     return lines, lines[..., :2].square().sum(-1).clamp_min(_TINY).sqrt()
 
 
@@ -122,7 +124,8 @@ def pairwise_epipolar_distance(
     """
     pixels, other_pixels, fundamental = promote(pixels, other_pixels, fundamental)
     lines, length = raw_epipolar_lines(pixels, fundamental)
-    residual = lines[..., :2] @ other_pixels.mT + lines[..., 2:]
+    x, y = other_pixels.unsqueeze(-3).unbind(-1)
+    residual = lines[..., 0:1] * x + lines[..., 1:2] * y + lines[..., 2:]
     other_length = None if kind == "point_line" else raw_epipolar_lines(other_pixels, fundamental.mT)[1].unsqueeze(-2)
     return residual.abs() * epipolar_scale(length.unsqueeze(-1), other_length, kind)
 

@@ -1,7 +1,8 @@
 """Geometry runs in float32 or better, whatever autocast is on around it.
 
 Under bfloat16 autocast a matrix product rounds a coordinate of 100 px to 0.5 px, so that exactly corresponding points
-seem to lie more than a pixel off their epipolar lines.
+seem to lie more than a pixel off their epipolar lines. TF32, which accelerators use for float32 products when told to
+trade precision for speed, does nearly as much harm, so the small products here are written as sums.
 """
 
 from collections.abc import Callable
@@ -32,3 +33,16 @@ def promote(*tensors: Tensor) -> tuple[Tensor, ...]:
     for tensor in tensors:
         dtype = torch.promote_types(dtype, tensor.dtype)
     return tuple(tensor.to(dtype) for tensor in tensors)
+
+
+def multiply(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """Matrix times vectors in full precision.
+
+    Args:
+        matrix: (..., M, D).
+        vectors: (..., N, D).
+
+    Returns:
+        (..., N, M).
+    """
+    return (vectors.unsqueeze(-2) * matrix.unsqueeze(-3)).sum(-1)
