@@ -9,7 +9,9 @@ from scipy.sparse.linalg import splu
 
 from dkp.errors import InputError
 
-_ROUNDS = 6
+_ROUNDS = 20
+_SQUARENESS = 3.0
+"""Exponent of the charts' outline: 2 is a circle, infinity a square; it must bend everywhere."""
 
 
 def face_adjacency(faces: np.ndarray) -> np.ndarray:
@@ -96,12 +98,10 @@ def flatten_disc(vertices: np.ndarray, faces: np.ndarray, up: np.ndarray | None 
         best, best_stretch = position, np.inf
         for _ in range(_ROUNDS):
             position = _solve_means(weights, position, inner)
-            stretch = _vertex_stretch(points, position, local)
-            total = float((stretch**2).mean())
-            if total >= best_stretch or _signed_area(position, local).min() <= 1e-12:
-                break
-            best, best_stretch = position, total
-            weights = (weights.multiply(1.0 / stretch[None, :] ** 0.5)).tocsr()
+            stretch, total = _vertex_stretch(points, position, local)
+            if total < best_stretch and _signed_area(position, local).min() > 0:
+                best, best_stretch = position, total
+            weights = weights.multiply(1.0 / stretch[None, :]).tocsr()
         position = best
     if _signed_area(position, local).min() <= 0:
         position = position.copy()
@@ -200,12 +200,12 @@ def _rounded_square(at: np.ndarray) -> np.ndarray:
     """Points of a strictly convex rounded square in [0, 1]²; ``at`` in [0, 1) runs anticlockwise from (0.5, 1)."""
     angle = np.linspace(0.0, 2 * np.pi, 4097)
     x, y = -np.sin(angle), np.cos(angle)
-    scale = (np.abs(x) ** 4 + np.abs(y) ** 4) ** -0.25
+    scale = (np.abs(x) ** _SQUARENESS + np.abs(y) ** _SQUARENESS) ** (-1 / _SQUARENESS)
     curve = np.column_stack([x * scale, y * scale])
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(curve, axis=0), axis=1))])
     theta = np.interp(at * length[-1], length, angle)
     x, y = -np.sin(theta), np.cos(theta)
-    scale = (np.abs(x) ** 4 + np.abs(y) ** 4) ** -0.25
+    scale = (np.abs(x) ** _SQUARENESS + np.abs(y) ** _SQUARENESS) ** (-1 / _SQUARENESS)
     return 0.5 + 0.5 * np.column_stack([x * scale, y * scale])
 
 
@@ -243,8 +243,8 @@ def _signed_area(position: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return 0.5 * (first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0])
 
 
-def _vertex_stretch(points: np.ndarray, position: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Root mean square stretch (Sander et al. 2001) around each vertex, its mean over the surface scaled to 1."""
+def _vertex_stretch(points: np.ndarray, position: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, float]:
+    """Root mean square stretch (Sander et al. 2001) around each vertex (V,), with mean 1, and over the whole disc."""
     a, b, c = (points[faces[:, k]] for k in range(3))
     s, t = position[faces][..., 0], position[faces][..., 1]
     flat = np.maximum(2 * np.abs(_signed_area(position, faces)), 1e-14)[:, None]
@@ -261,4 +261,4 @@ def _vertex_stretch(points: np.ndarray, position: np.ndarray, faces: np.ndarray)
         np.add.at(total, faces[:, k], area * square)
         np.add.at(share, faces[:, k], area)
     stretch = np.sqrt(total / np.maximum(share, 1e-18))
-    return stretch / stretch.mean()
+    return stretch / stretch.mean(), float(np.sqrt((area * square).sum() / area.sum()))

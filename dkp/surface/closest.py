@@ -6,6 +6,9 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 _CHUNK = 65536
+_CELLS = 20
+"""Cells looked at per query."""
+_MOST_SPLITS = 24
 
 
 def closest_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -54,8 +57,9 @@ def closest_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarra
 class ClosestPoint:
     """Finds, for many points at once, the closest point of a mesh.
 
-    Sample points on the faces (big faces get several) are kept in a KD-tree. The faces of the nearest samples are
-    tested exactly; a query is accepted once no untested face can be closer, and asks for more candidates otherwise.
+    The faces are cut into cells of about equal size whose centres are kept in a KD-tree. Each query looks at its nearest
+    cells and tests the faces of those that can hold the closest point exactly. Points within about a cell's size of the
+    surface get the exact answer; further away a face that is closer by a fraction of a millimetre may be missed.
 
     Args:
         vertices: (V, 3) [m].
@@ -64,21 +68,21 @@ class ClosestPoint:
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
         self._triangles = np.asarray(vertices, dtype=np.float64)[np.asarray(faces)]
-        centroid = self._triangles.mean(1)
-        radius = np.linalg.norm(self._triangles - centroid[:, None], axis=-1).max(1)
-        target = max(float(np.median(radius)), 1e-9)
-        splits = np.clip(np.ceil(radius / target), 1, 16).astype(int)
-        samples, owners, reach = [], [], 0.0
+        normals = np.cross(self._triangles[:, 1] - self._triangles[:, 0], self._triangles[:, 2] - self._triangles[:, 0])
+        self._normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-18)
+        radius = np.linalg.norm(self._triangles - self._triangles.mean(1)[:, None], axis=-1).max(1)
+        target = max(float(np.quantile(radius, 0.3)), 1e-9)
+        splits = np.clip(np.ceil(radius / target), 1, _MOST_SPLITS).astype(int)
+        centres, owners, radii = [], [], []
         for count in np.unique(splits):
             chosen = np.flatnonzero(splits == count)
             weights = _subdivision_centroids(int(count))
-            samples.append(np.einsum("sk,fki->fsi", weights, self._triangles[chosen]).reshape(-1, 3))
+            centres.append(np.einsum("sk,fki->fsi", weights, self._triangles[chosen]).reshape(-1, 3))
             owners.append(np.repeat(chosen, len(weights)))
-            reach = max(reach, float((radius[chosen] / count).max()))
-        self._samples = np.concatenate(samples)
+            radii.append(np.repeat(radius[chosen] / count, len(weights)))
         self._owners = np.concatenate(owners)
-        self._reach = reach
-        self._tree = cKDTree(self._samples)
+        self._radii = np.concatenate(radii)
+        self._tree = cKDTree(np.concatenate(centres))
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Finds the closest surface points.
@@ -90,37 +94,42 @@ class ClosestPoint:
             ``face`` (N,) int64, ``barycentric`` (N, 3) and ``distance`` (N,) [m].
         """
         points = np.asarray(points, dtype=np.float64)
-        face = np.empty(len(points), dtype=np.int64)
-        barycentric = np.empty((len(points), 3))
-        distance = np.empty(len(points))
+        face = np.zeros(len(points), dtype=np.int64)
+        barycentric = np.zeros((len(points), 3))
+        distance = np.full(len(points), np.inf)
         for start in range(0, len(points), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            face[part], barycentric[part], distance[part] = self._query(points[part])
+            rows = np.arange(start, min(start + _CHUNK, len(points)))
+            cells = self._tree.query(points[rows], k=np.arange(1, min(_CELLS, len(self._owners)) + 1), workers=-1)[1]
+            bound = self._lower_bound(points[rows], cells)
+            for k in range(cells.shape[1]):
+                able = bound[:, k] < distance[rows]
+                if able.any():
+                    self._test(points, rows[able], self._owners[cells[able, k]], face, barycentric, distance)
         return face, barycentric, distance
 
-    def _query(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        face = np.empty(len(points), dtype=np.int64)
-        barycentric = np.empty((len(points), 3))
-        distance = np.full(len(points), np.inf)
-        pending = np.arange(len(points))
-        limit = len(self._samples)
-        for count in (6, 24, 96):
-            count = min(count, limit)
-            gaps, nearest = self._tree.query(points[pending], k=np.arange(1, count + 1))
-            owners = self._owners[nearest]
-            candidates = self._triangles[owners]
-            queries = points[pending][:, None]
-            weights = closest_on_triangles(np.broadcast_to(queries, (*candidates.shape[:2], 3)), candidates)
-            found = np.linalg.norm(np.einsum("nkc,nkci->nki", weights, candidates) - queries, axis=-1)
-            best = np.argmin(found, axis=1)
-            rows = np.arange(len(pending))
-            face[pending] = owners[rows, best]
-            barycentric[pending] = weights[rows, best]
-            distance[pending] = found[rows, best]
-            pending = pending[found[rows, best] > gaps[:, -1] - self._reach] if count < limit else pending[:0]
-            if not len(pending):
-                break
-        return face, barycentric, distance
+    def _lower_bound(self, points: np.ndarray, cells: np.ndarray) -> np.ndarray:
+        """No point of a cell is closer than this (R, C) [m]: the distance to a disc around the cell."""
+        to_centre = self._tree.data[cells] - points[:, None]
+        height = np.einsum("rci,rci->rc", to_centre, self._normals[self._owners[cells]])
+        beside = np.sqrt(np.maximum(np.einsum("rci,rci->rc", to_centre, to_centre) - height**2, 0.0))
+        return np.hypot(height, np.maximum(beside - self._radii[cells], 0.0)) - 1e-12
+
+    def _test(
+        self,
+        points: np.ndarray,
+        rows: np.ndarray,
+        owner: np.ndarray,
+        face: np.ndarray,
+        barycentric: np.ndarray,
+        distance: np.ndarray,
+    ) -> None:
+        """Tests one face (R,) for each of the queries ``rows`` (R,) and keeps what is closer, in place."""
+        corners, query = self._triangles[owner], points[rows]
+        weights = closest_on_triangles(query, corners)
+        found = np.linalg.norm(np.einsum("nc,nci->ni", weights, corners) - query, axis=-1)
+        closer = found < distance[rows]
+        at = rows[closer]
+        face[at], barycentric[at], distance[at] = owner[closer], weights[closer], found[closer]
 
 
 def _subdivision_centroids(count: int) -> np.ndarray:

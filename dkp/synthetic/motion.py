@@ -77,7 +77,9 @@ def sample_motion(
         InputError: for a count, rate or name that makes no sense.
     """
     if frames < 1 or not fps > 0:
-        raise InputError(f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate")
+        raise InputError(
+            f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate"
+        )
     if activity is not None and activity not in ACTIVITIES:
         raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(ACTIVITIES)}")
     times = np.arange(frames) / fps
@@ -123,9 +125,11 @@ def _arm(side: str, sign: float, of: dict[str, np.ndarray], axes: dict[str, np.n
     goal = np.column_stack([sign * np.sin(raised) * np.cos(forward), -np.cos(raised), np.sin(raised) * np.sin(forward)])
     forwards = np.array([0.0, 0.0, 1.0])
     curl_axis = np.cross(hand, palm)
+    # The shoulder girdle takes part in raising the arm from the horizontal on.
+    girdle = _about("z", sign * (of["shrug"] + 0.25 * np.clip(raised - np.radians(70), 0, None)))
     local = {
-        f"{side}_clavicle": _about("z", sign * of["shrug"]),
-        f"{side}_upper_arm": _between(rest, goal) * _about(rest, sign * of["arm_twist"]),
+        f"{side}_clavicle": girdle,
+        f"{side}_upper_arm": girdle.inv() * _between(rest, goal) * _about(rest, sign * of["arm_twist"]),
         f"{side}_lower_arm": _about(np.cross(rest, forwards), of["elbow"]),
         f"{side}_forearm_twist": _about(hand, sign * of["forearm_twist"]),
         f"{side}_hand": _about(palm, sign * of["wrist_side"]) * _about(curl_axis, of["wrist"]),
@@ -146,7 +150,9 @@ def _leg(side: str, sign: float, of: dict[str, np.ndarray], axes: dict[str, np.n
     # The ankle undoes the leg's sideways tilt, as far as an ankle can, so that the sole stays level.
     level = np.clip(-out, spread - np.radians(18), spread + np.radians(18))
     return {
-        f"{side}_upper_leg": _about("x", -of["hip_flex"]) * _about("z", sign * out) * _about(-rest, sign * of["hip_turn"]),
+        f"{side}_upper_leg": _about("x", -of["hip_flex"])
+        * _about("z", sign * out)
+        * _about(-rest, sign * of["hip_turn"]),
         f"{side}_lower_leg": _about(hinge, of["knee"]),
         f"{side}_foot": _about("z", sign * level) * _about("x", -of["ankle"]),
         f"{side}_toes": _about("x", -of["toes"]),
@@ -193,7 +199,9 @@ def _with_root(rng: np.random.Generator, angles: np.ndarray, times: np.ndarray) 
     span = max(float(times[-1]), 1.0)
     keys = np.linspace(0.0, span, max(2, int(np.ceil(span / 1.5)) + 1))
     turn = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.25, len(keys)))
-    wander = np.clip(rng.uniform(-0.15, 0.15, (1, 2)) + np.cumsum(rng.normal(0.0, 0.04, (len(keys), 2)), axis=0), -0.35, 0.35)
+    wander = np.clip(
+        rng.uniform(-0.15, 0.15, (1, 2)) + np.cumsum(rng.normal(0.0, 0.04, (len(keys), 2)), axis=0), -0.35, 0.35
+    )
     root = np.tile(np.eye(4, dtype=np.float32), (len(times), 1, 1))
     root[:, :3, :3] = _about("y", PchipInterpolator(keys, turn)(times)).as_matrix()
     root[:, [0, 2], 3] = PchipInterpolator(keys, wander)(times)
@@ -250,10 +258,12 @@ def _add_steps(rng: np.random.Generator, angles: np.ndarray, times: np.ndarray, 
         sideways = np.radians(raised)
         x = np.sin(sideways) * np.cos(direction)
         z = np.sin(sideways) * np.sin(direction) + hanging * np.sin(np.radians(forward))
-        angles[:, column[f"{side}_arm_raise"]] = np.degrees(np.arcsin(np.clip(np.hypot(x, z), 0, 1))) * (raised < 90) + raised * (
-            raised >= 90
+        angles[:, column[f"{side}_arm_raise"]] = np.degrees(np.arcsin(np.clip(np.hypot(x, z), 0, 1))) * (
+            raised < 90
+        ) + raised * (raised >= 90)
+        angles[:, column[f"{side}_arm_forward"]] = np.where(
+            raised < 90, np.degrees(np.arctan2(z, x)), np.degrees(direction)
         )
-        angles[:, column[f"{side}_arm_forward"]] = np.where(raised < 90, np.degrees(np.arctan2(z, x)), np.degrees(direction))
     angles[:, column["spine_twist"]] += amount * 0.2 * arms * np.sin(phase)
 
 
@@ -307,7 +317,10 @@ def _clearance(pose: Pose) -> float:
             gap = min(gap, float(_distance_to_segment(points, start, end).min()) - radius - 0.04)
     between = np.linalg.norm(forearms["left"][:, None] - forearms["right"][None], axis=-1)
     gap = min(gap, float(between.min()) - 0.07)
-    shins = [joints[f"{side}_ankle"] + share * (joints[f"{side}_knee"] - joints[f"{side}_ankle"]) for side in ("left", "right")]
+    shins = [
+        joints[f"{side}_ankle"] + share * (joints[f"{side}_knee"] - joints[f"{side}_ankle"])
+        for side in ("left", "right")
+    ]
     return min(gap, float(np.linalg.norm(shins[0][:, None] - shins[1][None], axis=-1).min()) - 0.10)
 
 
@@ -499,7 +512,11 @@ def _balance(rng: np.random.Generator) -> Callable[[], Pose]:
 def _twist(rng: np.random.Generator) -> Callable[[], Pose]:
     def pose() -> Pose:
         turn = rng.uniform(-42, 42)
-        result: Pose = {"spine_twist": turn, "head_yaw": 0.8 * turn + rng.normal(0, 12), "spine_flex": rng.uniform(-8, 30)}
+        result: Pose = {
+            "spine_twist": turn,
+            "head_yaw": 0.8 * turn + rng.normal(0, 12),
+            "spine_flex": rng.uniform(-8, 30),
+        }
         for side in ("left", "right"):
             result |= {
                 f"{side}_arm_raise": rng.uniform(30, 110),

