@@ -124,9 +124,10 @@ class MultiviewConsistency(Metric):
     is a warning.
 
     The gate is the greatest straight distance between the coordinates of a match. The default of 5 cm is for a human
-    template: a person 1.7 m tall and 50 cells high has 3.4 cm to a cell, so that true matches of a good field,
-    at most half a cell's diagonal plus the noise apart, pass, and a torso is not matched with an arm. For another
-    surface take about 3 % of its extent. The trivial field, as wide as the surface, has the same gate.
+    template, 3 % of its extent: the nearest cell of an exact field is up to 0.7 cells away (half a cell's diagonal),
+    which is 4.7 cm where a person 1.7 m tall is 25 cells high and 2.4 cm at 50 cells, and a torso is still not matched
+    with an arm. For another surface take the same share, and never less than 0.7 cells.
+    The trivial field, as wide as the surface, has the same gate.
 
     The states are lists of float32: a median needs all values, and pairs are told apart by number.
 
@@ -216,7 +217,7 @@ class MultiviewConsistency(Metric):
         valid = torch.ones_like(pairs[..., 0], dtype=torch.bool) if pair_valid is None else pair_valid.bool()
         instant, slot = valid.nonzero(as_tuple=True)
         chosen_pairs = pairs[instant, slot]
-        number = self._camera_numbers(batch, views, camera_name).to(pairs.device)[instant[:, None], chosen_pairs]
+        number = self._camera_numbers(instant, chosen_pairs, camera_name)
         ends = number.sort(dim=1).values
         pair_number = (ends[:, 0] * _CAMERAS + ends[:, 1]).float()
 
@@ -239,14 +240,17 @@ class MultiviewConsistency(Metric):
             getattr(self, f"{prefix}_matched").append(2 * matched.sum(dim=1).float())
             getattr(self, f"{prefix}_pixels").append(chosen.sum(dim=1).float()[flat_pairs].sum(dim=1))
 
-    def _camera_numbers(self, batch: int, views: int, names: Sequence[Sequence[str]] | None) -> Tensor:
+    def _camera_numbers(self, instant: Tensor, pairs: Tensor, names: Sequence[Sequence[str]] | None) -> Tensor:
+        """Number (P, 2) of each camera of pairs (P, 2) of the batch's instants (P,)."""
         if self.cameras is None or names is None:
-            return torch.arange(views).expand(batch, views)
+            return pairs
         known = {name: number for number, name in enumerate(self.cameras)}
-        for name in {name for row in names for name in row}:
-            if name not in known:
-                raise InputError(f"camera_name: found {name!r}, expected one of {', '.join(self.cameras)}.")
-        return torch.tensor([[known[name] for name in row] for row in names])
+        called = [[names[row][end] for end in ends] for row, ends in zip(instant.tolist(), pairs.tolist(), strict=True)]
+        unknown = {name for ends in called for name in ends} - set(known)
+        if unknown:
+            raise InputError(f"camera_name: found {min(unknown)!r}, expected one of {', '.join(self.cameras)}.")
+        numbers = [[known[name] for name in ends] for ends in called]
+        return torch.tensor(numbers, dtype=torch.long, device=pairs.device).reshape(-1, 2)
 
     def _state(self, name: str) -> Tensor:
         return concatenate(getattr(self, name), self.device)

@@ -10,6 +10,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
+from dkp.metrics.snapping import onto_surface
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
@@ -47,7 +48,7 @@ def geodesic_errors(
 
     Args:
         surface: The template.
-        coordinate: (..., 3, H, W) [m], predicted; a point off the surface counts as the surface point next to it.
+        coordinate: (..., 3, H, W) [m], predicted; points off the surface are moved onto it by ``onto_surface``.
         foreground: (..., H, W), predicted probability or bool.
         label_coordinate: (..., 3, H, W) [m].
         label_foreground: (..., H, W) bool.
@@ -76,8 +77,8 @@ def geodesic_errors(
 
     error = torch.full(chosen.shape, float("inf"), device=coordinate.device)
     if covered.any():
-        ends = (points[covered].double().cpu().numpy() for points in (found, truth))
-        distance = surface.geodesic_distance(*ends)
+        predicted_point, label_point = (points[covered].double().cpu().numpy() for points in (found, truth))
+        distance = surface.geodesic_distance(onto_surface(surface, predicted_point), label_point)
         error[covered] = torch.as_tensor(distance, dtype=error.dtype).to(error.device)
     return error, index, chosen
 
