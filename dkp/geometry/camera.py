@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from dkp.errors import InputError
+from dkp.geometry.lens import apply_lens, undo_lens
 from dkp.geometry.precision import full_precision, multiply, promote
 
-_NEWTON_STEPS = 12
 _FIELDS = {"intrinsics": (3, 3), "rotation": (3, 3), "translation": (3,), "distortion": (5,), "image_size": (2,)}
 
 
@@ -252,26 +252,14 @@ class Camera:
         """Apply the lens to normalised coordinates (..., N, 2)."""
         if self._is_linear():
             return normalised
-        return _brown_conrady(normalised, self.distortion.to(normalised.dtype))
+        return apply_lens(normalised, self.distortion.to(normalised.dtype))
 
     def _normalised(self, pixels: Tensor) -> Tensor:
-        """Undistorted normalised coordinates (..., N, 2) of distorted pixels, by Newton's method.
-
-        The steps run without a graph; one more step from the solution carries the exact implicit gradient.
-        """
+        """Undistorted normalised coordinates (..., N, 2) of distorted pixels."""
         target = _apply_affine(_invert_affine(self.intrinsics.to(pixels.dtype)), pixels)
         if self._is_linear():
             return target
-        coefficients = self.distortion.to(target.dtype)
-        with torch.no_grad():
-            solution = target.clone()
-            for _ in range(_NEWTON_STEPS):
-                step = _newton_step(solution, _brown_conrady(solution, coefficients) - target, coefficients)
-                # A step longer than the present radius (plus a little) would leap over a fold of the polynomial.
-                limit = 0.5 * (solution.norm(dim=-1, keepdim=True) + 0.1)
-                length = step.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(step.dtype).tiny)
-                solution = solution - step * (limit / length).clamp(max=1.0)
-        return solution - _newton_step(solution, _brown_conrady(solution, coefficients) - target, coefficients.detach())
+        return undo_lens(target, self.distortion.to(target.dtype))
 
     # ------------------------------------------------------------------------------------------ image transforms
 
@@ -413,37 +401,6 @@ def _invert_affine(matrix: Tensor) -> Tensor:
     d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     det = a * e - b * d
     return _affine(e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det)
-
-
-def _brown_conrady(points: Tensor, coefficients: Tensor) -> Tensor:
-    """Distort normalised coordinates (..., N, 2) by k1 k2 p1 p2 k3 (..., 5), as OpenCV's calibration model."""
-    x, y = points.unbind(-1)
-    k1, k2, p1, p2, k3 = coefficients.unsqueeze(-2).unbind(-1)
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    return torch.stack(
-        [
-            x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-            y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y,
-        ],
-        -1,
-    )
-
-
-def _newton_step(points: Tensor, residual: Tensor, coefficients: Tensor) -> Tensor:
-    """J⁻¹ residual with J the (symmetric) Jacobian of the lens at points (..., N, 2)."""
-    x, y = points.unbind(-1)
-    k1, k2, p1, p2, k3 = coefficients.unsqueeze(-2).unbind(-1)
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
-    slope = 2 * (k1 + r2 * (2 * k2 + r2 * 3 * k3))
-    xx = radial + slope * x * x + 2 * p1 * y + 6 * p2 * x
-    xy = slope * x * y + 2 * p1 * x + 2 * p2 * y
-    yy = radial + slope * y * y + 6 * p1 * y + 2 * p2 * x
-    det = xx * yy - xy * xy
-    det = torch.where(det.abs() < 1e-6, torch.full_like(det, 1e-6), det)
-    rx, ry = residual.unbind(-1)
-    return torch.stack([(yy * rx - xy * ry) / det, (xx * ry - xy * rx) / det], -1)
 
 
 def _first(values: Tensor) -> str:

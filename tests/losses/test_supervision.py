@@ -1,0 +1,281 @@
+"""Distillation and labelled losses, and the selection of cells."""
+
+import math
+
+import pytest
+import torch
+
+from dkp.fields import ChartField, EmbeddingField
+from dkp.losses import (
+    DistillationLoss,
+    LabelledLoss,
+    LossTerm,
+    gather_cells,
+    gather_pixels,
+    masked_mean,
+    sample_cells,
+    select_cells,
+)
+
+
+def embedding(seed: int = 0, batch: int = 2) -> EmbeddingField:
+    """A random field of 6 x 8 cells."""
+    generator = torch.Generator().manual_seed(seed)
+    return EmbeddingField(
+        torch.randn(batch, 6, 8, generator=generator), torch.randn(batch, 3, 6, 8, generator=generator), 4
+    )
+
+
+def charts(seed: int = 0, batch: int = 2) -> ChartField:
+    """A random chart field of 6 x 8 cells and 3 parts."""
+    generator = torch.Generator().manual_seed(seed)
+    return ChartField(
+        torch.randn(batch, 4, 6, 8, generator=generator), torch.rand(batch, 3, 2, 6, 8, generator=generator), 4
+    )
+
+
+def check_graph(term: LossTerm, *leaves: torch.Tensor, zero: bool = False) -> None:
+    """The value is a scalar whose gradients are finite, and zero or not as expected."""
+    assert term.value.ndim == 0
+    gradients = torch.autograd.grad(term.value, leaves, retain_graph=True)
+    for gradient in gradients:
+        assert torch.isfinite(gradient).all()
+        assert bool((gradient == 0).all()) == zero
+
+
+# --------------------------------------------------------------------------------------------------------- selection
+
+
+def test_selection_takes_marked_cells_only():
+    mask = torch.zeros(2, 5, 7, dtype=torch.bool)
+    mask[0, 1, 2:5] = True
+    mask[1, 4, 6] = True
+    selection = select_cells(mask, 10)
+    assert selection.cells.shape == (2, 3)
+    assert sorted(selection.cells[0].tolist()) == [9, 10, 11]
+    assert selection.mask.tolist() == [[True] * 3, [True, False, False]]
+    assert selection.cells[1, 0] == 34
+
+
+def test_selection_thins_at_random():
+    mask = torch.ones(1, 20, 20, dtype=torch.bool)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(400)
+    for _ in range(200):
+        selection = select_cells(mask, 40, generator)
+        assert selection.cells.shape == (1, 40)
+        assert selection.cells.unique().numel() == 40
+        counts[selection.cells[0]] += 1
+    assert counts.min() > 3
+    assert counts.max() < 50
+
+
+def test_selection_of_nothing():
+    assert select_cells(torch.zeros(2, 3, 3, dtype=torch.bool), 5).cells.shape == (2, 0)
+    assert select_cells(torch.ones(0, 3, 3, dtype=torch.bool), 5).cells.shape == (0, 0)
+
+
+def test_gathering_keeps_places_and_values_together():
+    field = embedding()
+    selection = select_cells(field.foreground > 0, 100)
+    pixels = gather_pixels(field.pixels(), selection.cells)
+    values = gather_cells(field.coordinate, selection.cells)
+    logits = gather_cells(field.foreground, selection.cells)
+    for b in range(2):
+        for n in range(selection.cells.shape[1]):
+            if selection.mask[b, n]:
+                x, y = ((pixels[b, n] / 4).floor()).long().tolist()
+                assert torch.equal(values[b, n], field.coordinate[b, :, y, x])
+                assert logits[b, n] == field.foreground[b, y, x] > 0
+
+
+def test_masked_mean():
+    values = torch.tensor([1.0, 3.0, math.nan])
+    assert masked_mean(values, torch.tensor([True, True, False])) == 2
+    assert masked_mean(values, torch.tensor([3.0, 1.0, 0.0])) == 1.5
+    assert masked_mean(values, torch.zeros(3)) == 0
+
+
+# ------------------------------------------------------------------------------------------------------ distillation
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_the_teacher_itself_is_the_minimum(make):
+    teacher = make(0)
+    loss = DistillationLoss()
+    same, other = loss(make(0), teacher), loss(make(1), teacher)
+    assert same.parts["coordinate"] == 0
+    assert other.parts["coordinate"] > 0.1
+    assert other.parts["foreground"] > same.parts["foreground"] + 0.1
+    assert other.value.item() == pytest.approx((other.parts["coordinate"] + other.parts["foreground"]).item())
+    if make is charts:
+        assert same.value.abs() < 1e-6  # a divergence, so zero; the cross entropy of embeddings has a floor
+
+
+def test_embedding_distillation_by_hand():
+    teacher = EmbeddingField(torch.tensor([[[3.0, -3.0, 3.0]]]), torch.zeros(1, 3, 1, 3), 4)
+    coordinate = torch.zeros(1, 3, 1, 3)
+    coordinate[0, 0, 0] = torch.tensor([0.5, 7.0, 0.01])
+    student = EmbeddingField(torch.zeros(1, 1, 3), coordinate, 4)
+    term = DistillationLoss(beta=0.03, scale=0.1, foreground_weight=0.5)(student, teacher)
+    expected = ((0.5 - 0.015) / 0.1 + 0.01**2 / 0.06 / 0.1) / 2
+    assert term.parts["coordinate"].item() == pytest.approx(expected, rel=1e-5)
+    assert term.parts["foreground"].item() == pytest.approx(math.log(2), rel=1e-5)
+    assert term.value.item() == pytest.approx(expected + 0.5 * math.log(2), rel=1e-5)
+    assert term.valid_share.item() == pytest.approx(2 / 3)
+    squared = DistillationLoss(penalty="l2", foreground_weight=0)(student, teacher)
+    assert squared.value.item() == pytest.approx((25 + 0.01) / 2, rel=1e-5)
+    sure = DistillationLoss(foreground_weight=0)(student, teacher, confidence=torch.tensor([[[1.0, 1.0, 0.0]]]))
+    assert sure.value.item() == pytest.approx((0.5 - 0.015) / 0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_distillation_leaves_the_teacher_alone_and_survives_no_foreground(make):
+    student, teacher = make(0), make(1)
+    names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
+    for field in (student, teacher):
+        for name in names:
+            getattr(field, name).requires_grad_()
+    term = DistillationLoss()(student, teacher)
+    check_graph(term, *(getattr(student, name) for name in names))
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(term.value, getattr(teacher, names[0]))
+    nothing = DistillationLoss()(student, teacher, valid=torch.zeros(2, 6, 8, dtype=torch.bool))
+    assert nothing.value == 0
+    assert nothing.valid_share == 0
+    check_graph(nothing, *(getattr(student, name) for name in names), zero=True)
+
+
+def test_distillation_refuses_mixed_fields_and_unknown_penalties():
+    with pytest.raises(TypeError, match="ChartField"):
+        DistillationLoss()(embedding(), charts())
+    with pytest.raises(ValueError, match="huber"):
+        DistillationLoss(penalty="huber")  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------------------- labelled
+
+
+def test_embedding_labels_by_hand():
+    field = EmbeddingField(torch.tensor([[[2.0, -1.0, 5.0]]]), torch.zeros(1, 3, 1, 3), 4)
+    coordinate = torch.full((1, 3, 1, 3), math.nan)  # what stands outside the known surface must not matter
+    coordinate[0, :, 0, 0] = torch.tensor([0.3, 0.0, 0.4])
+    foreground = torch.tensor([[[True, False, True]]])
+    known = torch.tensor([[[True, True, False]]])
+    term = LabelledLoss(beta=0.03)(field, foreground=foreground, coordinate=coordinate, known=known)
+    assert term.parts["coordinate"].item() == pytest.approx((0.3 - 0.015 + 0.4 - 0.015) / 0.1, rel=1e-5)
+    expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
+    assert term.parts["foreground"].item() == pytest.approx(expected, rel=1e-5)
+    assert term.parts["error"].item() == pytest.approx(0.5)
+    assert term.valid_share.item() == pytest.approx(2 / 3)
+
+
+def test_chart_labels_by_hand():
+    logits = torch.tensor([0.0, 1.0, 3.0]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
+    uv = torch.zeros(1, 2, 2, 1, 2)
+    uv[0, 1, :, 0, 0] = torch.tensor([0.5, 0.6])
+    labels = {
+        "foreground": torch.tensor([[[True, False]]]),
+        "part": torch.tensor([[[2, -7]]]),
+        "uv": torch.tensor([[[[0.1, math.nan]], [[0.6, math.nan]]]]),
+    }
+    term = LabelledLoss(uv_beta=0.05, uv_scale=0.1)(ChartField(logits, uv, 4), **labels)
+    assert term.parts["coordinate"].item() == pytest.approx((0.4 - 0.025) / 0.1, rel=1e-5)
+    total = math.log(1 + math.exp(1) + math.exp(3))
+    assert term.parts["foreground"].item() == pytest.approx(((total - 3) + (total - 0)) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_unlabelled_images_do_not_count(make):
+    generator = torch.Generator().manual_seed(3)
+    labels = {
+        "foreground": torch.rand(2, 6, 8, generator=generator) > 0.5,
+        "coordinate": torch.rand(2, 3, 6, 8, generator=generator),
+        "part": torch.randint(1, 4, (2, 6, 8), generator=generator),
+        "uv": torch.rand(2, 2, 6, 8, generator=generator),
+    }
+    field = make(0)
+    first = LabelledLoss()(make(0)[:1], **{key: value[:1] for key, value in labels.items()})
+    masked = LabelledLoss()(field, **labels, labelled=torch.tensor([True, False]))
+    assert masked.value.item() == pytest.approx(first.value.item(), rel=1e-5)
+    assert masked.valid_share == 0.5
+    names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
+    leaves = [getattr(field, name).requires_grad_() for name in names]
+    check_graph(LabelledLoss()(field, **labels), *leaves)
+    nothing = LabelledLoss()(field, **labels, labelled=torch.tensor([False, False]))
+    assert nothing.value == 0
+    assert nothing.valid_share == 0
+    check_graph(nothing, *leaves, zero=True)
+
+
+def test_missing_labels_are_refused():
+    foreground = torch.ones(2, 6, 8, dtype=torch.bool)
+    with pytest.raises(ValueError, match="coordinate"):
+        LabelledLoss()(embedding(), foreground=foreground)
+    with pytest.raises(ValueError, match="uv"):
+        LabelledLoss()(charts(), foreground=foreground)
+
+
+def test_sampling_hits_cell_centres_and_interpolates():
+    field = embedding()
+    values = torch.cat([field.coordinate, field.pixels().movedim(-1, 0).expand(2, 2, 6, 8)], 1)
+    centres = field.pixels().reshape(1, -1, 2).expand(2, -1, 2)
+    sampled = sample_cells(values, centres, 4)
+    assert torch.allclose(sampled, values.flatten(2).mT, atol=1e-5)
+    between = torch.tensor([[[7.3, 9.1]], [[20.0, 2.0]]])
+    assert torch.allclose(sample_cells(values, between, 4)[..., 3:], between, atol=1e-4)
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_sparse_labels_at_cell_centres_equal_dense_ones(make):
+    generator = torch.Generator().manual_seed(3)
+    field = make(0)
+    foreground = torch.zeros(2, 6, 8, dtype=torch.bool)
+    foreground[0, 2, 3] = foreground[0, 5, 7] = foreground[1, 0, 0] = True
+    labels = {
+        "coordinate": torch.rand(2, 3, 6, 8, generator=generator),
+        "part": torch.randint(1, 4, (2, 6, 8), generator=generator),
+        "uv": torch.rand(2, 2, 6, 8, generator=generator),
+    }
+    dense = LabelledLoss()(field, foreground=foreground, known=foreground, **labels)
+    selection = select_cells(foreground, 10)
+    pixels = torch.where(selection.mask.unsqueeze(-1), gather_pixels(field.pixels(), selection.cells), torch.nan)
+    sparse = LabelledLoss().sparse(
+        field, pixels, selection.mask, **{key: gather_cells(value, selection.cells) for key, value in labels.items()}
+    )
+    assert sparse.value.item() == pytest.approx(dense.value.item(), rel=1e-4)
+    assert sparse.valid_share == 1
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_no_sparse_label_gives_a_zero_with_a_graph(make):
+    field = make(0)
+    names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
+    leaves = [getattr(field, name).requires_grad_() for name in names]
+    for count in (0, 3):
+        term = LabelledLoss().sparse(
+            field,
+            torch.zeros(2, count, 2),
+            torch.zeros(2, count, dtype=torch.bool),
+            coordinate=torch.full((2, count, 3), math.nan),
+            part=torch.zeros(2, count, dtype=torch.long),
+            uv=torch.zeros(2, count, 2),
+        )
+        assert term.value == 0
+        assert term.valid_share == 0
+        check_graph(term, *leaves, zero=True)
+
+
+@pytest.mark.parametrize("make", [embedding, charts])
+def test_half_precision_fields_give_float32_losses(make):
+    low = make(0).to(torch.bfloat16)
+    assert DistillationLoss()(low, make(1)).value.dtype == torch.float32
+    generator = torch.Generator().manual_seed(3)
+    term = LabelledLoss()(
+        low,
+        foreground=torch.ones(2, 6, 8, dtype=torch.bool),
+        coordinate=torch.rand(2, 3, 6, 8, generator=generator),
+        part=torch.ones(2, 6, 8, dtype=torch.long),
+        uv=torch.rand(2, 2, 6, 8, generator=generator),
+    )
+    assert term.value.dtype == torch.float32
