@@ -33,7 +33,8 @@ def undo_lens(target: Tensor, coefficients: Tensor) -> Tensor:
     """Normalised coordinates that the lens maps to given ones, by Newton's method.
 
     The steps run without a graph; one more step from the solution carries the exact implicit gradient. Where the
-    polynomial folds back and several points are mapped to the same one, the nearest to the axis is meant.
+    polynomial folds back, several points are mapped to the same one; short steps from the target favour the one within
+    the fold.
 
     Args:
         target: (..., N, 2) distorted normalised coordinates.
