@@ -5,12 +5,11 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import cKDTree
 
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.metrics import consistency
 from dkp.metrics.consistency import MultiviewConsistency, mutual_matches, trivial_coordinate
-from dkp.metrics.sampling import choose_pixels
 
 SIZE = 64
 
@@ -86,11 +85,10 @@ def reference(batches, gate, resolution, trivial=False):
                 continue
             seen = []
             for view in (i, j):
-                index, chosen = choose_pixels(foreground[:, view] > 0.5, None)  # their order decides between ties
-                where = np.stack(np.divmod(index[chosen].numpy(), cells), axis=1)
+                where = np.argwhere(foreground[0, view].numpy() > 0.5)
                 values = np.array([field[0, view, :, r, c].double().numpy() for r, c in where]).reshape(-1, 3)
                 if trivial:
-                    values = where / cells  # an extent of 1 m, and steps without rounding
+                    values = where / cells  # an extent of 1 m
                 seen.append((where[:, ::-1] * step + step / 2, values))
             (at, u), (other_at, v) = seen
             gap = np.linalg.norm(u[:, None] - v[None], axis=-1)
@@ -115,11 +113,12 @@ def check(found, prefix, distances, matched, pixels):
 @pytest.mark.parametrize("trivial", [False, True])
 def test_against_numpy(trivial):
     batches = [random_scene(seed) for seed in range(3)]
-    metric = MultiviewConsistency(gate=0.1, extent=1.0, resolution=100)
+    gate = 0.05  # less than a cell of the trivial field, whose neighbours would tie
+    metric = MultiviewConsistency(gate=gate, extent=1.0, resolution=100)
     for batch in batches:
         metric.update(*batch)
     found = metric.compute()
-    distances, matched, pixels = reference(batches, 0.1, 100, trivial)
+    distances, matched, pixels = reference(batches, gate, 100, trivial)
     key = "trivial/" if trivial else ""
     check(found, key, [d for own in distances.values() for d in own], sum(matched.values()), sum(pixels.values()))
     for i, j in distances:
@@ -235,24 +234,22 @@ def test_bad_input():
         MultiviewConsistency().update(field, foreground, bent, pairs)
 
 
-def test_mutual_matches_against_numpy_in_chunks(monkeypatch):
-    rng = torch.Generator().manual_seed(0)
-    u, v = torch.randn(5, 30, 3, generator=rng), torch.randn(5, 40, 3, generator=rng)
-    mask, other = torch.rand(5, 30, generator=rng) > 0.3, torch.rand(5, 40, generator=rng) > 0.3
-    other[4] = False
-    whole = mutual_matches(u, v, mask, other, gate=0.6)
-    monkeypatch.setattr(consistency, "_CHUNK", 2 * 30 * 40)
-    parts = mutual_matches(u, v, mask, other, gate=0.6)
-    assert torch.equal(whole[0], parts[0])
-    assert torch.equal(whole[1], parts[1])
-    for p in range(5):
-        gap = np.linalg.norm(u[p, :, None].numpy() - v[p, None].numpy(), axis=-1)
-        gap[~mask[p].numpy()], gap[:, ~other[p].numpy()] = np.inf, np.inf
-        for i in range(30):
-            j = gap[i].argmin()
-            expected = gap[i, j] <= 0.6 and gap[:, j].argmin() == i
-            assert whole[1][p, i] == expected
-            assert not expected or whole[0][p, i] == j
+@pytest.mark.parametrize("seed", range(4))
+def test_mutual_matches_against_numpy(seed):
+    rng = np.random.default_rng(seed)
+    u, v = rng.normal(size=(30, 3)), rng.normal(size=(40, 3))
+    gap = np.linalg.norm(u[:, None] - v[None], axis=-1)
+    expected = [
+        [i, gap[i].argmin()] for i in range(30) if gap[i].min() <= 0.6 and gap[:, gap[i].argmin()].argmin() == i
+    ]
+    assert mutual_matches(cKDTree(u), cKDTree(v), gate=0.6).tolist() == expected
+    assert len(expected) > 3
+
+
+def test_mutual_matches_at_the_gate_and_of_nothing():
+    assert len(mutual_matches(cKDTree([[0.0]]), cKDTree([[0.5]]), gate=0.5)) == 1
+    assert len(mutual_matches(cKDTree([[0.0]]), cKDTree([[0.5]]), gate=0.4999)) == 0
+    assert mutual_matches(cKDTree(np.zeros((0, 3))), cKDTree([[0.0, 0.0, 0.0]]), gate=0.5).shape == (0, 2)
 
 
 def test_trivial_coordinate_spans_the_extent():
