@@ -11,6 +11,11 @@ _CELLS = 20
 _MOST_SPLITS = 24
 
 
+def workers_for(queries: int) -> int:
+    """Threads for a KD-tree query: starting them only pays for many points."""
+    return -1 if queries > 50_000 else 1
+
+
 def closest_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
     """Barycentric coordinates of the point of a triangle that is closest to a point.
 
@@ -99,7 +104,9 @@ class ClosestPoint:
         distance = np.full(len(points), np.inf)
         for start in range(0, len(points), _CHUNK):
             rows = np.arange(start, min(start + _CHUNK, len(points)))
-            cells = self._tree.query(points[rows], k=np.arange(1, min(_CELLS, len(self._owners)) + 1), workers=-1)[1]
+            cells = self._tree.query(
+                points[rows], k=np.arange(1, min(_CELLS, len(self._owners)) + 1), workers=workers_for(len(rows))
+            )[1]
             bound = self._lower_bound(points[rows], cells)
             for k in range(cells.shape[1]):
                 able = bound[:, k] < distance[rows]

@@ -18,11 +18,10 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 MAX_TABLE = 8192
-"""Vertices up to which every pair gets an entry; larger meshes use as many landmarks."""
-LOCAL_EDGES = 2.0
-"""Pairs nearer than this many mean edge lengths are taken as straight."""
-_VERSION = 1
-_BATCH = 256
+"""Vertices up to which every pair gets an entry; larger meshes use landmarks, so that the work stays about the same."""
+MIN_LANDMARKS = 1024
+_VERSION = 2
+_BATCH = 16
 
 
 def cache_folder() -> Path:
@@ -75,7 +74,6 @@ class HeatGeodesics:
         start = np.zeros((count, len(sources)))
         start[sources, np.arange(len(sources))] = 1.0
         heat = self._heat.solve(start)
-        # Far from the source heat underflows to noise; the logarithm's slope has the same direction.
         slope = (self._gradient @ heat).reshape(-1, 3, len(sources))
         slope /= np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-300)
         distance = np.zeros((count, len(sources)))
@@ -117,10 +115,8 @@ class GeodesicTable:
         digest = hashlib.sha256(np.ascontiguousarray(vertices, dtype=np.float32).tobytes())
         digest.update(np.ascontiguousarray(faces, dtype=np.int64).tobytes())
         path = cache_folder() / f"geodesics-{_VERSION}-{digest.hexdigest()[:20]}.npy"
-        chosen = _landmarks(vertices, faces, MAX_TABLE)
-        landmark = (
-            np.arange(len(vertices)) if len(chosen) == len(vertices) else cKDTree(vertices[chosen]).query(vertices)[1]
-        )
+        chosen = landmarks(vertices)
+        landmark = np.asarray(cKDTree(vertices[chosen]).query(vertices)[1])
         with contextlib.suppress(OSError, ValueError):
             table = np.load(path, mmap_mode="r", allow_pickle=False)
             if table.shape == (len(chosen), len(chosen)) and table.dtype == np.float16:
@@ -165,23 +161,17 @@ def compute_excess(
     for start in range(0, len(chosen), _BATCH):
         rows = slice(start, start + _BATCH)
         straight = np.linalg.norm(points[rows, None] - points[None], axis=-1)
-        excess = np.maximum(table[rows] - straight, 0.0)
-        result[rows] = np.where(straight < LOCAL_EDGES * solver.mean_edge, _local(excess, straight), excess)
+        result[rows] = np.maximum(table[rows] - straight, 0.0)
     return result
 
 
-def _local(excess: np.ndarray, straight: np.ndarray) -> np.ndarray:
-    """Excess of vertices near each other: only kept where the way round is much longer, as between two fingers."""
-    return np.where(excess > straight, excess, 0.0)
-
-
-def _landmarks(vertices: np.ndarray, faces: np.ndarray, limit: int) -> np.ndarray:
-    """All vertices, or ``limit`` of them spread evenly (farthest-point order on straight distances)."""
-    if len(vertices) <= limit:
+def landmarks(vertices: np.ndarray) -> np.ndarray:
+    """All vertices of a small mesh; else some of them spread evenly (farthest-point order on straight distances)."""
+    if len(vertices) <= MAX_TABLE:
         return np.arange(len(vertices))
-    chosen = np.zeros(limit, dtype=np.int64)
+    chosen = np.zeros(max(MIN_LANDMARKS, MAX_TABLE**2 // (2 * len(vertices))), dtype=np.int64)
     gap = np.full(len(vertices), np.inf)
-    for k in range(1, limit):
+    for k in range(1, len(chosen)):
         gap = np.minimum(gap, ((vertices - vertices[chosen[k - 1]]) ** 2).sum(1))
         chosen[k] = int(np.argmax(gap))
     return np.sort(chosen)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from dkp.errors import InputError
 from dkp.surface.charts import ChartLookup, automatic_parts, flatten_disc
-from dkp.surface.closest import ClosestPoint
+from dkp.surface.closest import ClosestPoint, workers_for
 from dkp.surface.geodesics import GeodesicTable
 from dkp.surface.meshfile import check_mesh, read_mesh
 
@@ -178,7 +178,8 @@ class Surface:
 
     def nearest_vertex(self, coordinates: np.ndarray) -> np.ndarray:
         """Index (...) of the vertex nearest to each coordinate (..., 3)."""
-        return self._tree.query(np.asarray(coordinates, dtype=np.float64), workers=-1)[1]
+        coordinates = np.asarray(coordinates, dtype=np.float64)
+        return self._tree.query(coordinates, workers=workers_for(coordinates.size // 3))[1]
 
     def charts(self, face: np.ndarray, barycentric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Part (...) in 1..K and chart coordinates uv (..., 2) of surface points."""
