@@ -58,23 +58,22 @@ def sample_dense(label: DenseCoordinates, pixels: np.ndarray, gap: float) -> Den
     values = np.zeros((len(flat), 3), np.float32)
     chosen = foreground.nonzero()[0]
     if len(chosen):
+        corner = flat[chosen] - 0.5
+        first = np.floor(corner)
+        u, v = (corner - first).astype(np.float32).T
+        left, top = first.astype(np.intp).T
+        columns = np.stack([left, left + 1, left, left + 1]).clip(0, width - 1)
+        rows = np.stack([top, top, top + 1, top + 1]).clip(0, height - 1)
+        index = rows * width + columns
         table = label.coordinate.reshape(-1, 3)
-        shows = label.foreground.reshape(-1)
-        centre = table[nearest[chosen]].astype(np.float32)
-        x, y = flat[chosen, 0] - 0.5, flat[chosen, 1] - 0.5
-        left, top = np.floor(x), np.floor(y)
-        u, v = (x - left).astype(np.float32), (y - top).astype(np.float32)
-        total = np.zeros(len(chosen), np.float32)
-        mean = np.zeros((len(chosen), 3), np.float32)
-        for down, right, weight in ((0, 0, (1 - u) * (1 - v)), (0, 1, u * (1 - v)), (1, 0, (1 - u) * v), (1, 1, u * v)):
-            c = (left.astype(np.intp) + right).clip(0, width - 1)
-            r = (top.astype(np.intp) + down).clip(0, height - 1)
-            index = r * width + c
-            other = table[index].astype(np.float32)
-            use = weight * (shows[index] & (np.abs(other - centre).max(axis=1) < gap))
-            total += use
-            mean += use[:, None] * (other - centre)
-        values[chosen] = centre + mean / np.maximum(total, 1e-6)[:, None]
+        centre = table.take(nearest[chosen], axis=0).astype(np.float32)
+        offset = table.take(index, axis=0).astype(np.float32) - centre
+        away = np.abs(offset)
+        alike = (away[..., 0] < gap) & (away[..., 1] < gap) & (away[..., 2] < gap)
+        alike &= label.foreground.reshape(-1).take(index)
+        weight = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v]) * alike
+        mean = (offset * weight[..., None]).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-6)[:, None]
+        values[chosen] = centre + mean
     shape = pixels.shape[:-1]
     sampled = DenseCoordinates(values.reshape(*shape, 3), foreground.reshape(shape), known.reshape(shape))
     if label.part is not None and label.uv is not None:

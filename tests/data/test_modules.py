@@ -1,0 +1,196 @@
+"""Tests of the Lightning data modules."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from jsonargparse import ArgumentParser
+
+from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule
+from dkp.data.modules import split_of
+from dkp.errors import InputError
+
+QUICK = {"num_workers": 0, "augmentation": Augmentation.none()}
+
+
+def batches(loader):
+    iterator = iter(loader)
+    return [item[0] if isinstance(item, tuple) else item for item in iterator]
+
+
+def test_labelled(capture):
+    module = LabelledDataModule(
+        train=str(capture.path), test=str(capture.path), val=f"{capture.path}#train", batch_size=3, **QUICK
+    )
+    module.setup("fit")
+    assert len(module.labelled) == 8
+    found = batches(module.train_dataloader())
+    assert len(found) == 2
+    assert found[0]["image"].shape == (3, 3, 64, 64)
+    (val,) = module.val_dataloader()
+    assert batches(val)[0]["frame"] == ["f00", "f01"]
+    module.setup("test")
+    (test,) = module.test_dataloader()
+    (batch,) = batches(test)
+    assert batch["frame"] == ["f02", "f03"]
+    assert bool(batch["labelled"].all())
+    module.setup("predict")
+    assert batches(module.predict_dataloader()[0])[0]["frame"] == ["f02", "f03"]
+
+
+def test_no_validation(capture):
+    module = LabelledDataModule(train=str(capture.path), **QUICK)
+    module.setup("fit")
+    assert module.val_dataloader() == []
+    with pytest.raises(InputError, match=r"data\.test names no capture"):
+        module.setup("test") or module.test_dataloader()
+
+
+def test_few_labels(capture):
+    module = LabelledDataModule(train=f"{capture.path}#", labelled_share=0.25, **QUICK)
+    module.setup("fit")
+    assert len(module.labelled) == 4
+    assert len(set(module.labelled.makers[0].images.frame)) == 1
+
+
+def test_semi_supervised(capture):
+    module = SemiSupervisedDataModule(
+        unlabelled=f"{capture.path}#",
+        labelled_share=0.5,
+        labelled_batch_size=2,
+        unlabelled_batch_size=2,
+        steps_per_epoch=5,
+        **QUICK,
+    )
+    module.setup("fit")
+    found = batches(module.train_dataloader())
+    assert len(found) == 5
+    assert found[0]["labelled"]["image"].shape == (2, 3, 64, 64)
+    assert found[0]["unlabelled"]["image"].shape == (2, 2, 3, 64, 64)
+    assert "coordinate" not in found[0]["unlabelled"]
+    assert "mask" in found[0]["unlabelled"]
+    assert len(module.labelled) == 8
+
+
+def test_semi_supervised_without_labels(capture, make_capture, tmp_path):
+    module = SemiSupervisedDataModule(unlabelled=str(capture.path), labelled_share=0, views_per_instant="all", **QUICK)
+    module.setup("fit")
+    assert module.labelled is None
+    (batch,) = batches(module.train_dataloader())
+    assert set(batch) == {"unlabelled"}
+    assert batch["unlabelled"]["image"].shape[1] == 4
+    bare = make_capture(tmp_path / "bare", frames=2, labels="none")
+    missing = SemiSupervisedDataModule(unlabelled=f"{bare.path}#", **QUICK)
+    with pytest.raises(InputError, match="none of its 8 views has a label"):
+        missing.setup("fit")
+    borrowed = SemiSupervisedDataModule(unlabelled=f"{bare.path}#", labelled=str(capture.path), **QUICK)
+    borrowed.setup("fit")
+    assert len(borrowed.labelled) == 8
+
+
+def test_temporal_batches(capture):
+    module = SemiSupervisedDataModule(unlabelled=f"{capture.path}#", labelled_share=0, next_frame="flow", **QUICK)
+    module.setup("fit")
+    (batch,) = batches(module.train_dataloader())[:1]
+    assert {"next_image", "flow", "flow_valid"} <= batch["unlabelled"].keys()
+
+
+def test_mirroring_is_for_labels_only(capture):
+    module = SemiSupervisedDataModule(
+        unlabelled=str(capture.path), augmentation=Augmentation(mirror=0.5), num_workers=0
+    )
+    module.setup("fit")
+    assert module.labelled.makers[0].augmentation.mirror == 0.5
+    assert module.unlabelled.makers[0].augmentation.mirror == 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_number_of_workers_changes_nothing(capture, workers):
+    def first(count):
+        module = LabelledDataModule(train=str(capture.path), batch_size=4, num_workers=count)
+        module.setup("fit")
+        return batches(module.train_dataloader())
+
+    for a, b in zip(first(1), first(workers), strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["camera"].intrinsics, b["camera"].intrinsics)
+
+
+class Probe(pl.LightningModule):
+    """Records what a trainer feeds it."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = []
+        self.evaluated = []
+
+    def training_step(self, batch, index):
+        self.seen.append(batch["labelled"]["camera"].intrinsics.clone())
+        return self.weight * batch["unlabelled"]["image"].mean()
+
+    def validation_step(self, batch, index):
+        self.evaluated += batch["frame"]
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def test_a_trainer_draws_anew_every_epoch(capture, tmp_path):
+    module = SemiSupervisedDataModule(
+        unlabelled=str(capture.path), val=f"{capture.path}#test", steps_per_epoch=2, num_workers=1
+    )
+    probe = Probe()
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=tmp_path, num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(probe, datamodule=module)
+    assert len(probe.seen) == 4
+    assert not torch.equal(probe.seen[0], probe.seen[2])
+    assert probe.evaluated == ["f02", "f03"] * 2
+
+
+def test_command_line_configuration(capture):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments((LabelledDataModule, SemiSupervisedDataModule), "data")
+    config = parser.parse_args(
+        [
+            "--data=dkp.data.SemiSupervisedDataModule",
+            f"--data.unlabelled=[{capture.path}]",
+            "--data.views_per_instant=3",
+            "--data.augmentation.rotate=45",
+            "--data.augmentation.scale=[0.5, 2]",
+            "--data.pairing.max_angle=90",
+            "--data.hide_background=noise",
+        ]
+    )
+    module = parser.instantiate(config).data
+    assert isinstance(module, SemiSupervisedDataModule)
+    assert module.augmentation.rotate == 45
+    assert module.augmentation.scale == (0.5, 2.0)
+    assert module.pairing.max_angle == 90
+    assert module.views_per_instant == 3
+    assert module.unlabelled_captures == [str(capture.path)]
+
+
+def test_places():
+    assert split_of("a/b", "train") == ("a/b", "train")
+    assert split_of("a/b#test", "train") == ("a/b", "test")
+    assert split_of("a/b#", "train") == ("a/b", None)
+
+
+def test_evaluation_keeps_views_without_foreground(make_capture, tmp_path):
+    path = make_capture(tmp_path / "c", frames=2, empty=[("f00", "cam_1")]).path
+    module = LabelledDataModule(test=f"{path}#", **QUICK)
+    module.setup("test")
+    dataset = module.datasets["test"][0]
+    assert isinstance(dataset, MultiviewInstants)
+    assert dataset[0]["present"].all()
+    assert not dataset[0]["foreground"][1].any()
+
+
+def test_bad_numbers():
+    with pytest.raises(InputError, match=r"data\.steps_per_epoch is 0"):
+        LabelledDataModule(train="x", steps_per_epoch=0)
+    with pytest.raises(InputError, match=r"data\.train names no capture"):
+        LabelledDataModule().setup("fit")
