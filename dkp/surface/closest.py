@@ -62,9 +62,9 @@ def closest_on_triangles(points: np.ndarray, triangles: np.ndarray) -> np.ndarra
 class ClosestPoint:
     """Finds, for many points at once, the closest point of a mesh.
 
-    The faces are cut into cells of about equal size whose centres are kept in a KD-tree. Each query looks at its nearest
-    cells and tests the faces of those that can hold the closest point exactly. Points within about a cell's size of the
-    surface get the exact answer; further away a face that is closer by a fraction of a millimetre may be missed.
+    The faces are cut into cells of about equal size whose centres are kept in a KD-tree. Each query looks at its
+    nearest cells and tests the faces of those that can hold the closest point exactly. Points within about a cell's
+    size of the surface get the exact answer; further away a face closer by a fraction of a millimetre may be missed.
 
     Args:
         vertices: (V, 3) [m].

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, diags
-from scipy.sparse.linalg import splu
+from scipy.sparse.linalg import SuperLU, splu
 from scipy.spatial import cKDTree
 
 MAX_TABLE = 8192
@@ -22,6 +22,7 @@ MAX_TABLE = 8192
 MIN_LANDMARKS = 1024
 _VERSION = 2
 _BATCH = 16
+_BLOCK = 256
 
 
 def cache_folder() -> Path:
@@ -82,7 +83,7 @@ class HeatGeodesics:
         return np.abs(distance).T
 
 
-def _factorise(matrix: csc_matrix):  # type: ignore[no-untyped-def]
+def _factorise(matrix: csc_matrix) -> SuperLU:
     return splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
 
 
@@ -152,16 +153,12 @@ def compute_excess(
         if symmetric:
             assert mirror is not None
             table[mirror[rows]] = table[rows][:, mirror]
-    for start in range(0, len(chosen), _BATCH):
-        rows = slice(start, start + _BATCH)
-        mean = 0.5 * (table[rows, start:] + table[start:, rows].T)
-        table[rows, start:] = mean
-        table[start:, rows] = mean.T
     result = np.empty(table.shape, dtype=np.float16)
-    for start in range(0, len(chosen), _BATCH):
-        rows = slice(start, start + _BATCH)
-        straight = np.linalg.norm(points[rows, None] - points[None], axis=-1)
-        result[rows] = np.maximum(table[rows] - straight, 0.0)
+    for start in range(0, len(chosen), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        mean = 0.5 * (table[block] + table[:, block].T)
+        straight = np.linalg.norm(points[block, None] - points[None], axis=-1)
+        result[block] = np.maximum(mean - straight, 0.0)
     return result
 
 

@@ -11,9 +11,15 @@ from scipy.sparse.csgraph import connected_components
 from dkp.errors import InputError
 
 _PLY_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
-    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
-}  # fmt: skip
+    **dict.fromkeys(("char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "uint8"), "u1"),
+    **dict.fromkeys(("short", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "uint16"), "u2"),
+    **dict.fromkeys(("int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "uint32"), "u4"),
+    **dict.fromkeys(("float", "float32"), "f4"),
+    **dict.fromkeys(("double", "float64"), "f8"),
+}
 
 
 def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -22,11 +28,11 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         InputError: if the file cannot be read as a mesh.
     """
-    readers = {".obj": _read_obj, ".ply": _read_ply}
-    if path.suffix.lower() not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in (".obj", ".ply"):
         raise InputError(f"{path}: found a file ending in '{path.suffix}', expected .obj, .ply or .npz")
     try:
-        vertices, polygons = readers[path.suffix.lower()](path)
+        vertices, polygons = _read_obj(path) if suffix == ".obj" else _read_ply(path)
     except FileNotFoundError:
         raise InputError(f"{path}: found no such file, expected a mesh") from None
     except InputError:
@@ -56,7 +62,8 @@ def check_mesh(vertices: np.ndarray, faces: np.ndarray, name: str) -> tuple[np.n
     vertices, faces = np.asarray(vertices, dtype=np.float64), np.asarray(faces)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
         raise InputError(
-            f"{name}: found vertices of shape {vertices.shape} and faces of shape {faces.shape}, expected (V, 3) and (F, 3)"
+            f"{name}: found vertices of shape {vertices.shape} and faces of shape {faces.shape}, "
+            "expected (V, 3) and (F, 3)"
         )
     if not np.issubdtype(faces.dtype, np.integer):
         raise InputError(f"{name}: found faces of type {faces.dtype}, expected integers")
@@ -87,7 +94,7 @@ def check_mesh(vertices: np.ndarray, faces: np.ndarray, name: str) -> tuple[np.n
     return vertices, faces
 
 
-def _read_obj(path: Path) -> tuple[list[list[float]], list[list[int]]]:
+def _read_obj(path: Path) -> tuple[np.ndarray, list[list[int]]]:
     vertices: list[list[float]] = []
     polygons: list[list[int]] = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -97,7 +104,7 @@ def _read_obj(path: Path) -> tuple[list[list[float]], list[list[int]]]:
         elif words and words[0] == "f":
             numbers = [int(word.split("/")[0]) for word in words[1:]]
             polygons.append([n - 1 if n > 0 else len(vertices) + n for n in numbers])
-    return vertices, polygons
+    return np.array(vertices, dtype=np.float64).reshape(-1, 3), polygons
 
 
 def _read_ply(path: Path) -> tuple[np.ndarray, list[list[int]]]:

@@ -424,7 +424,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keeps the sampled bodies, which take minutes, for the next run")
     arguments = parser.parse_args()
     arrays = bake(arguments.cache)
-    np.savez_compressed(arguments.out, **arrays)
+    np.savez_compressed(arguments.out, **arrays)  # type: ignore[arg-type]
     print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
 
 
