@@ -9,8 +9,8 @@ import os
 import re
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, get_type_hints
 
 from dkp import __version__
 from dkp.errors import InputError
@@ -25,11 +25,12 @@ LIGHTNING = {
 
 FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
-    "check": ("dkp.captures:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
-    "import toml": ("dkp.captures:import_toml", "Import a recording with TOML camera files as a capture."),
-    "import board": ("dkp.captures:import_board", "Import a recording of a calibration board as a capture."),
-    "import person": ("dkp.captures:import_person", "Import a recording of a person as a capture."),
-    "synthesize": ("dkp.synthetic:synthesize", "Render a synthetic labelled capture."),
+    "check": ("dkp.captures.check:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
+    "import toml": ("dkp.captures.import_toml:import_toml", "Import a recording with TOML camera files as a capture."),
+    "import board": ("dkp.captures.import_board:import_board", "Import a recording of a calibration board as a capture."),
+    "import person": ("dkp.captures.import_person:import_person", "Import a recording of a person as a capture."),
+    "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people."),
+    "synthesize-board": ("dkp.synthetic.board:synthesize_board", "Render a synthetic labelled capture of the board."),
 }
 """Commands that are a function: where it is and what it does."""
 
@@ -60,7 +61,7 @@ def overview() -> str:
     described = {name: text for name, (_, text) in FUNCTIONS.items()} | LIGHTNING
     order = ["train", "fit", "validate", "test", "predict", "check", "import toml", "import board", "import person"]
     for name in [*order, *(name for name in described if name not in order)]:
-        lines.append(f"  {name:<15} {described[name]}")
+        lines.append(f"  {name:<17} {described[name]}")
     lines += ["", "`dkp COMMAND --help` lists a command's options. `dkp --version` prints the version."]
     return "\n".join(lines)
 
@@ -131,10 +132,44 @@ def call(command: str, words: list[str]) -> None:
     place, description = FUNCTIONS[command]
     module, name = place.split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    parser = ArgumentParser(prog=f"dkp {command}", description=description, exit_on_error=False)
-    parser.add_function_arguments(function, fail_untyped=False)
-    options = parser.instantiate_classes(parser.parse_args(words))
+    parser = ArgumentParser(prog=f"dkp {command}", description=description, exit_on_error=False, allow_abbrev=False)
+    required = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+    ]
+    skipped = {parameter.name for parameter in required}
+    parser.add_function_arguments(function, as_positional=True, fail_untyped=False, skip=skipped)
+    hints = get_type_hints(function)
+    described = argument_help(function)
+    for parameter in required:
+        kind, text = hints.get(parameter.name, str), described.get(parameter.name, "")
+        parser.add_argument(f"--{parameter.name}", type=kind, required=True, help=text)
+    options = parser.instantiate_classes(parser.parse_args(spelled_out(words, hints)))
     report(function(**options.as_dict()))
+
+
+def spelled_out(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
+    """Options as the parser wants them: `--as-json` is `--as_json`, and a switch without a value is true."""
+    result: list[str] = []
+    for place, word in enumerate(words):
+        name, equals, value = word.removeprefix("--").partition("=")
+        known = name.replace("-", "_")
+        if not word.startswith("--") or known.split(".")[0] not in hints:
+            result.append(word)
+            continue
+        result.append(f"--{known}{equals}{value}")
+        following = words[place + 1].lower() if place + 1 < len(words) else ""
+        if hints[known.split(".")[0]] is bool and not equals and following not in ("true", "false"):
+            result.append("true")
+    return result
+
+
+def argument_help(function: Callable[..., Any]) -> dict[str, str]:
+    """What a function's docstring says about each argument."""
+    from docstring_parser import parse
+
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(function.__doc__ or "").params}
 
 
 def report(result: Any) -> None:

@@ -25,6 +25,22 @@ from dkp.errors import InputError
 # works at the top level and below a subcommand alike.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
 
+SHARED: dict[str, tuple[Any, Any, str]] = {
+    "name": (str, "run", "Name of the run's folder below root."),
+    "root": (str, "runs", "Folder of all runs."),
+    "source": (str | None, None, "Capture with labels: PATH or PATH#SPLIT."),
+    "target": (str | None, None, "Capture to adapt to and to be tested on: PATH or PATH#SPLIT."),
+    "surface": (str, "human", "Name or file of the canonical surface."),
+    "size": (int, 64, "Side of the network's input images [px]."),
+    "stride": (int, 2, "Input pixels per cell of the field."),
+    "sigma": (float, 0.05, "Width of the matchability [m]."),
+    "clip": (float | None, 20.0, "Greatest epipolar distance that counts [px]."),
+    "scale": (float, 0.1, "Difference of coordinates that makes a loss of one [m]."),
+    "beta": (float, 0.03, "Difference of coordinates at which smooth L1 turns linear [m]."),
+    "joints": (list[str] | None, None, "Names of joints to measure the joint error at."),
+}
+"""Values that data, network and losses share: type, default and description."""
+
 KEYWORDS = ("best", "last", "hpc", "registry")
 """Values of ckpt_path that Lightning resolves."""
 
@@ -32,8 +48,8 @@ KEYWORDS = ("best", "last", "hpc", "registry")
 class TrainingCLI(LightningCLI):
     """One subcommand of the Lightning command line.
 
-    Beside Lightning's own options there are values that configurations share by interpolation (`${size}`): `name` and
-    `root` of the run, `surface`, `size` and `stride`.
+    Beside Lightning's own options there are the values of `SHARED`, which configurations use by interpolation
+    (`${size}`), so that data, network and losses agree and one option changes them all.
 
     Args:
         subcommand: "fit", "validate", "test" or "predict".
@@ -70,11 +86,8 @@ class TrainingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the shared values."""
-        parser.add_argument("--name", type=str, default="run", help="Name of the run's folder below root.")
-        parser.add_argument("--root", type=str, default="runs", help="Folder of all runs.")
-        parser.add_argument("--surface", type=str, default="human", help="Name or file of the canonical surface.")
-        parser.add_argument("--size", type=int, default=128, help="Side of the network's input images [px].")
-        parser.add_argument("--stride", type=int, default=2, help="Input pixels per cell of the field.")
+        for name, (kind, default, text) in SHARED.items():
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the configuration at hand is used, and a checkpoint gives weights and states only."""

@@ -20,8 +20,8 @@ class PredictionWriter(BasePredictionWriter):
     """Write OUT/<frame>/<camera>.npz for every view that is predicted.
 
     Keys: "foreground" (H, W) float16 probability; "coordinate" (H, W, 3) float32 [m]; "vertex" (H, W) int32, the
-    nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and the
-    camera of the image that the field belongs to: "intrinsics" (3, 3), "rotation" (3, 3), "translation" (3,) [m],
+    nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and
+    the camera of the image that the field belongs to: "intrinsics" (3, 3), "rotation" (3, 3), "translation" (3,) [m],
     "image_size" (2,) [px], "stride" [px per cell].
 
     Args:

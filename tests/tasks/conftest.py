@@ -52,7 +52,7 @@ def instant(seed: int) -> dict[str, Any]:
     points, inside = plane(1)
     image = torch.where(inside, texture(points), torch.full((3, 1, 1, 1), 0.1)).transpose(0, 1)
     points, foreground = plane(STRIDE)
-    coordinate = torch.cat([points, torch.zeros_like(points[..., :1])], -1).movedim(-1, 1)
+    coordinate = torch.cat([points + SIDE / 2, torch.zeros_like(points[..., :1])], -1).movedim(-1, 1)
     return {
         "image": image.contiguous(),
         "camera": camera,

@@ -1,0 +1,334 @@
+"""The command line on a tiny capture of a textured plane: whole runs, and errors in one sentence."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from dkp.captures import Capture, DenseLabel
+from dkp.cli import did_you_mean, main, one_sentence
+from dkp.geometry import Camera, pixel_grid
+from dkp.surface import Surface
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SIZE, SIDE, FRAMES = 32, 0.4, 8
+
+
+def write_plane_capture(path: Path) -> None:
+    """A capture of a plane with dense labels: three cameras, six training and two test instants."""
+    surface = Surface.plane(SIDE, SIDE, 0.05)
+    cameras = {}
+    for name, angle in (("a", -0.5), ("b", 0.0), ("c", 0.5)):
+        cos, sin = np.cos(angle), np.sin(angle)
+        rotation = torch.tensor([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        centre = torch.tensor([SIDE / 2, SIDE / 2, 0.0], dtype=rotation.dtype)
+        cameras[name] = Camera.create(
+            torch.tensor([[60.0, 0, SIZE / 2], [0, 60.0, SIZE / 2], [0, 0, 1]], dtype=rotation.dtype),
+            rotation=rotation,
+            translation=torch.tensor([0, 0, 1.0], dtype=rotation.dtype) - rotation @ centre,
+            image_size=torch.tensor([SIZE, SIZE], dtype=rotation.dtype),
+        )
+    frames = [f"f{index}" for index in range(FRAMES)]
+    writer = Capture.create(
+        path, name="plane", surface=surface, cameras=cameras, splits={"train": frames[:6], "test": frames[6:]}
+    )
+    rng = np.random.default_rng(0)
+    with writer:
+        for time_index, frame in enumerate(frames):
+            light = rng.uniform(0.6, 1.0)
+            for name, camera in cameras.items():
+                pixels = pixel_grid(SIZE, SIZE, dtype=torch.float64).reshape(-1, 2)
+                near, far = (camera.unproject(pixels, torch.full((len(pixels),), z)).numpy() for z in (0.5, 2.0))
+                share = near[:, 2] / (near[:, 2] - far[:, 2])
+                points = near + share[:, None] * (far - near)
+                inside = ((points[:, :2] >= 0) & (points[:, :2] <= SIDE)).all(1)
+                face, barycentric, _ = surface.locate(points)
+                label = DenseLabel(
+                    np.where(inside, face, -1).astype(np.int32).reshape(SIZE, SIZE),
+                    np.where(inside[:, None], barycentric, 0).astype(np.float32).reshape(SIZE, SIZE, 3),
+                )
+                colour = np.stack([points[:, 0] / SIDE, points[:, 1] / SIDE, np.sin(60 * points[:, 0]) ** 2], -1)
+                image = np.where(inside[:, None], light * colour, 0.1).clip(0, 1).reshape(SIZE, SIZE, 3)
+                writer.add_view(
+                    frame,
+                    name,
+                    (255 * image).astype(np.uint8),
+                    time=time_index,
+                    label=label,
+                    mask=inside.reshape(SIZE, SIZE),
+                )
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A folder with the capture and a trained teacher in runs/teacher."""
+    folder = tmp_path_factory.mktemp("workspace")
+    write_plane_capture(folder / "plane")
+    main(["fit", *arguments(folder, "teacher", "labelled_only"), "--trainer.max_steps", "30"])
+    return folder
+
+
+def arguments(folder: Path, experiment: str, loss: str) -> list[str]:
+    layers = [f"experiment/{experiment}", "model/unet", "data/board", f"loss/{loss}", "trainer/cpu", "debug/fast"]
+    words = [word for layer in layers for word in ("--config", str(CONFIGS / f"{layer}.yaml"))]
+    words += ["--root", str(folder / "runs"), "--size", str(SIZE), "--sigma", "0.03", "--scale", "0.05"]
+    words += ["--source", str(folder / "plane"), "--target", str(folder / "plane")]
+    words += ["--surface", str(folder / "plane" / "surface.npz"), "--model.detector.init_args.width", "8"]
+    words += ["--model.detector.init_args.levels", "3", "--trainer.enable_progress_bar", "false"]
+    return words + ["--data.augmentation.rotate", "10"]
+
+
+def error_of(capsys, words, status=2):
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    captured = capsys.readouterr()
+    assert stopped.value.code == status
+    lines = [line for line in captured.err.splitlines() if line.startswith("dkp: error: ")]
+    assert len(lines) == 1, captured.err
+    assert "Traceback" not in captured.err
+    return lines[0]
+
+
+# Whole runs
+
+
+def test_a_run_folder_holds_config_checkpoints_and_metrics(workspace):
+    folder = workspace / "runs" / "teacher"
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["size"] == SIZE
+    assert config["data"]["init_args"]["size"] == SIZE
+    assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (folder / "checkpoints").iterdir()}
+    assert "train/labelled" in (folder / "metrics.csv").read_text().splitlines()[0]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["stage"] == "fit"
+    assert metrics["step"] == 30
+    assert metrics["metrics"]["val/coverage"] >= 0
+    assert Path(metrics["best"]).name == "best.ckpt"
+
+
+def test_adapting_testing_and_predicting(workspace, capsys):
+    adapted = arguments(workspace, "adapted", "ours")
+    main(["fit", *adapted])
+    folder = workspace / "runs" / "adapted"
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    for name in ("labelled", "multiview", "distillation"):
+        assert metrics[f"train/{name}/valid_share"] > 0
+
+    checkpoint = str(folder / "checkpoints" / "last.ckpt")
+    saved = str(folder / "config.yaml")
+    capsys.readouterr()
+    main(["test", "--config", saved, "--ckpt_path", checkpoint])
+    printed = capsys.readouterr().out
+    assert "test/geodesic_median_cm" in printed
+    assert "/pair/" not in printed
+    tested = json.loads((folder / "test" / "metrics.json").read_text())
+    assert tested["stage"] == "test"
+    assert tested["metrics"]["test/trivial/epipolar_median_px"] >= 0
+    main(["validate", "--config", saved, "--ckpt_path", checkpoint])
+    assert (folder / "validate" / "metrics.json").is_file()
+
+    main(["predict", "--config", saved, "--ckpt_path", checkpoint])
+    files = sorted((folder / "predict" / "predictions").glob("*/*.npz"))
+    assert [f"{path.parent.name}/{path.stem}" for path in files] == [f"f{i}/{c}" for i in (6, 7) for c in "abc"]
+    with np.load(files[0]) as arrays:
+        assert arrays["foreground"].shape == (SIZE // 2, SIZE // 2)
+        assert arrays["coordinate"].shape == (SIZE // 2, SIZE // 2, 3)
+        background = arrays["foreground"] <= 0.5
+        assert (arrays["vertex"][background] == -1).all()
+        assert (arrays["vertex"][~background] >= 0).all()
+        assert arrays["stride"] == 2
+        np.testing.assert_allclose(arrays["intrinsics"][0, 0], 60.0, rtol=1e-5)
+
+
+def test_an_existing_run_is_never_overwritten(workspace):
+    before = (workspace / "runs" / "teacher" / "metrics.json").read_bytes()
+    main(["fit", *arguments(workspace, "teacher", "labelled_only"), "--trainer.max_steps", "2"])
+    assert (workspace / "runs" / "teacher" / "metrics.json").read_bytes() == before
+    assert json.loads((workspace / "runs" / "teacher-2" / "metrics.json").read_text())["step"] == 2
+
+
+def test_resuming_continues_steps_and_optimiser(workspace):
+    words = [*arguments(workspace, "control", "distillation_only"), "--model.schedule", "constant"]
+    main(["fit", *words, "--name", "whole", "--trainer.max_steps", "6"])
+    main(["fit", *words, "--name", "half", "--trainer.max_steps", "4"])
+    checkpoint = str(workspace / "runs" / "half" / "checkpoints" / "last.ckpt")
+    main(["fit", *words, "--name", "rest", "--trainer.max_steps", "6", "--ckpt_path", checkpoint])
+    whole, rest = (
+        torch.load(workspace / "runs" / name / "checkpoints" / "last.ckpt", weights_only=True)
+        for name in ("whole", "rest")
+    )
+    assert whole["global_step"] == rest["global_step"] == 6
+    assert {entry["step"].item() for entry in rest["optimizer_states"][0]["state"].values()} == {6.0}
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(rest["state_dict"][name], value, msg=name)
+
+
+def test_two_processes_train_and_evaluate_every_view_once(workspace):
+    words = [*arguments(workspace, "adapted", "ours"), "--name", "two", "--trainer.max_steps", "2"]
+    words += ["--trainer.devices", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
+    words += ["--trainer.limit_val_batches", "1.0", "--data.eval_batch_size", "1"]
+    single = [*arguments(workspace, "adapted", "ours"), "--name", "one", "--trainer.limit_val_batches", "1.0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "dkp", "fit", *words], env=environment, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    runs = sorted(path.name for path in (workspace / "runs").iterdir() if path.name.startswith("two"))
+    assert runs == ["two"]
+    folder = workspace / "runs" / "two"
+    assert (folder / "config.yaml").is_file()
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
+    both = json.loads((folder / "metrics.json").read_text())["metrics"]
+    checkpoint = str(folder / "checkpoints" / "last.ckpt")
+    main(["validate", *single, "--ckpt_path", checkpoint])
+    alone = json.loads((workspace / "runs" / "one" / "validate" / "metrics.json").read_text())["metrics"]
+    for name, value in alone.items():
+        assert both[name] == pytest.approx(value, rel=1e-4, nan_ok=True), name
+
+
+# Errors
+
+
+def test_divergence_ends_with_status_1_and_names_the_term(workspace, capsys):
+    words = [*arguments(workspace, "teacher", "labelled_only"), "--name", "diverged", "--model.learning_rate", "1e30"]
+    words += ["--model.schedule", "constant"]
+    message = error_of(capsys, ["fit", *words], status=1)
+    assert "step" in message
+    assert "labelled = nan" in message or "labelled = inf" in message
+
+
+def test_a_term_that_never_fires_ends_with_status_2(workspace, capsys):
+    words = [*arguments(workspace, "adapted", "ours"), "--name", "silent", "--data.pairing.min_angle", "100"]
+    assert "lambda_multiview" in error_of(capsys, ["fit", *words])
+
+
+BAD_OPTIONS = [
+    (["--model.lambda_multiviw", "3"], "model.lambda_multiviw is not an option of dkp.tasks.SemiSupervisedTask"),
+    (["--model.lambda_multiviw", "3"], "did you mean lambda_multiview?"),
+    (["--model.learning_rate", "fast"], "model.learning_rate: Expected a <class 'float'>. Got value: fast"),
+    (["--model.detector.init_args.strid", "4"], "model.detector.strid is not an option of dkp.models.Detector"),
+    (["--trainer.max_step", "4"], "--trainer.max_step"),
+    (["--trainer.accelerator", "abacus"], "abacus"),
+    (["--data.unlabelled", "nowhere"], "nowhere"),
+    (["--model.teacher", "nowhere.ckpt"], "nowhere.ckpt"),
+    (["--model.lambda_multiview", "-1"], "lambda_multiview is -1.0 where 0 or more is expected"),
+    (["--model.detector.init_args.encoder", "no_such_net"], "no_such_net"),
+    (["--data.size", "33"], "33"),
+    (["--ckpt_path", "nowhere.ckpt"], "ckpt_path nowhere.ckpt does not exist"),
+    (["--config", "nowhere.yaml"], "--config nowhere.yaml does not exist"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), BAD_OPTIONS, ids=lambda value: str(value[0]) if value else "")
+def test_bad_options_end_in_one_sentence(workspace, capsys, words, expected):
+    message = error_of(capsys, ["fit", *arguments(workspace, "adapted", "ours"), "--name", "bad", *words])
+    assert expected in message
+
+
+BAD_FILES = [
+    ("a: [1,", "not YAML"),
+    ("- 1\n- 2", "list where keys with values are expected"),
+    ("trainer: {max_epochz: 3}", "trainer.max_epochz"),
+    ("size: ${sze}", "Interpolation key '.sze' not found"),
+    ("model: {init_args: {detectr: 1}}", "model.detectr is not an option of dkp.tasks.SemiSupervisedTask"),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), BAD_FILES)
+def test_bad_files_end_in_one_sentence(workspace, capsys, tmp_path, text, expected):
+    (tmp_path / "bad.yaml").write_text(text)
+    words = ["fit", *arguments(workspace, "adapted", "ours"), "--config", str(tmp_path / "bad.yaml")]
+    assert expected in error_of(capsys, words)
+    assert not (workspace / "runs" / "bad").exists()
+
+
+def test_unknown_commands_list_the_known_ones(capsys):
+    assert "expected one of fit, validate" in error_of(capsys, ["fitt"])
+    assert "expected one of toml, board, person" in error_of(capsys, ["import", "bord"])
+
+
+# Other commands
+
+
+def test_help_is_quick_and_lists_every_command():
+    begin = time.perf_counter()
+    done = subprocess.run([sys.executable, "-m", "dkp", "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - begin < 2.0
+    for name in ("train", "fit", "validate", "test", "predict", "check", "import toml", "import board", "synthesize"):
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"  {name} "))
+        assert line.strip().endswith(".")
+
+
+def test_help_imports_no_torch():
+    code = "import sys; from dkp.cli import main; main(['--help']); main(['import']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_version(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("dkp 0.")
+
+
+def test_check_prints_the_report_and_refuses_what_is_no_capture(workspace, capsys, tmp_path):
+    main(["check", str(workspace / "plane")])
+    assert "a" in capsys.readouterr().out
+    main(["check", str(workspace / "plane"), "--as-json"])
+    assert json.loads(capsys.readouterr().out)
+    assert str(tmp_path) in error_of(capsys, ["check", str(tmp_path)])
+
+
+def test_required_keywords_stay_options(capsys):
+    assert "--subjects" in error_of(capsys, ["synthesize", "out"])
+    assert "instants" in error_of(capsys, ["check", "somewhere", "--instants", "many"])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="needs signals")
+def test_interrupt_ends_with_status_130(workspace):
+    words = [*arguments(workspace, "teacher", "labelled_only"), "--name", "interrupted"]
+    words += ["--trainer.max_steps", "100000", "--data.steps_per_epoch", "100000", "--trainer.log_every_n_steps", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dkp", "fit", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    table = workspace / "runs" / "interrupted" / "metrics.csv"
+    limit = time.monotonic() + 120
+    while not (table.is_file() and table.stat().st_size) and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err[-2000:]
+    assert err.strip().splitlines()[-1] == "dkp: error: interrupted"
+
+
+# The pieces
+
+
+def test_one_sentence_finds_key_and_reason_in_a_tree():
+    message = """Parser key "model":
+  Does not validate against any of the Union subtypes
+  Subtypes: [<class 'A'>, <class 'NoneType'>]
+  Errors:
+    - Problem with given class_path 'dkp.tasks.LabelledTask':
+        Parser key "detector":
+          Expected a <class 'int'>. Got value: x
+    - Expected a <class 'NoneType'>
+  Given value type: <class 'dict'>"""
+    assert one_sentence(message) == "model.detector: Expected a <class 'int'>. Got value: x"
+
+
+def test_one_sentence_keeps_plain_messages():
+    assert one_sentence("the following arguments are required: out") == "the following arguments are required: out"
+
+
+def test_did_you_mean_only_what_is_close():
+    assert did_you_mean("dkp.models.Detector", "widht") == " (did you mean width?)"
+    assert did_you_mean("dkp.models.Detector", "zzz") == ""
+    assert did_you_mean("dkp.no.Such", "width") == ""
