@@ -183,7 +183,7 @@ def _place(kind: str, domain: Domain, reach: float, light: NDArray, rng: np.rand
         sky = np.array([[0.72, 0.80, 0.92], [0.22, 0.42, 0.80]]) if rng.random() < 0.7 else np.full((2, 3), 0.65)
         everywhere = np.array([-np.inf, -np.inf, np.inf, np.inf])
         walls = np.concatenate([sky, sky]) * rng.uniform(0.6, 1.0)
-        return Place(ground * rng.uniform(0.7, 1.4), 0.0, 0.0, everywhere, walls, np.inf, 0.35, tuple(things), light)
+        return Place(ground * rng.uniform(0.7, 1.4), 0.0, 0.0, everywhere, walls, np.inf, 0.2, tuple(things), light)
     walls = np.stack([random_colour(rng, saturation, value) for _ in range(4)])
     if rng.random() < 0.7:  # mostly all four walls are painted alike
         walls[:] = walls[0] * rng.uniform(0.85, 1.1, (4, 1))
@@ -277,8 +277,8 @@ def _cast(
     texture = 1 + place.grain * 0.35 * fractal((height, width), rng, 1.0).ravel()
     colour *= np.clip(texture, 0.3, 1.9)[:, None]
     image = np.concatenate([colour, floor[:, None]], 1).reshape(height, width, 4).astype(np.float32)
-    image = cv2.GaussianBlur(image, (0, 0), 0.6)  # one ray a pixel leaves jagged edges
-    return np.ascontiguousarray(image, np.float32), np.ascontiguousarray(depth.reshape(height, width), np.float32)
+    smooth = cv2.GaussianBlur(image, (0, 0), 0.6)  # one ray a pixel leaves jagged edges
+    return np.ascontiguousarray(smooth, np.float32), np.ascontiguousarray(depth.reshape(height, width), np.float32)
 
 
 def _ground(place: Place, eye: NDArray, ray: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
@@ -303,7 +303,11 @@ def _ground(place: Place, eye: NDArray, ray: NDArray, rng: np.random.Generator) 
         odd = (np.floor(point[:, 0] / place.tile) + np.floor(point[:, 1] / place.tile)) % 2
         ground = ground * (1 - place.tile_contrast * odd)[:, None]
     distance = np.hypot(point[:, 0], point[:, 1])
-    colour[:] = ground * (1.1 / (1 + 0.012 * distance**2))[:, None]
+    if np.isfinite(place.extent).all():
+        colour[:] = ground * (1.1 / (1 + 0.012 * distance**2))[:, None]
+    else:  # open ground fades into the haze
+        haze = 1 - np.exp(-distance / 60)[:, None]
+        colour[:] = ground * (1 - haze) + 0.7 * place.walls[0] * haze
     for axis in (1, 2):
         on = hit == axis
         if on.any():
@@ -322,7 +326,7 @@ def _ground(place: Place, eye: NDArray, ray: NDArray, rng: np.random.Generator) 
     if place.fade:
         smooth = place.floor * np.clip(1.1 - 0.03 * distance + 0.06 * point[:, 2], 0.55, 1.15)[:, None]
         colour += place.fade * (smooth - colour)
-    return depth, np.maximum(colour, 0), (hit == 0).astype(np.float32)
+    return depth, np.maximum(colour, 0), ((hit == 0) & ~far).astype(np.float32)
 
 
 def _hit(thing: Thing, eye: NDArray, ray: NDArray) -> tuple[NDArray, NDArray, NDArray]:

@@ -41,20 +41,21 @@ class Lighting:
             albedo: (N, 3).
             gloss: (N,) strength of the highlights.
             normals: (N, 3) unit, world axes.
-            towards_eye: (N, 3) or (3,) unit directions to the camera.
+            towards_eye: (3,) unit direction to the camera, the same for all points.
             lit: (N,) share of the main light that arrives.
 
         Returns:
             (N, 3) linear light.
         """
         up = (0.5 + 0.5 * normals[:, 2:3]).astype(np.float32)
-        light = self.ground.astype(np.float32) * (1 - up) + self.sky.astype(np.float32) * up
-        shine = np.zeros((len(normals), 3), np.float32)
+        light = self.ground.astype(np.float32) + (self.sky - self.ground).astype(np.float32) * up
+        shine = np.zeros_like(light)
         for index, (direction, colour) in enumerate(zip(self.directions, self.colours, strict=True)):
-            facing = np.clip((normals @ direction + 0.15) / 1.15, 0, 1)
-            half = direction + towards_eye
-            half = half / np.linalg.norm(half, axis=-1, keepdims=True)
-            bright = np.clip((normals * half).sum(1), 0, 1) ** 24
+            half = (direction + towards_eye) / np.linalg.norm(direction + towards_eye)
+            facing = np.clip((normals @ direction.astype(np.float32) + 0.15) / 1.15, 0, 1)
+            bright = np.clip(normals @ half.astype(np.float32), 0, 1)
+            for _ in range(4):  # to the power 16
+                bright *= bright
             if index == 0:
                 facing, bright = facing * lit, bright * lit
             light += facing[:, None] * colour.astype(np.float32)

@@ -40,8 +40,11 @@ def lookup(noise: NDArray, points: NDArray, period: float) -> NDArray:
     Returns:
         (N,) values.
     """
-    index = np.floor(points * (np.array(noise.shape) / period)).astype(np.int64)
-    return noise[tuple(np.mod(index, noise.shape).T)]
+    index = np.zeros(len(points), np.int64)
+    for axis, count in enumerate(noise.shape):
+        cell = np.floor(points[:, axis] * (count / period)).astype(np.int64)
+        index = index * count + np.mod(cell, count)
+    return noise.ravel()[index]
 
 
 def linear(colour: NDArray) -> NDArray:

@@ -62,27 +62,36 @@ def rasterise(
     nearest = np.full(count, np.inf)
     face_at = np.full(count, -1, np.int32)
     weight_at = np.zeros((count, 3))
-    vertices_cam = np.asarray(vertices_cam, np.float64)
-    depth = vertices_cam[:, 2]
-    safe = np.where(depth > NEAR, depth, 1.0)
+    x_cam, y_cam, depth = np.ascontiguousarray(np.asarray(vertices_cam, np.float64).T)
+    corners = np.ascontiguousarray(np.asarray(faces).T)
+    in_front = depth > NEAR
+    inverse_depth = 1.0 / np.where(in_front, depth, 1.0)
     k = np.asarray(intrinsics, np.float64)
-    y = vertices_cam[:, 1] / safe
-    x = k[0, 0] * vertices_cam[:, 0] / safe + k[0, 1] * y + k[0, 2]
-    y = k[1, 1] * y + k[1, 2]
+    y_normal = y_cam * inverse_depth
+    x = k[0, 0] * x_cam * inverse_depth + k[0, 1] * y_normal + k[0, 2]
+    y = k[1, 1] * y_normal + k[1, 2]
 
-    ids, x3, y3, area = _candidates(x, y, depth > NEAR, np.asarray(faces), width, height, cull_back)
-    left, right, top, bottom = _boxes(x3, y3, width, height)
-    columns, rows = right - left, bottom - top
-    keep = np.flatnonzero((columns > 0) & (rows > 0))
-    inverse_z = 1.0 / depth[np.asarray(faces)[ids[keep]]] if len(keep) else np.zeros((0, 3))
-    ids, x3, y3, area = ids[keep], x3[keep], y3[keep], area[keep]
-    left, top, columns, pixels = left[keep], top[keep], columns[keep], (columns * rows)[keep]
+    ids, area = _facing(x, y, corners, cull_back)
+    if not in_front.all():
+        front = in_front[corners[:, ids]].all(0)
+        ids, area = ids[front], area[front]
+    corners = corners[:, ids]
+    x3, y3 = x[corners], y[corners]
+    left, columns = _range(x3, width)
+    top, rows = _range(y3, height)
+    pixels = columns * rows
+    keep = np.flatnonzero(pixels > 0)
+    ids, area, corners, x3, y3 = ids[keep], area[keep], corners[:, keep], x3[:, keep], y3[:, keep]
+    left, top, columns, pixels = left[keep], top[keep], columns[keep], pixels[keep]
+    inverse_z = inverse_depth[corners]
 
-    # Affine weights of the corners as linear functions of the pixel: w_i = a_i x + b_i y + c_i, with sum 1.
-    following, previous = [1, 2, 0], [2, 0, 1]
-    a = (y3[:, following] - y3[:, previous]) / area[:, None]
-    b = (x3[:, previous] - x3[:, following]) / area[:, None]
-    c = -(a * x3[:, following] + b * y3[:, following])
+    # Affine weights of the first two corners, relative to the first pixel of the box; the third follows from sum 1.
+    px, py = left + 0.5, top + 0.5
+    a0, a1 = (y3[1] - y3[2]) / area, (y3[2] - y3[0]) / area
+    b0, b1 = (x3[2] - x3[1]) / area, (x3[0] - x3[2]) / area
+    c0 = a0 * (px - x3[1]) + b0 * (py - y3[1])
+    c1 = a1 * (px - x3[2]) + b1 * (py - y3[2])
+    corner_pixel = top * width + left
 
     ends = np.cumsum(pixels)
     start = 0
@@ -91,51 +100,49 @@ def rasterise(
         stop = max(start + 1, int(np.searchsorted(ends, base + CANDIDATES, side="right")))
         part = slice(start, stop)
         owner = np.repeat(np.arange(start, stop), pixels[part])
-        offset = np.arange(len(owner)) - np.repeat(ends[part] - pixels[part] - base, pixels[part])
-        row, column = np.divmod(offset, columns[owner])
-        row += top[owner]
-        column += left[owner]
-        px, py = column + 0.5, row + 0.5
-        weights = [a[owner, i] * px + b[owner, i] * py + c[owner, i] for i in range(3)]
-        inside = np.flatnonzero((np.minimum(np.minimum(weights[0], weights[1]), weights[2])) >= -1e-9)
+        offset = np.arange(len(owner)) - (ends - pixels - base)[owner]
+        row = offset // columns[owner]
+        column = offset - row * columns[owner]
+        w0 = a0[owner] * column + b0[owner] * row + c0[owner]
+        w1 = a1[owner] * column + b1[owner] * row + c1[owner]
+        w2 = 1.0 - w0 - w1
+        inside = np.flatnonzero(np.minimum(np.minimum(w0, w1), w2) >= -1e-9)
         owner = owner[inside]
-        at = row[inside] * width + column[inside]
-        corrected = np.stack([w[inside] for w in weights], 1) * inverse_z[owner]
-        z = 1.0 / corrected.sum(1)
+        at = corner_pixel[owner] + row[inside] * width + column[inside]
+        q0, q1, q2 = (w[inside] * inverse_z[i, owner] for i, w in enumerate((w0, w1, w2)))
+        z = 1.0 / (q0 + q1 + q2)
         closer = z < nearest[at]  # against earlier batches: an equal depth belongs to the lower face
         np.minimum.at(nearest, at, z)
         won = np.flatnonzero(closer & (z == nearest[at]))[::-1]
-        at, owner = at[won], owner[won]
+        at, owner, z = at[won], owner[won], z[won]
         face_at[at] = ids[owner]
-        weight_at[at] = corrected[won] * z[won, None]
+        for i, q in enumerate((q0, q1, q2)):
+            weight_at[at, i] = q[won] * z
         start = stop
 
-    np.maximum(weight_at, 0.0, out=weight_at)
-    total = weight_at.sum(1, keepdims=True)
-    np.divide(weight_at, total, out=weight_at, where=total > 0)
+    seen = np.flatnonzero(face_at >= 0)
+    weights = np.maximum(weight_at[seen], 0.0)
+    weight_at[seen] = weights / (weights[:, 0] + weights[:, 1] + weights[:, 2])[:, None]
     return Raster(face_at.reshape(height, width), weight_at.reshape(height, width, 3), nearest.reshape(height, width))
 
 
-def _candidates(
-    x: NDArray, y: NDArray, in_front: NDArray, faces: NDArray, width: int, height: int, cull_back: bool
-) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Faces that can be seen: their ids, corner x, corner y (F', 3) [px] and signed double areas [px^2]."""
-    x3, y3 = x[faces], y[faces]
-    area = (x3[:, 1] - x3[:, 0]) * (y3[:, 2] - y3[:, 0]) - (y3[:, 1] - y3[:, 0]) * (x3[:, 2] - x3[:, 0])
+def _facing(x: NDArray, y: NDArray, corners: NDArray, cull_back: bool) -> tuple[NDArray, NDArray]:
+    """Ids (F',) of the faces that may be drawn and their signed double areas in the image (F',) [px^2]."""
+    first, second, third = corners
+    x0, y0 = x[first], y[first]
+    area = (x[second] - x0) * (y[third] - y0) - (y[second] - y0) * (x[third] - x0)
     # The image y axis points down, so corners that run anticlockwise seen from outside have a negative area here.
-    seen = (area < -1e-12) if cull_back else (np.abs(area) > 1e-12)
-    seen &= in_front[faces].all(1)
-    ids = np.flatnonzero(seen)
-    return ids, x3[ids], y3[ids], area[ids]
+    ids = np.flatnonzero(area < -1e-12 if cull_back else np.abs(area) > 1e-12)
+    return ids, area[ids]
 
 
-def _boxes(x3: NDArray, y3: NDArray, width: int, height: int) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Half-open ranges of the pixels whose centres lie in each face's bounding box."""
-    left = np.clip(np.ceil(x3.min(1) - 0.5 - 1e-9), 0, width).astype(np.int64)
-    right = np.clip(np.floor(x3.max(1) - 0.5 + 1e-9) + 1, 0, width).astype(np.int64)
-    top = np.clip(np.ceil(y3.min(1) - 0.5 - 1e-9), 0, height).astype(np.int64)
-    bottom = np.clip(np.floor(y3.max(1) - 0.5 + 1e-9) + 1, 0, height).astype(np.int64)
-    return left, right, top, bottom
+def _range(coordinate: NDArray, size: int) -> tuple[NDArray, NDArray]:
+    """First pixel and number of pixels whose centres lie between the least and the greatest of three corners."""
+    low = np.minimum(np.minimum(coordinate[0], coordinate[1]), coordinate[2])
+    high = np.maximum(np.maximum(coordinate[0], coordinate[1]), coordinate[2])
+    first = np.clip(np.ceil(low - 0.5 - 1e-9), 0, size).astype(np.int64)
+    after = np.clip(np.floor(high + 0.5 + 1e-9), 0, size).astype(np.int64)
+    return first, np.maximum(after - first, 0)
 
 
 def interpolate(values: NDArray, faces: NDArray, face: NDArray, barycentric: NDArray) -> NDArray:
@@ -174,5 +181,5 @@ def vertex_normals(vertices: NDArray, faces: NDArray) -> NDArray:
     total = np.stack(
         [np.bincount(flat, np.repeat(normal[:, axis], 3), minlength=len(vertices)) for axis in range(3)], 1
     )
-    length = np.linalg.norm(total, axis=1, keepdims=True)
+    length = np.sqrt(np.einsum("vi,vi->v", total, total))[:, None]
     return np.divide(total, length, out=np.zeros_like(total), where=length > 0)

@@ -25,6 +25,19 @@ SHADOW_BIAS = 0.03
 """A point this far behind the first surface towards the light is in shadow [m]."""
 
 
+FINER = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
+"""From pixels to pixels of the fine grid: its sample k lies at k / 2, so the pixel centre i + 1/2 is sample 2 i + 1."""
+
+CENTRES = slice(1, None, 2)
+"""The samples of the fine grid that lie on pixel centres, along one axis."""
+
+
+def at_pixels(light: NDArray) -> NDArray:
+    """The fine grid (2 S + 1, 2 S + 1, C) weighted with a tent around each pixel centre: (S, S, C)."""
+    tent = np.array([0.25, 0.5, 0.25])
+    return cv2.sepFilter2D(light, -1, tent, tent)[CENTRES, CENTRES]
+
+
 @dataclass(frozen=True)
 class Person:
     """A dressed person, not yet posed.
@@ -139,10 +152,8 @@ def render_view(
     """
     shift = rng.uniform(-domain.shift, domain.shift, 2)
     crop = crop_around(camera.project(moment.vertices), size, rng.uniform(*domain.margin), shift)
-    # Sample k of the fine grid lies at k / 2 in the image, so pixel centre i + 1/2 is sample 2 i + 1.
     side = 2 * size + 1
-    finer = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
-    to_fine = (finer @ np.vstack([crop, [0, 0, 1]]))[:2]
+    to_fine = (FINER @ np.vstack([crop, [0, 0, 1]]))[:2]
     intrinsics = cropped_intrinsics(camera.intrinsics, to_fine)
     seen = rasterise(camera.to_camera(moment.vertices), person.regions.faces, intrinsics, side, side, cull_back=True)
     canvas, depth = backdrop.crop(to_fine, side)
@@ -160,12 +171,9 @@ def render_view(
     if rng.random() < domain.occluders:
         face = _occlude(light, face, domain, rng)
 
-    centres = slice(1, None, 2)
-    tent = np.array([0.25, 0.5, 0.25])
-    smooth = cv2.sepFilter2D(light, -1, tent, tent)[centres, centres]
-    label = np.ascontiguousarray(face[centres, centres])
-    barycentric = seen.barycentric[centres, centres] * (label >= 0)[..., None]
-    image = response.develop(smooth, domain, rng)
+    label = np.ascontiguousarray(face[CENTRES, CENTRES])
+    barycentric = seen.barycentric[CENTRES, CENTRES] * (label >= 0)[..., None]
+    image = response.develop(at_pixels(light), domain, rng)
     return RenderedView(image, label.astype(np.int32), barycentric.astype(np.float32), crop)
 
 
@@ -176,8 +184,7 @@ def _shade(
     values = interpolate(moment.attributes, person.regions.faces, face, barycentric)
     columns, normals, lit = values[:, :-4], values[:, -4:-1], values[:, -1]
     albedo, gloss = paint(person.outfit, person.regions, columns)
-    # Cloth and skin are not smooth: noise in the rest pose tilts the normals a little.
-    normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-6)
+    normals = normals / np.sqrt(np.maximum(np.einsum("ni,ni->n", normals, normals), 1e-12))[:, None]
     towards_eye = camera.centre - moment.vertices.mean(0)
     towards_eye = (towards_eye / np.linalg.norm(towards_eye)).astype(np.float32)
     return lighting.shade(albedo.astype(np.float32), gloss, normals, towards_eye, lit)
