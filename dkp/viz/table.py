@@ -1,0 +1,138 @@
+"""The comparison of detectors as a table, for the terminal and for Markdown."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+Summary = Mapping[str, Mapping[str, float | None]]
+"""Detector -> metric -> value; None where it was not or cannot be measured."""
+
+REFERENCE = "trivial"
+"""The column that is no detector: coordinate = position in the crop. It is never the best."""
+
+COLUMNS = ("teacher", "control", "adapted", "oracle", REFERENCE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one metric is shown.
+
+    Attributes:
+        key: In the summary.
+        title: For people.
+        unit: "cm", "px", or "" for a share.
+        better: Whether lower or higher values are better.
+    """
+
+    key: str
+    title: str
+    unit: str
+    better: Literal["lower", "higher"]
+
+    @property
+    def heading(self) -> str:
+        """Title, unit and an arrow towards better."""
+        unit = f" [{self.unit}]" if self.unit else ""
+        return f"{self.title}{unit} {'↓' if self.better == 'lower' else '↑'}"
+
+
+ROWS = (
+    Row("geodesic_median_cm", "geodesic error, median", "cm", "lower"),
+    Row("geodesic_mean_cm", "geodesic error, mean", "cm", "lower"),
+    Row("coverage", "labelled pixels covered", "", "higher"),
+    Row("auc30", "recall curve, area to 30 cm", "", "higher"),
+    Row("pck10", "points within 10 cm", "", "higher"),
+    Row("iou", "foreground IoU", "", "higher"),
+    Row("epipolar_median_px", "epipolar distance, median", "px", "lower"),
+    Row("epipolar_mean_px", "epipolar distance, mean", "px", "lower"),
+    Row("matched_share", "foreground matched across views", "", "higher"),
+    Row("joint_cm", "joint error, median", "cm", "lower"),
+    Row("left_right_exchanged", "left and right exchanged", "", "lower"),
+)
+
+
+def _columns(summary: Summary) -> list[str]:
+    """Known detectors in their order, others after them, the reference last."""
+    names = [name for name in COLUMNS if name in summary and name != REFERENCE]
+    names += [name for name in summary if name not in COLUMNS]
+    return [*names, REFERENCE] if REFERENCE in summary else names
+
+
+def _value(summary: Summary, column: str, key: str) -> float | None:
+    value = summary[column].get(key)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _decimals(row: Row, values: Sequence[float]) -> int:
+    """Three for shares; for lengths as many as give the smallest value three digits, one to three."""
+    positive = [abs(value) for value in values if value]
+    if not row.unit or not positive:
+        return 3 if not row.unit else 1
+    return min(3, max(1, 2 - math.floor(math.log10(min(positive)))))
+
+
+def _cells(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    """Per row its heading and per column the text and whether it is the best of the detectors."""
+    columns = _columns(summary)
+    for row in rows:
+        if not any(row.key in summary[column] for column in columns):
+            continue
+        values = [_value(summary, column, row.key) for column in columns]
+        decimals = _decimals(row, [value for value in values if value is not None])
+        shown = [None if value is None else round(value, decimals) for value in values]
+        rivals = [
+            value for column, value in zip(columns, shown, strict=True) if value is not None and column != REFERENCE
+        ]
+        best = (min if row.better == "lower" else max)(rivals) if len(rivals) > 1 else None
+        yield (
+            row.heading,
+            [
+                (
+                    "–" if value is None else f"{value:.{decimals}f}",
+                    value is not None and value == best and column != REFERENCE,
+                )
+                for column, value in zip(columns, shown, strict=True)
+            ],
+        )
+
+
+def summary_table(summary: Summary, title: str | None = None, rows: Sequence[Row] = ROWS) -> Table:
+    """The summary as a table for a terminal.
+
+    Args:
+        summary: Detector -> metric -> value; a missing, None or not finite value is shown as a dash.
+        title: Above the table.
+        rows: Which metrics, in order; those that no detector has are left out.
+
+    Returns:
+        A rich table; the best detector of each row, and those equal to it as printed, in bold.
+    """
+    table = Table(title=title, title_justify="left", header_style="none", box=SIMPLE_HEAD)
+    table.add_column("")
+    for column in _columns(summary):
+        table.add_column(column, justify="right", style="dim" if column == REFERENCE else "none")
+    for heading, cells in _cells(summary, rows):
+        table.add_row(Text(heading), *(Text(text, style="bold" if best else "") for text, best in cells))
+    return table
+
+
+def summary_markdown(summary: Summary, rows: Sequence[Row] = ROWS) -> str:
+    """The summary as a Markdown table; arguments as for ``summary_table``.
+
+    Example:
+        >>> print(summary_markdown({"teacher": {"iou": 0.7}, "adapted": {"iou": 0.75}, "trivial": {"iou": None}}))
+        | | teacher | adapted | trivial |
+        |:--|--:|--:|--:|
+        | foreground IoU ↑ | 0.700 | **0.750** | – |
+    """
+    columns = _columns(summary)
+    lines = [f"| | {' | '.join(columns)} |", "|:--|" + "--:|" * len(columns)]
+    for heading, cells in _cells(summary, rows):
+        texts = (f"**{text}**" if best else text for text, best in cells)
+        lines.append(f"| {heading} | {' | '.join(texts)} |")
+    return "\n".join(lines)

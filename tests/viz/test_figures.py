@@ -1,0 +1,145 @@
+"""dkp/viz/figures.py and epipolar.py: what is drawn, and where."""
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.surface import Surface
+from dkp.viz.colours import CoordinateColours
+from dkp.viz.epipolar import epipolar_figure, spread
+from dkp.viz.figures import FieldRow, as_images, draw_field, draw_template, field_figure
+
+BOARD = Surface.plane(width=1.0, height=1.0, spacing=0.25)
+CELLS = 12
+
+
+def board_field(views):
+    """Every view sees the board fill the middle of the crop, upright."""
+    at = (np.arange(CELLS) + 0.5) / CELLS
+    x, y = np.meshgrid(at, at)
+    coordinate = np.stack([x, y, 0 * x]) * 2 - 0.5
+    coordinate[2] = 0
+    foreground = ((coordinate[:2] > 0) & (coordinate[:2] < 1)).all(axis=0).astype(float)
+    return np.repeat(coordinate[None], views, 0), np.repeat(foreground[None], views, 0)
+
+
+def test_images_of_either_layout():
+    image = np.random.default_rng(0).integers(0, 256, (2, 8, 6, 3), dtype=np.uint8)
+    as_tensor = torch.tensor(image).permute(0, 3, 1, 2) / 255
+    np.testing.assert_allclose(as_images(image), as_images(as_tensor), atol=1e-6)
+    with pytest.raises(InputError, match="images"):
+        as_images(np.zeros((8, 6, 3)))
+
+
+def test_field_figure_has_a_tile_for_each_view_and_row_and_the_legend(tmp_path):
+    coordinate, foreground = board_field(3)
+    rows = [
+        FieldRow("teacher", torch.tensor(coordinate).half(), torch.tensor(foreground), ["1 cm", "2 cm", "3 cm"]),
+        FieldRow("adapted", coordinate, foreground.astype(bool)),
+    ]
+    path = tmp_path / "new" / "figure.png"
+    figure = field_figure(np.full((3, 3, 24, 24), 0.5), rows, BOARD, view_titles=["a", "b", "c"], title="T", path=path)
+    assert len(figure.axes) == 3 * 3 + 1
+    written = [axes.get_title() for axes in figure.axes] + [axes.get_ylabel() for axes in figure.axes]
+    assert {"a", "b", "c", "image", "teacher", "adapted", "surface"} <= set(written)
+    assert [axes.get_xlabel() for axes in figure.axes if axes.get_xlabel()] == ["1 cm", "2 cm", "3 cm"]
+    assert imread(path).shape[1] > 3 * 200
+
+
+def test_a_body_is_shown_from_both_sides(doll):
+    field = np.zeros((1, 3, 4, 4))
+    figure = field_figure(np.zeros((1, 3, 8, 8)), [FieldRow("label", field, np.ones((1, 4, 4)))], doll)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[-2:] == ["front", "back"]
+    assert [text.get_text() for text in figure.axes[-1].texts] == ["R", "L"]
+    assert figure.axes[-2].texts[0].get_position()[0] < 0.5 < figure.axes[-1].texts[0].get_position()[0]
+
+
+def test_front_view_has_the_left_side_on_the_right(doll):
+    axes = Figure().add_subplot()
+    colours = CoordinateColours(doll)
+    for back in (False, True):
+        axes.clear()
+        draw_template(axes, doll, colours, back=back)
+        collection = axes.collections[0]
+        for path, colour in zip(collection.get_paths(), collection.get_facecolors(), strict=True):
+            warm, to_the_right = colour[0] > colour[2], path.vertices[:3, 0].mean() > 0
+            assert warm == (to_the_right != back)
+        assert len(collection.get_paths()) == 8  # the four quads that face the viewer
+
+
+def test_draw_field_shows_the_foreground_only_in_the_colours_of_the_surface():
+    coordinate, foreground = board_field(1)
+    axes = Figure().add_subplot()
+    colours = CoordinateColours(BOARD)
+    draw_field(axes, np.zeros((24, 24, 3)), coordinate[0], foreground[0], colours, isolines=False)
+    shown = np.asarray(axes.images[-1].get_array())
+    np.testing.assert_array_equal(shown[..., 3] > 0, foreground[0] > 0.5)
+    np.testing.assert_allclose(shown[5, 6, :3], colours(coordinate[0, :, 5, 6]))
+    assert axes.get_xlim() == (0, 24)
+    assert axes.get_ylim() == (24, 0)
+
+
+def test_a_view_without_foreground_and_one_full_of_it_can_be_drawn(tmp_path):
+    coordinate, _ = board_field(2)
+    foreground = np.stack([np.zeros((CELLS, CELLS)), np.ones((CELLS, CELLS))])
+    coordinate[1, :, 0, 0] = np.nan
+    field_figure(np.zeros((2, 3, 24, 24)), [FieldRow("x", coordinate, foreground)], BOARD, path=tmp_path / "x.png")
+    assert (tmp_path / "x.png").stat().st_size > 1000
+
+
+def test_shapes_are_checked():
+    coordinate, foreground = board_field(2)
+    with pytest.raises(InputError, match="'teacher'"):
+        field_figure(np.zeros((3, 3, 24, 24)), [FieldRow("teacher", coordinate, foreground)], BOARD)
+
+
+def test_spread_takes_points_far_apart_and_each_once():
+    points = np.random.default_rng(0).random((200, 2))
+    chosen = points[spread(points, 5)]
+    gaps = np.linalg.norm(chosen[:, None] - chosen[None], axis=-1)[np.triu_indices(5, 1)]
+    assert gaps.min() > 0.3
+    assert sorted(spread(points[:3], 9).tolist()) == [0, 1, 2]
+    assert len(spread(points[:0], 3)) == 0
+
+
+def rectified():
+    """Two cameras side by side: epipolar lines are the rows."""
+    intrinsics = torch.tensor([[24.0, 0, 12], [0, 24.0, 12], [0, 0, 1]]).expand(2, 3, 3)
+    translation = torch.tensor([[0.0, 0, 0], [-0.3, 0, 0]])
+    return Camera.create(intrinsics, translation=translation, image_size=torch.tensor([24.0, 24.0]).expand(2, 2))
+
+
+def test_epipolar_figure_of_a_consistent_field(tmp_path):
+    coordinate, foreground = board_field(2)
+    path = tmp_path / "pair.png"
+    figure = epipolar_figure(np.zeros((2, 3, 24, 24)), rectified(), coordinate, foreground, BOARD, count=4, path=path)
+    heading = " ".join(text.get_text() for text in figure.texts)
+    assert f"{int(foreground[0].sum())} matches" in heading
+    assert "distance 0.0 px" in heading
+    for axes in figure.axes[:2]:
+        assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
+    assert path.stat().st_size > 1000
+
+
+def test_epipolar_figure_draws_the_line_of_the_other_views_point():
+    coordinate, foreground = board_field(2)
+    coordinate[1] = np.roll(coordinate[1], 2, axis=1)  # the other view's field is two cells, 4 px, too low
+    foreground[1] = np.roll(foreground[1], 2, axis=0)
+    figure = epipolar_figure(
+        np.zeros((2, 3, 24, 24)), rectified(), coordinate, foreground, BOARD, count=3, resolution=24
+    )
+    assert "distance 4.0 px" in " ".join(text.get_text() for text in figure.texts)
+    for axes, shift in zip(figure.axes[:2], (4, -4), strict=True):
+        for line, _, marker in zip(*[iter(axes.lines)] * 3, strict=True):
+            np.testing.assert_allclose(line.get_ydata(), marker.get_ydata()[0] + shift, atol=1e-3)
+
+
+def test_epipolar_figure_without_a_match_says_so():
+    coordinate, foreground = board_field(2)
+    figure = epipolar_figure(np.zeros((2, 3, 24, 24)), rectified(), coordinate, 0 * foreground, BOARD)
+    assert "0 matches" in figure.texts[0].get_text()
