@@ -7,11 +7,38 @@ it at a time. Ranges are uniform unless said otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from dkp.errors import InputError
 
 Range = tuple[float, float]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "tops": ("bare", "vest", "short", "long"),
+    "bottoms": ("briefs", "shorts", "skirt", "trousers", "dress"),
+    "feet": ("bare", "socks", "shoes", "boots"),
+    "hats": ("none", "cap", "beanie"),
+    "hair": ("bald", "short", "medium", "long"),
+    "patterns": ("plain", "stripes", "checks", "dots", "noise", "logo"),
+    "backdrops": ("gradient", "noise", "collage", "studio", "room", "outdoor"),
+}
+"""What each table of weights may name."""
+
+
+def _check(owner: Wardrobe | Domain) -> None:
+    """Raise an InputError for a weight or a range of a wardrobe or domain that makes no sense."""
+    for item in fields(owner):
+        value = getattr(owner, item.name)
+        if item.name in CHOICES:
+            unknown = [key for key in value if key not in CHOICES[item.name]]
+            if unknown:
+                raise InputError(f"{item.name} names {unknown[0]!r}, expected {', '.join(CHOICES[item.name])}")
+        weighted = item.name in CHOICES or (item.name == "motions" and value)
+        ranged = item.type == "Range" or item.name in ("clutter", "lights")
+        if weighted and (min(value.values(), default=-1) < 0 or not sum(value.values()) > 0):
+            raise InputError(f"{item.name} has the weights {dict(value)}, expected none negative and one positive")
+        if ranged and (len(value) != 2 or not value[0] <= value[1]):
+            raise InputError(f"{item.name} is {value}, expected a range with the lower number first")
 
 
 @dataclass(frozen=True)
@@ -41,6 +68,10 @@ class Wardrobe:
     value: Range = (0.15, 0.95)
     melanin: Range = (0.0, 1.0)
     looseness: Range = (0.0, 0.012)
+
+    def __post_init__(self) -> None:
+        """Check the weights and ranges."""
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -77,7 +108,7 @@ class Domain:
         wardrobe: What people wear.
         shape_scale: Standard deviation of the body shape parameters.
         shape_shift: Mean of the body shape parameters, cut or filled with zeros to their number.
-        motions: Weights of the activities in :data:`dkp.synthetic.motion.ACTIVITIES`, one a clip; empty for its own
+        motions: Weights of the activities in :data:`dkp.synthetic.activities.ACTIVITIES`, one a clip; empty for its own
             mix, which changes within a clip.
     """
 
@@ -110,6 +141,10 @@ class Domain:
     shape_scale: float = 1.0
     shape_shift: tuple[float, ...] = ()
     motions: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the weights and ranges."""
+        _check(self)
 
 
 _VARIED = Wardrobe(

@@ -10,5 +10,15 @@ def rendered(tmp_path_factory):
     """Two subjects, five instants each in clips of three, four cameras, 64 px."""
     path = tmp_path_factory.mktemp("synthetic") / "varied"
     return synthesize(
-        path, subjects=2, frames=5, clip=3, cameras=4, size=64, seed=3, domain="target", workers=1, progress=False
+        path,
+        subjects=2,
+        frames=5,
+        clip=3,
+        fps=30,
+        cameras=4,
+        size=64,
+        seed=3,
+        domain="target",
+        workers=1,
+        progress=False,
     )

@@ -9,10 +9,11 @@ import torch
 
 from dkp.errors import InputError
 from dkp.synthetic import DOMAINS, synthesize
+from dkp.synthetic.activities import ACTIVITIES
 from dkp.synthetic.domains import find_domain
 from dkp.synthetic.rasteriser import interpolate
+from dkp.synthetic.recording import Recording, make_splits
 from dkp.synthetic.rig import make_rig
-from dkp.synthetic.synthesis import Recording, make_splits
 
 
 def project(camera, points):
@@ -235,3 +236,25 @@ def test_domains_differ_in_light_and_noise_and_one_factor_can_be_moved(tmp_path)
     assert abs(brightness(noisy) - brightness(source)) < 4
     for one, other in zip(source.views, noisy.views, strict=True):
         np.testing.assert_array_equal(source.label(one).face, noisy.label(other).face)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backdrops": {"moon": 1.0}}, "backdrops names 'moon', expected gradient"),
+        ({"backdrops": {"room": 0.0}}, "backdrops has the weights"),
+        ({"motions": {"walk": -1.0, "stand": 2.0}}, "motions has the weights"),
+        ({"noise": (0.3, 0.1)}, "noise is .*lower number first"),
+        ({"clutter": (5, 2)}, "clutter is"),
+    ],
+)
+def test_a_domain_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(DOMAINS["source"], **change)
+    with pytest.raises(InputError, match="tops names 'toga'"):
+        dataclasses.replace(DOMAINS["source"].wardrobe, tops={"toga": 1.0})
+
+
+def test_domains_name_activities_that_exist():
+    for domain in DOMAINS.values():
+        assert set(domain.motions) <= set(ACTIVITIES)
