@@ -18,7 +18,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 def shown(value: Any, length: int = 60) -> str:
     """Returns ``value`` as text short enough for an error message."""
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -134,4 +134,11 @@ def one_of(value: str, allowed: Iterable[str], where: str) -> str:
     allowed = list(allowed)
     if value not in allowed:
         raise InputError(f"{where} is {shown(value)}, expected one of {', '.join(allowed)}")
+    return value
+
+
+def between(value: float, where: str, low: float, high: float) -> float:
+    """Returns ``value``, which must be a number from ``low`` to ``high``."""
+    if not low <= value <= high:
+        raise InputError(f"{where} is {shown(value)}, expected a number from {low:g} to {high:g}")
     return value

@@ -80,8 +80,9 @@ class Background:
         """Returns (H, W) bool: the largest connected part of the frame that differs from the background."""
         reduced = self._reduced(frame)
         different = (cv2.absdiff(reduced, self.image).max(axis=2) > self.threshold).astype(np.uint8)
+        # Specks go; gaps that clothes of the background's colour leave are closed.
+        different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-        different = cv2.morphologyEx(different, cv2.MORPH_OPEN, kernel)
         different = cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2)
         count, parts, statistics, _ = cv2.connectedComponentsWithStats(different)
         if count < 2:

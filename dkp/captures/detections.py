@@ -82,10 +82,8 @@ def _read_people(path: Path, names: list[str], layout: str) -> list[Joints]:
 def _read_person(person: Any, names: list[str], layout: str, where: str) -> Joints:
     values = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
     if not isinstance(values, list) or len(values) != 3 * len(names):
-        found = len(values) if isinstance(values, list) else shown(values)
-        raise InputError(
-            f"{where}: pose_keypoints_2d has {found} numbers, expected {3 * len(names)} for layout {layout}"
-        )
+        found = f"has {len(values)} numbers" if isinstance(values, list) else f"is {shown(values)}"
+        raise InputError(f"{where}: pose_keypoints_2d {found}, expected {3 * len(names)} numbers for layout {layout}")
     keypoints = number_array(values, (len(values),), f"{where}: pose_keypoints_2d").reshape(-1, 3)
     joints: Joints = {}
     for name, (x, y, confidence) in zip(names, keypoints.tolist(), strict=True):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dkp.captures.arrays import one_of
+from dkp.captures.arrays import between, one_of, whole_number
 from dkp.captures.cameras import read_toml_cameras
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
@@ -92,14 +92,17 @@ def import_toml(
     Raises:
         InputError: one sentence with file and key, what was found and what was expected. Nothing is written then.
     """
+    one_of(mode, ("crop", "whole"), "mode")
+    one_of(boxes, ("auto", "detections", "masks", "background"), "boxes")
+    whole_number(size, "size", least=8)
+    between(margin, "margin", 0.0, 5.0)
     cameras = read_toml_cameras(calibration, unit)
     sources = open_media(media, list(cameras))
     numbers = frame_numbers(sources, frames)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
-        sequence=sequence, layout=layout, boxes=one_of(boxes, ("auto", "detections", "masks", "background"), "boxes"),
+        sequence=sequence, layout=layout, boxes=boxes,
     )  # fmt: skip
-    one_of(mode, ("crop", "whole"), "mode")
     plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks)
     writer = Capture.create(
         out,

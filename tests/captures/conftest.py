@@ -109,7 +109,7 @@ def scene() -> Scene:
     return Scene()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_scene() -> Callable[..., Scene]:
     """Builds a scene with other angles, sizes or lenses."""
     return Scene
