@@ -27,7 +27,10 @@ FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
     "check": ("dkp.captures.check:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
     "import toml": ("dkp.captures.import_toml:import_toml", "Import a recording with TOML camera files as a capture."),
-    "import board": ("dkp.captures.import_board:import_board", "Import a recording of a calibration board as a capture."),
+    "import board": (
+        "dkp.captures.import_board:import_board",
+        "Import a recording of a calibration board as a capture.",
+    ),
     "import person": ("dkp.captures.import_person:import_person", "Import a recording of a person as a capture."),
     "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people."),
     "synthesize-board": ("dkp.synthetic.board:synthesize_board", "Render a synthetic labelled capture of the board."),
@@ -86,10 +89,20 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         fail("interrupted", 130)
     except Exception as error:
-        known = KNOWN_ERRORS.get(type(error).__name__)
-        if known is None:
+        cause = input_error(error)
+        if cause is not None:
+            fail(str(cause), 2)
+        status = 2 if str(error).startswith(BRANCH[0]) else KNOWN_ERRORS.get(type(error).__name__)
+        if status is None:
             raise
-        fail(one_sentence(str(error)), known)
+        fail(one_sentence(str(error)), status)
+
+
+def input_error(error: BaseException | None) -> InputError | None:
+    """The `InputError` that another exception was raised from, if there is one."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def fail(message: str, status: int) -> None:
@@ -169,7 +182,9 @@ def argument_help(function: Callable[..., Any]) -> dict[str, str]:
     """What a function's docstring says about each argument."""
     from docstring_parser import parse
 
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(function.__doc__ or "").params}
+    return {
+        entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(function.__doc__ or "").params
+    }
 
 
 def report(result: Any) -> None:

@@ -18,7 +18,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 import dkp.data
 import dkp.models
 import dkp.tasks
-from dkp.callbacks import MetricsFile, PredictionWriter, RunCheckpoint, RunLogger, SaveRunConfig
+from dkp.callbacks import MetricsFile, PredictionWriter, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
 from dkp.errors import InputError
 
 # "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
@@ -110,11 +110,15 @@ class TrainingCLI(LightningCLI):
         if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in callbacks):
             config["callbacks"].append(PredictionWriter())
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = super().instantiate_trainer(**kwargs)
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"trainer: {error}") from error
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.claim()  # before any further process is started
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         try:
@@ -167,11 +171,12 @@ def run(subcommand: str, args: Sequence[str]) -> TrainingCLI:
         warnings.filterwarnings("ignore", message=".*log directory.*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
         cli = TrainingCLI(subcommand, args)
+    folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:
         if subcommand != "predict":
             print(summary({name: float(value) for name, value in cli.trainer.callback_metrics.items()}))
-        if cli.trainer.loggers:
-            print(f"dkp: results are in {cli.trainer.log_dir}")
+        if folder is not None:
+            print(f"dkp: results are in {folder}")
     return cli
 
 

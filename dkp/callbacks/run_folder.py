@@ -47,6 +47,10 @@ class RunLogger(CSVLogger):
     @property
     def version(self) -> str:
         """The run's folder below the root."""
+        return self.claim()
+
+    def claim(self) -> str:
+        """Make the folder, once and by the first process only, and return its place below the root."""
         if self._claimed is None:
             if rank_zero_only.rank != 0:
                 return self._run_name
@@ -90,12 +94,14 @@ class SaveRunConfig(SaveConfigCallback):
 class RunCheckpoint(ModelCheckpoint):
     """checkpoints/best.ckpt and checkpoints/last.ckpt of a run.
 
-    Without validation, or where its metrics lack the monitored one, "best" is the latest, with a warning.
+    They are saved at the end of an epoch, after its validation: a checkpoint saved by the validation itself lies within
+    the epoch, and resuming from it would skip one. Without validation, or where its metrics lack the monitored one,
+    "best" is the latest, with a warning.
 
     Args:
         monitor: the metric that chooses the best.
         mode: "min" or "max".
-        every_n_train_steps: also save during an epoch; None = after validations only.
+        every_n_train_steps: save every so many steps instead; None = at the end of every epoch.
     """
 
     def __init__(
@@ -113,23 +119,18 @@ class RunCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
             every_n_train_steps=every_n_train_steps,
+            save_on_train_epoch_end=True,
         )
 
     def _without_missing_monitor(self, trainer: pl.Trainer) -> None:
-        if self.monitor is not None and self.monitor not in trainer.callback_metrics and not trainer.sanity_checking:
+        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
             rank_zero_warn(f"{self.monitor} is not among the metrics: best.ckpt is the latest one")
             self.monitor = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save, as the base class does."""
-        if self._should_save_on_train_epoch_end(trainer):
-            self._without_missing_monitor(trainer)
-        super().on_train_epoch_end(trainer, pl_module)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, as the base class does."""
         self._without_missing_monitor(trainer)
-        super().on_validation_end(trainer, pl_module)
+        super().on_train_epoch_end(trainer, pl_module)
 
 
 class MetricsFile(Callback):

@@ -261,8 +261,29 @@ class DenseKeypointTask(pl.LightningModule):
             del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fill in what checkpoints leave out."""
+        """Fill in what checkpoints leave out, and let training that is resumed at the end of an epoch begin the next."""
+        finish_epoch(checkpoint)
         state = checkpoint["state_dict"]
         for name, value in self.state_dict().items():
             if name.startswith("evaluations.") or "atlas." in name:
                 state.setdefault(name, value)
+
+
+def finish_epoch(checkpoint: dict[str, Any]) -> None:
+    """Make a checkpoint that was saved at the end of an epoch begin with the next one.
+
+    Such a checkpoint says that the epoch is not complete. Where the length of the training is given in steps,
+    pytorch-lightning (2.6) then runs that epoch's end a second time, without any batch, and the data of the next epoch
+    are skipped.
+    """
+    loop = checkpoint.get("loops", {}).get("fit_loop", {})
+    epochs, batches = loop.get("epoch_progress"), loop.get("epoch_loop.batch_progress")
+    if epochs is None or batches is None or not batches["is_last_batch"]:
+        return
+    for counts in epochs.values():
+        counts["processed"] = counts["completed"] = counts["ready"]
+    batches["current"] = dict.fromkeys(batches["current"], 0)
+    batches["is_last_batch"] = False
+    logged = loop.get("epoch_loop.state_dict", {})
+    if "_batches_that_stepped" in logged:  # the step in logs, which Lightning raises by one when it starts again
+        logged["_batches_that_stepped"] -= 1
