@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
+from json import dumps
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +25,19 @@ from dkp.geometry import Camera, baseline_angle, eligible_pairs, epipolar_distan
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
 
 
-def check(capture: str | Path, *, as_json: bool = False, instants: int = 40) -> CheckReport | str:
+def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> CheckReport | str:
     """Checks a capture.
 
     Args:
         capture: the capture's folder.
-        as_json: whether to return JSON instead of a report that prints as tables.
+        json: whether to return JSON instead of a report that prints as tables.
         instants: how many instants are looked at for pair angles, residuals and label agreement.
 
     Raises:
         InputError: the capture cannot be opened, or a file in it is not usable; the report is printed before.
     """
     report = check_capture(Capture.open(capture), instants=instants)
-    shown = json.dumps(report.to_dict(), indent=1) if as_json else report
+    shown = dumps(report.to_dict(), indent=1) if json else report
     if report.problems:
         print(shown)
         more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""

@@ -177,7 +177,7 @@ def test_the_report_prints_and_is_json(board_capture):
     ):
         assert word in text
     assert max(len(line) for line in text.splitlines()[1:]) <= 120
-    data = json.loads(check(board_capture, as_json=True))
+    data = json.loads(check(board_capture, json=True))
     assert data == json.loads(json.dumps(report.to_dict()))
     assert data["pairs"][0]["residual_mean"] < 0.01
     assert data["labels"]["pixels"] == report.labels.pixels
