@@ -13,7 +13,15 @@ import numpy as np
 import torch
 
 from dkp.captures.capture import Capture
-from dkp.captures.check_report import CameraRow, CheckReport, LabelAgreement, PairRow, SplitRow
+from dkp.captures.check_report import (
+    RESIDUAL_KINDS,
+    CameraRow,
+    CheckReport,
+    LabelAgreement,
+    PairRow,
+    Residual,
+    SplitRow,
+)
 from dkp.captures.correspondences import CoordinateImage, dense_matches, joint_matches, sparse_matches
 from dkp.captures.images import in_threads
 from dkp.captures.manifest import CAPTURE_FILE, FILE_KEYS, Instant, View
@@ -184,9 +192,6 @@ def _pair_rows(capture: Capture, instants: Sequence[Instant], points: dict[str, 
                     residuals.setdefault((*pair, source), []).append(distance)
     rows = []
     for pair in sorted(angles, key=lambda pair: (order[pair[0]], order[pair[1]])):
-        # Labels are exact where there are any; joints serve where there are none.
-        kind = next((word for word in ("label", "points", "joints") if (*pair, word) in residuals), None)
-        distances = np.concatenate(residuals[(*pair, kind)]) if kind else np.zeros(0)
         rows.append(
             PairRow(
                 cameras=list(pair),
@@ -194,13 +199,17 @@ def _pair_rows(capture: Capture, instants: Sequence[Instant], points: dict[str, 
                 angle=round(float(np.median(angles[pair])), 1),
                 epipole_inside=round(float(np.mean(inside[pair])), 3),
                 eligible=round(float(np.mean(eligible[pair])), 3),
-                residual_from=kind,
-                matches=len(distances),
-                residual_mean=round(float(distances.mean()), 3) if kind else None,
-                residual_median=round(float(np.median(distances)), 3) if kind else None,
+                residuals={
+                    kind: _summary(residuals[*pair, kind]) for kind in RESIDUAL_KINDS if (*pair, kind) in residuals
+                },
             )
         )
     return rows
+
+
+def _summary(distances: list[np.ndarray]) -> Residual:
+    together = np.concatenate(distances)
+    return Residual(len(together), round(float(together.mean()), 3), round(float(np.median(together)), 3))
 
 
 def _coordinate_image(capture: Capture, view: View) -> CoordinateImage | None:
@@ -288,11 +297,12 @@ def _warnings(capture: Capture, subject: np.ndarray | None, pairs: Sequence[Pair
     for pair in pairs:
         first, second = pair.cameras
         limit = LARGE_RESIDUAL * max(widths[first], widths[second])
-        if pair.residual_median is not None and pair.residual_median > limit:
-            warnings.append(
-                f"{first} and {second} have a median epipolar residual of {pair.residual_median:.1f} px: calibration, "
-                "synchronisation or the order of the cameras may be wrong"
-            )
+        for kind, residual in pair.residuals.items():
+            if residual.median > limit:
+                warnings.append(
+                    f"{first} and {second} have a median epipolar residual of {residual.median:.1f} px from {kind}: "
+                    "calibration, synchronisation or the order of the cameras may be wrong"
+                )
     if pairs and not any(pair.eligible >= 0.5 for pair in pairs):
         warnings.append("no camera pair suits training: all see the subject under too small or too large an angle")
     return warnings

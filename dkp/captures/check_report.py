@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+RESIDUAL_KINDS = ("label", "points", "joints")
+
 
 @dataclass(frozen=True)
 class CameraRow:
@@ -35,6 +37,21 @@ class SplitRow:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """Symmetric epipolar distance of corresponding points [px of the stored images].
+
+    Attributes:
+        matches: number of corresponding points.
+        mean: mean distance.
+        median: median distance.
+    """
+
+    matches: int
+    mean: float
+    median: float
+
+
+@dataclass(frozen=True)
 class PairRow:
     """A pair of cameras over the instants that were looked at.
 
@@ -44,10 +61,7 @@ class PairRow:
         angle: median angle under which the two see the subject [degrees].
         epipole_inside: share of instants in which one image shows the other camera's epipole.
         eligible: share of instants in which the pair suits training (:func:`dkp.geometry.eligible_pairs`).
-        residual_from: what gave corresponding points: "label", "points", "joints"; None where nothing did.
-        matches: number of corresponding points.
-        residual_mean: mean symmetric epipolar distance [px of the stored images].
-        residual_median: median of the same.
+        residuals: what gave corresponding points ("label", "points", "joints") -> how well they fit the cameras.
     """
 
     cameras: list[str]
@@ -55,10 +69,7 @@ class PairRow:
     angle: float
     epipole_inside: float
     eligible: float
-    residual_from: str | None
-    matches: int
-    residual_mean: float | None
-    residual_median: float | None
+    residuals: dict[str, Residual]
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         """Returns the report as tables in plain text."""
-        console = Console(file=io.StringIO(), width=120, force_terminal=False, color_system=None, markup=False)
+        console = Console(file=io.StringIO(), width=150, force_terminal=False, color_system=None, markup=False)
         console.print(f"capture {self.name} in {self.path}: unit {self.unit}, surface {self.surface}", soft_wrap=True)
         console.print(self._camera_table(), self._split_table(), self._pair_table())
         if self.labels is not None:
@@ -145,28 +156,24 @@ class CheckReport:
         return table
 
     def _pair_table(self) -> Table:
+        kinds = [kind for kind in RESIDUAL_KINDS if any(kind in row.residuals for row in self.pairs)]
         table = _table(
-            "pair", "angle °", "epipole in image", "for training", "residual from", "matches", "mean px", "median px"
+            "pair", "angle °", "epipole in image", "trains", *(f"{kind}: mean/median px (n)" for kind in kinds)
         )
         for row in self.pairs:
+            found = [row.residuals.get(kind) for kind in kinds]
+            cells = ["-" if r is None else f"{r.mean:.2f}/{r.median:.2f} ({r.matches})" for r in found]
             table.add_row(
-                " ".join(row.cameras),
-                f"{row.angle:.0f}",
-                _share(row.epipole_inside),
-                _share(row.eligible),
-                row.residual_from or "-",
-                str(row.matches),
-                _number(row.residual_mean, 2),
-                _number(row.residual_median, 2),
+                " ".join(row.cameras), f"{row.angle:.0f}", _share(row.epipole_inside), _share(row.eligible), *cells
             )
         return table
 
 
 def _table(first: str, *others: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for name in others:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     return table
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import Capture, DenseLabel, check, check_capture, subject_point
+from dkp.captures import Capture, DenseLabel, SparseLabel, check, check_capture, subject_point
 from dkp.captures.images import write_image, write_mask
 from dkp.captures.labels import read_dense_label, write_dense_label
 from dkp.captures.subject_point import instant_point
@@ -25,9 +25,9 @@ def test_exact_labels_have_no_residual(make_scene, tmp_path, lens, unit):
     assert report.warnings == []
     assert [pair.cameras for pair in report.pairs] == [["cam_0", "cam_1"], ["cam_0", "cam_2"], ["cam_1", "cam_2"]]
     for pair in report.pairs:
-        assert (pair.residual_from, pair.instants) == ("label", 4)
-        assert pair.matches > 400
-        assert pair.residual_mean < 0.01
+        assert (list(pair.residuals), pair.instants) == (["label"], 4)
+        assert pair.residuals["label"].matches > 400
+        assert pair.residuals["label"].mean < 0.01
     assert report.labels.pixels > 5000
     assert report.labels.max_px < 0.1  # barycentric coordinates are stored as float16
     assert report.labels.max_cm < 0.2
@@ -73,7 +73,7 @@ def test_a_wrong_calibration_shows(scene, tmp_path):
     cameras["cam_2"] = moved(cameras["cam_2"], 0.1)  # some 8 px in the image
     scene.write(tmp_path / "c", cameras=cameras)
     report = check_capture(Capture.open(tmp_path / "c"))
-    residual = {tuple(pair.cameras): pair.residual_median for pair in report.pairs}
+    residual = {tuple(pair.cameras): pair.residuals["label"].median for pair in report.pairs}
     assert residual["cam_0", "cam_1"] < 0.01
     assert residual["cam_0", "cam_2"] > 3
     assert residual["cam_1", "cam_2"] > 3
@@ -139,7 +139,7 @@ def test_every_bad_file_is_a_problem_and_the_rest_is_still_checked(board_capture
     assert expected in report.problems[0]
     assert str(folder) in report.problems[0]
     assert {pair.instants for pair in report.pairs} <= {3, 4}
-    assert all(pair.residual_mean < 0.01 for pair in report.pairs)
+    assert all(pair.residuals["label"].mean < 0.01 for pair in report.pairs)
     with pytest.raises(InputError) as caught:
         check(folder)
     assert expected in str(caught.value)
@@ -168,7 +168,7 @@ def test_the_report_prints_and_is_json(board_capture):
     text = str(report)
     for word in (
         "cam_0 cam_2",
-        "median px",
+        "label: mean/median px (n)",
         "96x80",
         "153.6",
         "train",
@@ -176,10 +176,10 @@ def test_the_report_prints_and_is_json(board_capture):
         "every file",
     ):
         assert word in text
-    assert max(len(line) for line in text.splitlines()[1:]) <= 120
+    assert max(len(line) for line in text.splitlines()[1:]) <= 150
     data = json.loads(check(board_capture, json=True))
     assert data == json.loads(json.dumps(report.to_dict()))
-    assert data["pairs"][0]["residual_mean"] < 0.01
+    assert data["pairs"][0]["residuals"]["label"]["mean"] < 0.01
     assert data["labels"]["pixels"] == report.labels.pixels
 
 
@@ -191,3 +191,33 @@ def test_where_the_subject_is(scene, board_capture):
         capture.truth = lambda frame: None  # from masks alone
         np.testing.assert_allclose(instant_point(capture, instant), known, atol=0.05)
         del capture.truth
+
+
+def test_points_and_joints_are_compared_too(scene, tmp_path):
+    """Sparse labels and joints that were measured say more about the cameras than labels that follow from them."""
+    vertices = torch.from_numpy(scene.vertices(0))
+    corner_face, corner = np.nonzero(scene.surface.faces == 8)
+    weights = np.eye(3)[corner[:1]]
+    with Capture.create(tmp_path / "c", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
+        for index, (name, camera) in enumerate(scene.cameras().items()):
+            pixel = np.add(camera.project(vertices[8:9])[0].numpy(), [[0.0, 3.0 * (index == 2)]])
+            writer.add_view(
+                "f0",
+                name,
+                np.zeros((80, 96, 3), np.uint8),
+                time=0,
+                label=scene.label(camera, 0),
+                points=SparseLabel(pixel, corner_face[:1], weights),
+                joints={"nose": (*pixel[0].tolist(), 0.9)},
+            )
+    residuals = {tuple(pair.cameras): pair.residuals for pair in check_capture(Capture.open(tmp_path / "c")).pairs}
+    assert {kind: found.matches for kind, found in residuals["cam_0", "cam_1"].items()}.keys() == {
+        "label",
+        "points",
+        "joints",
+    }
+    for kind in ("points", "joints"):
+        assert residuals["cam_0", "cam_1"][kind].matches == 1
+        assert residuals["cam_0", "cam_1"][kind].mean < 0.01
+        assert residuals["cam_0", "cam_2"][kind].mean > 2
+    assert residuals["cam_0", "cam_2"]["label"].mean < 0.01

@@ -163,9 +163,11 @@ def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_p
     report = check_capture(capture)
     assert not report.problems
     for pair in report.pairs:
-        assert pair.residual_from == "joints"
-        assert pair.residual_median < 1e-3
-        assert pair.residual_mean < 0.02  # mid_hip, the middle of two pixels, is not quite the middle in space
+        assert list(pair.residuals) == ["joints"]
+        assert pair.residuals["joints"].median < 1e-3
+        assert (
+            pair.residuals["joints"].mean < 0.02
+        )  # mid_hip, the middle of two pixels, is not quite the middle in space
 
 
 @pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
@@ -348,6 +350,6 @@ def test_a_real_recording(tmp_path):
     assert not report.problems
     assert len(report.pairs) == 6
     for pair in report.pairs:
-        assert pair.matches > 10
-        assert pair.residual_median < 2.0
+        assert pair.residuals["joints"].matches > 10
+        assert pair.residuals["joints"].median < 2.0
     assert [pair.eligible > 0.5 for pair in report.pairs] == [True, False, True, True, False, True]
