@@ -123,7 +123,7 @@ def dispatch(words: list[str]) -> None:
     if command in LIGHTNING:
         importlib.import_module("dkp.lightning_cli").run(command, rest)
         return
-    groups = {name.split()[0]: [] for name in FUNCTIONS if " " in name}
+    groups = {name.split()[0] for name in FUNCTIONS if " " in name}
     if command in groups:
         kinds = [name.split()[1] for name in FUNCTIONS if name.startswith(command + " ")]
         if not rest or rest[0] in ("-h", "--help"):
@@ -151,7 +151,7 @@ def call(command: str, words: list[str]) -> None:
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
     ]
-    skipped = {parameter.name for parameter in required}
+    skipped: set[str | int] = {parameter.name for parameter in required}
     parser.add_function_arguments(function, as_positional=True, fail_untyped=False, skip=skipped)
     hints = get_type_hints(function)
     described = argument_help(function)

@@ -82,7 +82,7 @@ def arguments(folder: Path, experiment: str, loss: str) -> list[str]:
     words += ["--source", str(folder / "plane"), "--target", str(folder / "plane")]
     words += ["--surface", str(folder / "plane" / "surface.npz"), "--model.detector.init_args.width", "8"]
     words += ["--model.detector.init_args.levels", "3", "--trainer.enable_progress_bar", "false"]
-    return words + ["--data.augmentation.rotate", "10"]
+    return [*words, "--data.augmentation.rotate", "10"]
 
 
 def error_of(capsys, words, status=2):
@@ -132,6 +132,7 @@ def test_adapting_testing_and_predicting(workspace, capsys):
     tested = json.loads((folder / "test" / "metrics.json").read_text())
     assert tested["stage"] == "test"
     assert tested["metrics"]["test/trivial/epipolar_median_px"] >= 0
+    assert tested["metrics"]["test/pair/a-b/epipolar_median_px"] >= 0
     main(["validate", "--config", saved, "--ckpt_path", checkpoint])
     assert (folder / "validate" / "metrics.json").is_file()
 
@@ -218,6 +219,7 @@ BAD_OPTIONS = [
     (["--model.lambda_multiview", "-1"], "lambda_multiview is -1.0 where 0 or more is expected"),
     (["--model.detector.init_args.encoder", "no_such_net"], "no_such_net"),
     (["--data.size", "33"], "33"),
+    (["--model.surface", "human"], "model.surface is human"),
     (["--ckpt_path", "nowhere.ckpt"], "ckpt_path nowhere.ckpt does not exist"),
     (["--config", "nowhere.yaml"], "--config nowhere.yaml does not exist"),
 ]
@@ -277,7 +279,7 @@ def test_version(capsys):
 def test_check_prints_the_report_and_refuses_what_is_no_capture(workspace, capsys, tmp_path):
     main(["check", str(workspace / "plane")])
     assert "a" in capsys.readouterr().out
-    main(["check", str(workspace / "plane"), "--as-json"])
+    main(["check", str(workspace / "plane"), "--json"])
     assert json.loads(capsys.readouterr().out)
     assert str(tmp_path) in error_of(capsys, ["check", str(tmp_path)])
 

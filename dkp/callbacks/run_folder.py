@@ -9,8 +9,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import yaml
+from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.cli import SaveConfigCallback
+from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
@@ -52,7 +53,7 @@ class RunLogger(CSVLogger):
     def claim(self) -> str:
         """Make the folder, once and by the first process only, and return its place below the root."""
         if self._claimed is None:
-            if rank_zero_only.rank != 0:
+            if getattr(rank_zero_only, "rank", 0) != 0:
                 return self._run_name
             self._claimed = claim_folder(self.save_dir, self._run_name)
         return self._claimed
@@ -72,8 +73,8 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
 class SaveRunConfig(SaveConfigCallback):
     """Write the merged configuration to the run's folder as config.yaml and give it to other loggers."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, save_to_log_dir=False, **kwargs)
+    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
+        super().__init__(parser, config, save_to_log_dir=False)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Save once, at the first stage."""
@@ -99,26 +100,18 @@ class RunCheckpoint(ModelCheckpoint):
     "best" is the latest, with a warning.
 
     Args:
-        monitor: the metric that chooses the best.
+        monitor: the metric that chooses the best; None = the latest.
         mode: "min" or "max".
-        every_n_train_steps: save every so many steps instead; None = at the end of every epoch.
     """
 
-    def __init__(
-        self,
-        monitor: str | None = "val/geodesic_median_cm",
-        mode: str = "min",
-        every_n_train_steps: int | None = None,
-    ) -> None:
+    def __init__(self, monitor: str | None = "val/geodesic_median_cm", mode: str = "min") -> None:
         super().__init__(
             filename="best",
             monitor=monitor,
             mode=mode,
-            save_last=True,
             save_top_k=1,
             auto_insert_metric_name=False,
             enable_version_counter=False,
-            every_n_train_steps=every_n_train_steps,
             save_on_train_epoch_end=True,
         )
 
@@ -128,9 +121,11 @@ class RunCheckpoint(ModelCheckpoint):
             self.monitor = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save, as the base class does."""
+        """Save the best as the base class does, and the last always (the base class saves it with a new best only)."""
         self._without_missing_monitor(trainer)
         super().on_train_epoch_end(trainer, pl_module)
+        if self.dirpath is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
 class MetricsFile(Callback):

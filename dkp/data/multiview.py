@@ -15,6 +15,7 @@ from dkp.data.collate import CAMERA
 from dkp.data.pairing import Pairing, choose_views, pairs_among, pairs_of_instants
 from dkp.data.views import HideBackground, ViewMaker, split_key
 from dkp.errors import InputError
+from dkp.surface import Surface
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,16 @@ class MultiviewInstants(Dataset):
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def camera_names(self) -> list[str]:
+        """Names of all cameras, in alphabetical order."""
+        return sorted({name for maker in self.makers for name in maker.images.camera_name})
+
+    @property
+    def surface(self) -> Surface:
+        """The first capture's surface."""
+        return self.makers[0].images.surface
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
         """One sample, to be put together by `collate`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning.core.mixins import hparams_mixin
 from torch import Tensor, nn
 
+from dkp.errors import InputError
 from dkp.fields import ChartAtlas, ChartField, Field
 from dkp.losses import LossTerm
 from dkp.models import Detector
@@ -100,11 +102,13 @@ class DenseKeypointTask(pl.LightningModule):
 
     def configure_metrics(self, stage: str) -> None:
         """Make one `Evaluation` for every evaluation loader of a stage."""
-        loaders = {"fit": self.trainer.num_val_batches, "validate": self.trainer.num_val_batches}.get(
-            stage, self.trainer.num_test_batches
+        loaders = self.trainer.test_dataloaders if stage == "test" else self.trainer.val_dataloaders
+        datasets = (
+            [getattr(loader, "dataset", None) for loader in loaders if loader] if isinstance(loaders, list) else []
         )
-        while len(self.evaluations) < max(1, len(loaders)):
-            self.evaluations.append(Evaluation(self.surface, self.metrics))
+        for dataset in (datasets or [getattr(loaders, "dataset", None)])[len(self.evaluations) :]:
+            require_surface(self.surface, getattr(dataset, "surface", None))
+            self.evaluations.append(Evaluation(self.surface, fitted(self.metrics, dataset)))
 
     def training_terms(self, batch: Mapping[str, Any]) -> dict[str, WeightedTerm]:
         """The weighted loss terms of a training batch, in a fixed order."""
@@ -125,7 +129,7 @@ class DenseKeypointTask(pl.LightningModule):
         require_finite(terms, total, self.global_step)
         size = 1
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
-        if self._due(self.trainer.log_every_n_steps):
+        if self._due(getattr(self.trainer, "log_every_n_steps", 50)):
             for name, entry in terms.items():
                 self.log(f"train/{name}", entry.term.value.detach(), prog_bar=True, batch_size=size)
                 self.log(f"train/{name}/weight", entry.weight, batch_size=size)
@@ -261,12 +265,33 @@ class DenseKeypointTask(pl.LightningModule):
             del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fill in what checkpoints leave out, and let training that is resumed at the end of an epoch begin the next."""
+        """Fill in what checkpoints leave out; training resumed at the end of an epoch begins with the next."""
         finish_epoch(checkpoint)
         state = checkpoint["state_dict"]
         for name, value in self.state_dict().items():
             if name.startswith("evaluations.") or "atlas." in name:
                 state.setdefault(name, value)
+
+
+def require_surface(surface: Surface, other: Surface | None) -> None:
+    """Refuse to measure on another surface than the capture's."""
+    if other is not None and (
+        surface.vertices.shape != other.vertices.shape or surface.faces.shape != other.faces.shape
+    ):
+        raise InputError(
+            f"model.surface is {surface.name} with {len(surface.vertices)} vertices where the capture's surface, "
+            f"{other.name} with {len(other.vertices)} vertices, is expected"
+        )
+
+
+def fitted(settings: EvaluationSettings, dataset: object) -> EvaluationSettings:
+    """Settings with the data set's camera and joint names, where none are set."""
+    cameras, joints = getattr(dataset, "camera_names", None), getattr(dataset, "joint_names", None)
+    return replace(
+        settings,
+        cameras=settings.cameras or (None if cameras is None else [*cameras, ""]),  # "" in slots without a view
+        joints=settings.joints or (list(joints) if joints else None),
+    )
 
 
 def finish_epoch(checkpoint: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, distributed, nn
 from torch.nn import functional
+from torchmetrics import Metric
 
 from dkp.fields import ChartField, Field
 from dkp.metrics import ForegroundIoU, GeodesicError, JointError, MultiviewConsistency, PartAccuracy, PointSimilarity
@@ -72,13 +73,13 @@ class Evaluation(nn.Module):
                 per_pair=settings.per_pair,
             )
         if settings.accuracy:
-            options = {"points_per_view": settings.points_per_view, "threshold": settings.threshold}
-            self.metrics["geodesic"] = GeodesicError(surface, **options)
+            points, threshold = settings.points_per_view, settings.threshold
+            self.metrics["geodesic"] = GeodesicError(surface, points, threshold)
             self.metrics["foreground"] = ForegroundIoU(settings.threshold)
             self.metrics["silhouette"] = ForegroundIoU(settings.threshold)
             self.metrics["part"] = PartAccuracy(surface.parts)
             if settings.point_similarity:
-                self.metrics["similarity"] = PointSimilarity(surface, **options)
+                self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
             self.metrics["joints"] = JointError(surface, settings.joints, threshold=settings.threshold)
         self.seen: set[str] = set()
@@ -86,8 +87,14 @@ class Evaluation(nn.Module):
     def reset(self) -> None:
         """Begin an epoch."""
         self.seen.clear()
-        for metric in self.metrics.values():
-            metric.reset()
+        for name in self.metrics:
+            self.metric(name).reset()
+
+    def metric(self, name: str) -> Metric:
+        """A metric by its name."""
+        metric = self.metrics[name]
+        assert isinstance(metric, Metric)
+        return metric
 
     def update(self, field: Field, coordinate: Tensor, batch: Mapping[str, Any]) -> None:
         """Add a multiview batch.
@@ -141,15 +148,15 @@ class Evaluation(nn.Module):
 
     def _add(self, name: str, *values: Any) -> None:
         self.seen.add(name)
-        self.metrics[name].update(*values)
+        self.metric(name).update(*values)
 
     def compute(self) -> dict[str, Tensor]:
         """All values of the metrics that saw anything on any process; every process has to call it."""
         values: dict[str, Tensor] = {}
         seen = seen_anywhere(self.seen)
-        for name, metric in self.metrics.items():
+        for name in self.metrics:
             if name in seen:
-                own = metric.compute()
+                own = self.metric(name).compute()
                 values |= {f"mask_{key}": value for key, value in own.items()} if name == "silhouette" else own
         return values
 

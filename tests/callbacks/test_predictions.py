@@ -1,0 +1,71 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from dkp.callbacks import PredictionWriter
+from dkp.callbacks.predictions import prediction_arrays
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.surface import Surface
+
+
+@pytest.fixture
+def surface():
+    return Surface.plane(0.4, 0.4, 0.1)
+
+
+def test_vertices_are_the_nearest_ones_on_the_foreground(surface):
+    vertices = torch.from_numpy(surface.vertices).float()
+    coordinate = (vertices[:4] + torch.tensor([0.02, 0.01, 0.03])).T.reshape(3, 2, 2)
+    view = {"foreground": torch.tensor([[0.9, 0.8], [0.2, 0.51]]), "coordinate": coordinate}
+    arrays = prediction_arrays(view, surface, 0.5)
+    assert arrays["vertex"].tolist() == [[0, 1], [-1, 3]]
+    assert arrays["vertex"].dtype == np.int32
+    assert arrays["foreground"].dtype == np.float16
+    np.testing.assert_allclose(arrays["coordinate"][0, 1], coordinate[:, 0, 1].numpy())
+
+
+def test_charts_keep_part_and_uv(surface):
+    view = {
+        "foreground": torch.zeros(2, 3),
+        "coordinate": torch.zeros(3, 2, 3),
+        "part": torch.tensor([[0, 1, 2], [3, 24, 0]]),
+        "uv": torch.rand(2, 2, 3),
+    }
+    arrays = prediction_arrays(view, surface, 0.5)
+    assert (arrays["vertex"] == -1).all()
+    assert arrays["part"].tolist() == view["part"].tolist()
+    np.testing.assert_array_equal(arrays["uv"][1, 2], view["uv"][:, 1, 2].numpy())
+
+
+def test_only_views_that_are_present_are_written(surface, tmp_path):
+    writer = PredictionWriter(str(tmp_path / "out"))
+    trainer = pl.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+    task = SimpleNamespace(surface=surface)
+    writer.setup(trainer, task, "predict")
+    camera = Camera.create(
+        torch.eye(3).expand(1, 2, 3, 3), image_size=torch.tensor([8.0, 8.0]).expand(1, 2, 2), translation=None
+    )
+    batch = {
+        "image": torch.zeros(1, 2, 3, 8, 8),
+        "present": torch.tensor([[True, False]]),
+        "frame": ["f1"],
+        "camera_name": [["left", ""]],
+        "camera": camera,
+    }
+    prediction = {"foreground": torch.rand(1, 2, 4, 4), "coordinate": torch.rand(1, 2, 3, 4, 4)}
+    writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz")] == ["out/f1/left.npz"]
+    with np.load(tmp_path / "out/f1/left.npz") as arrays:
+        assert arrays["stride"] == 2
+        assert arrays["rotation"].shape == (3, 3)
+        assert arrays["image_size"].tolist() == [8, 8]
+
+
+def test_a_writer_without_any_folder_is_an_input_error(tmp_path):
+    trainer = pl.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
+    with pytest.raises(InputError, match=r"PredictionWriter\.out"):
+        PredictionWriter().setup(trainer, SimpleNamespace(), "predict")
