@@ -98,7 +98,7 @@ def _points_problem(face: np.ndarray, barycentric: np.ndarray, faces: int, backg
     if highest >= faces or lowest < (-1 if background else 0):
         worst = highest if highest >= faces else lowest
         return f"has the face {worst}, expected 0 to {faces - 1}" + (" or -1 for background" if background else "")
-    weights = barycentric[face >= 0]
+    weights = barycentric[face >= 0].astype(np.float32)
     if weights.size == 0:
         return None
     least, error = float(weights.min()), float(np.abs(weights.sum(axis=-1) - 1).max())
@@ -198,7 +198,8 @@ def _whole(path: Path, face: np.ndarray) -> np.ndarray:
 
 def normalised(label: DenseLabel) -> DenseLabel:
     """Returns the label with float32 weights that sum to one on the surface and are zero elsewhere."""
-    weights = label.barycentric.astype(np.float32)
-    total = weights.sum(axis=-1, keepdims=True)
-    weights = np.where(label.face[..., None] >= 0, weights / np.where(total > 0, total, 1), 0).astype(np.float32)
-    return DenseLabel(face=label.face, barycentric=weights, known=label.known)
+    on_surface = label.face >= 0
+    weights = label.barycentric[on_surface].astype(np.float32)
+    barycentric = np.zeros(label.barycentric.shape, np.float32)
+    barycentric[on_surface] = weights / weights.sum(axis=-1, keepdims=True)
+    return DenseLabel(face=label.face, barycentric=barycentric, known=label.known)
