@@ -1,6 +1,7 @@
 """Synthetic captures: rendered people on calibrated rigs, with exact labels."""
 
+from dkp.synthetic.board import synthesize_board
 from dkp.synthetic.domains import DOMAINS, Domain, Wardrobe
 from dkp.synthetic.synthesis import synthesize
 
-__all__ = ["DOMAINS", "Domain", "Wardrobe", "synthesize"]
+__all__ = ["DOMAINS", "Domain", "Wardrobe", "synthesize", "synthesize_board"]

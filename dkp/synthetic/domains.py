@@ -7,7 +7,7 @@ it at a time. Ranges are uniform unless said otherwise.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from dkp.errors import InputError
 
@@ -156,6 +156,15 @@ _VARIED = Wardrobe(
     patterns={"plain": 0.5, "stripes": 0.15, "checks": 0.1, "dots": 0.05, "noise": 0.1, "logo": 0.1},
 )
 
+_LITTLE = replace(
+    _VARIED,
+    tops={"bare": 0.7, "vest": 0.1, "short": 0.1, "long": 0.1},
+    bottoms={"briefs": 0.1, "shorts": 0.75, "trousers": 0.15},
+    feet={"bare": 0.75, "socks": 0.1, "shoes": 0.15},
+    hats={"none": 0.35, "cap": 0.35, "beanie": 0.3},
+    hair={"bald": 0.5, "short": 0.4, "medium": 0.1},
+)
+
 _BRIGHT = Wardrobe(
     tops={"vest": 0.2, "short": 0.5, "long": 0.3},
     bottoms={"shorts": 0.3, "skirt": 0.1, "trousers": 0.55, "dress": 0.05},
@@ -247,6 +256,28 @@ DOMAINS: dict[str, Domain] = {
         vignette=(0.0, 0.25),
         jpeg=0.4,
         shape_scale=1.2,
+    ),
+    # As varied, with the little that people wear for a movement analysis.
+    "sport": Domain(
+        name="sport",
+        wardrobe=_LITTLE,
+        backdrops={"gradient": 0.1, "noise": 0.15, "collage": 0.2, "studio": 0.1, "room": 0.3, "outdoor": 0.15},
+        height=(0.6, 2.4),
+        clutter=(2, 24),
+        obstacles=1,
+        occluders=0.06,
+        surroundings_saturation=(0.0, 0.8),
+        surroundings_value=(0.08, 0.95),
+        ambient=(0.2, 0.6),
+        key=(0.3, 1.1),
+        temperature=(-0.25, 0.3),
+        exposure=(-0.8, 0.5),
+        noise=(0.001, 0.03),
+        blur=(0.0, 0.9),
+        vignette=(0.0, 0.25),
+        jpeg=0.4,
+        shape_scale=1.2,
+        motions={"balance": 0.35, "free": 0.25, "stand": 0.1, "lunge": 0.15, "raise_arms": 0.15},
     ),
     # Seamless grey backdrop and soft light, mixed clothing.
     "studio": Domain(
