@@ -24,6 +24,7 @@ _ORDER = {
     "body_25": "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip "
     "right_hip right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear "
     "left_toe _ left_heel right_toe _ right_heel",
+    "halpe_26": f"{_FACE} {_LIMBS} head neck mid_hip left_toe right_toe _ _ left_heel right_heel",
     "coco_17": f"{_FACE} {_LIMBS}",
     "coco_18": "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist "
     "right_hip right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear",

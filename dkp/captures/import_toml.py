@@ -68,7 +68,7 @@ def import_toml(
         boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
             cameras; "auto" takes the first of these that is given.
         detections: folder with one folder of OpenPose JSON files per camera, matched by name; or paths as in ``media``.
-        layout: joint order of the detections: body_25b, body_25, coco_17 or coco_18.
+        layout: joint order of the detections: body_25b, body_25, halpe_26, coco_17 or coco_18.
         masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
             background subtraction; "none"; "auto" takes given masks or what the boxes come from.
         frames: which frames, as start:stop:step; empty takes all.

@@ -19,7 +19,9 @@ def write(folder, name, *people):
     (folder / name).write_text(json.dumps({"version": 1.3, "people": list(people)}))
 
 
-@pytest.mark.parametrize(("layout", "count"), [("body_25b", 25), ("body_25", 25), ("coco_17", 17), ("coco_18", 18)])
+@pytest.mark.parametrize(
+    ("layout", "count"), [("body_25b", 25), ("body_25", 25), ("halpe_26", 26), ("coco_17", 17), ("coco_18", 18)]
+)
 def test_layouts_name_the_surface_joints(layout, count):
     names = LAYOUTS[layout]
     assert len(names) == count
