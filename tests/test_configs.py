@@ -48,7 +48,7 @@ def test_layers_parse_and_agree(layers, capsys):
 
 
 def test_every_configuration_file_is_in_a_tested_layer():
-    used = {("debug", "fast"), ("debug", "overfit")}
+    used = {("debug", "fast"), ("debug", "overfit"), ("trainer", "average")}
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}
         used |= {("loss", loss) for loss in losses}
@@ -95,3 +95,10 @@ def test_the_control_differs_from_the_adapted_run_in_the_multiview_term_only(cap
     first, second = ours["model"]["init_args"], control["model"]["init_args"]
     different = {key for key in first if first[key] != second[key]}
     assert different == {"lambda_multiview", "multiview_loss", "ramp_steps"}
+
+
+def test_averaging_is_added_to_a_trainer(capsys):
+    average = ["--config", str(CONFIGS / "trainer" / "average.yaml")]
+    config = merged(capsys, *words("teacher", "unet", "synthetic", ["labelled_only"]), *average)
+    assert config["trainer"]["callbacks"][0]["class_path"] == "dkp.callbacks.DetectorAverage"
+    assert config["trainer"]["max_steps"] == 2000

@@ -1,6 +1,15 @@
-"""Lightning callbacks: the run's folder, its checkpoints and metrics, predictions as files."""
+"""Lightning callbacks: the run's folder, its checkpoints and metrics, averaged weights, predictions as files."""
 
+from dkp.callbacks.average import DetectorAverage
 from dkp.callbacks.predictions import PredictionWriter
 from dkp.callbacks.run_folder import MetricsFile, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
 
-__all__ = ["MetricsFile", "PredictionWriter", "RunCheckpoint", "RunLogger", "SaveRunConfig", "run_folder"]
+__all__ = [
+    "DetectorAverage",
+    "MetricsFile",
+    "PredictionWriter",
+    "RunCheckpoint",
+    "RunLogger",
+    "SaveRunConfig",
+    "run_folder",
+]

@@ -84,7 +84,8 @@ def labelled_batch(items: list[dict[str, Any]]) -> dict[str, Any]:
     """Instants to a labelled batch of all their views."""
     batch = multiview_batch(items)
     count = len(items) * VIEWS
-    labelled = {key: batch[key].flatten(0, 1) for key in ("image", "coordinate", "foreground", "known")}
+    keys = [key for key in ("image", "coordinate", "foreground", "known", "part", "uv") if key in batch]
+    labelled = {key: batch[key].flatten(0, 1) for key in keys}
     return labelled | {"camera": batch["camera"].reshape(count)}
 
 

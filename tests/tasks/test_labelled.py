@@ -18,7 +18,8 @@ def test_training_lowers_the_loss_and_the_surface_error(make_detector, make_trai
     before = trainer.validate(task, data, verbose=False)[0]
     trainer.fit(task, data)
     after = trainer.callback_metrics
-    assert after["val/geodesic_mean_cm"] < 0.8 * before["val/geodesic_mean_cm"] or before["val/coverage"] < 0.2
+    assert after["val/geodesic_mean_cm"] < 10
+    assert after["val/coverage"] > 0.8
     assert after["val/iou"] > before["val/iou"] + 0.1
     assert after["train/labelled/valid_share"] > 0
 
@@ -73,10 +74,23 @@ def test_optimizer_has_no_decay_on_biases_and_norms(make_detector, make_trainer,
     assert all(parameter.ndim < 2 for parameter in free["params"])
 
 
-def test_charts_train_and_report_part_accuracy_keys(make_detector, make_trainer, plane, plane_data):
-    part = torch.ones(3, 16, 16, dtype=torch.long)
+def test_charts_train_and_report_part_accuracy(make_detector, make_trainer, plane, plane_data):
     task = make_task(make_detector, plane)
     task.detector = make_detector(representation="charts", parts=plane.parts)
-    metrics = make_trainer().validate(task, plane_data(), verbose=False)[0]
-    assert "val/geodesic_median_cm" in metrics
-    assert part.shape == (3, 16, 16)
+    data = plane_data("labelled")
+    for item in data.items + data.held_out:
+        item["part"] = item["foreground"].long()
+        item["uv"] = item["coordinate"][:, :2] / (2 * torch.from_numpy(plane.bounds[0][:2]).float()[:, None, None])
+    trainer = make_trainer(max_epochs=12)
+    trainer.fit(task, data)
+    metrics = trainer.callback_metrics
+    assert metrics["train/labelled/valid_share"] == 1
+    assert metrics["val/part_accuracy"] > 0.5
+    assert metrics["val/geodesic_mean_cm"] < 12
+
+
+def test_charts_without_chart_labels_are_refused(make_detector, make_trainer, plane, plane_data):
+    task = make_task(make_detector, plane)
+    task.detector = make_detector(representation="charts", parts=plane.parts)
+    with pytest.raises(ValueError, match="no part or no uv"):
+        make_trainer().fit(task, plane_data("labelled"))

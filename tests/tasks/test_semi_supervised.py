@@ -7,7 +7,7 @@ import torch
 from dkp.errors import InputError
 from dkp.losses import MultiviewLoss
 from dkp.models import Detector, save_detector
-from dkp.tasks import SemiSupervisedTask, TrainingDiverged
+from dkp.tasks import LabelledTask, SemiSupervisedTask, TrainingDiverged
 from dkp.tasks.semi_supervised import split_batch, still_statistics
 
 
@@ -144,6 +144,23 @@ def test_captured_masks_alone_teach_the_foreground(make_detector, make_trainer, 
     trainer = make_trainer(max_epochs=15)
     trainer.fit(task, plane_data("unlabelled"))
     assert trainer.callback_metrics["val/mask_iou"] > 0.8
+
+
+def test_adaptation_improves_consistency_and_accuracy_of_a_rough_teacher(
+    make_detector, make_trainer, plane, plane_data
+):
+    teacher = make_detector()
+    rough = LabelledTask(teacher, plane, learning_rate=3e-3, schedule="constant", gradient_norms_every=0)
+    make_trainer(max_epochs=8, limit_val_batches=0).fit(rough, plane_data("labelled"))
+    before = make_trainer().validate(rough, plane_data(), verbose=False)[0]
+    options = {"multiview_loss": MultiviewLoss(sigma=0.03, clip=15.0), **only(multiview=1, distillation=0.3)}
+    task = make_task(make_detector, plane, teacher=teacher, **options)
+    trainer = make_trainer(max_epochs=15)
+    trainer.fit(task, plane_data("unlabelled", instants=6))
+    after = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    assert after["val/epipolar_mean_px"] < 0.9 * before["val/epipolar_mean_px"]
+    assert after["val/geodesic_mean_cm"] < before["val/geodesic_mean_cm"]
+    assert after["val/matched_share"] > 0.9 * before["val/matched_share"]
 
 
 def test_weights_have_to_be_sensible(make_detector, plane):

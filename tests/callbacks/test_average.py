@@ -1,0 +1,89 @@
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from dkp.callbacks import DetectorAverage
+from dkp.callbacks.average import TRAINED
+
+RATE = 0.25
+
+
+class Falling(pl.LightningModule):
+    """A detector of one weight that falls by a constant in every step: w_n = -n RATE."""
+
+    def __init__(self):
+        super().__init__()
+        self.detector = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(self.detector.weight)
+        self.seen = []
+
+    def training_step(self, batch, batch_idx):
+        return self.detector.weight.sum()
+
+    def validation_step(self, batch, batch_idx):
+        self.seen.append(self.detector.weight.item())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=RATE)
+
+
+def averages(steps, decay):
+    """The average after each step, by its definition."""
+    average, values = 0.0, []
+    for step in range(1, steps + 1):
+        kept = min(decay, (1 + step) / (10 + step))
+        average = kept * average + (1 - kept) * -step * RATE
+        values.append(average)
+    return values
+
+
+def fit(tmp_path, task, average, epochs, **options):
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+        callbacks=[average],
+    )
+    loader = DataLoader(torch.zeros(3, 1))
+    trainer.fit(task, loader, DataLoader(torch.zeros(1, 1)), **options)
+    return trainer
+
+
+@pytest.mark.parametrize("decay", [0.999, 0.2])
+def test_validation_sees_the_average_and_training_goes_on_from_the_weights(tmp_path, decay):
+    task = Falling()
+    fit(tmp_path, task, DetectorAverage(decay), 2)
+    expected = averages(6, decay)
+    assert task.seen == pytest.approx([expected[2], expected[5]])
+    assert task.detector.weight.item() == pytest.approx(expected[5])
+
+
+def test_checkpoints_hold_the_average_and_resume_from_the_weights(tmp_path):
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[DetectorAverage(), Save()],
+    )
+    trainer.fit(Falling(), DataLoader(torch.zeros(3, 1)))
+    content = torch.load(tmp_path / "0.ckpt", weights_only=True)
+    assert content["state_dict"]["detector.weight"].item() == pytest.approx(averages(3, 0.999)[2])
+    assert content[TRAINED]["weight"].item() == pytest.approx(-3 * RATE)
+
+    task = Falling()
+    fit(tmp_path, task, DetectorAverage(), 2, ckpt_path=tmp_path / "0.ckpt")
+    assert task.detector.weight.item() == pytest.approx(averages(6, 0.999)[5])
