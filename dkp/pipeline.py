@@ -222,7 +222,7 @@ class Job:
 
     def run(self, console: Console, overrides: Sequence[str]) -> None:
         """Train the teacher, then both students side by side, then test all three."""
-        cores = os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         console.print(f"training on the {self.accelerator}, logs in {self.folder}/*.log")
         with Progress(
             TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),

@@ -59,7 +59,9 @@ def epipolar_support(
 class SilhouetteLoss(nn.Module):
     """Mean of -log(1 - f_i) (1 - support_i) over foreground cells whose epipolar line crosses the other image.
 
-    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground.
+    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground. Let the
+    support come from a frozen detector: where it comes from the one in training, foreground that is lost in one view is
+    missed in the next, until there is none.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class SilhouetteLoss(nn.Module):
         *,
         max_pixels: int = 2048,
         foreground_threshold: float = 0.5,
+        least_share: float = 0.25,
     ) -> None:
         """Choose the form of the loss.
 
@@ -75,14 +78,24 @@ class SilhouetteLoss(nn.Module):
             radius: Distance from the line within which foreground supports a pixel [px].
             max_pixels: Most foreground cells of a view that take part.
             foreground_threshold: Least foreground probability of a cell that takes part.
+            least_share: A view judges another only if its foreground is at least this share of the other's: one that
+                misses the subject knows nothing.
         """
         super().__init__()
         self.radius = radius
+        self.least_share = least_share
         self.max_pixels = max_pixels
         self.foreground_threshold = foreground_threshold
 
     def forward(
-        self, field: Field, other_field: Field, fundamental: Tensor, *, pair_valid: Tensor | None = None
+        self,
+        field: Field,
+        other_field: Field,
+        fundamental: Tensor,
+        *,
+        evidence: Field | None = None,
+        other_evidence: Field | None = None,
+        pair_valid: Tensor | None = None,
     ) -> LossTerm:
         """Compute the loss of a batch of pairs of views, in both directions.
 
@@ -90,17 +103,21 @@ class SilhouetteLoss(nn.Module):
             field: First views, batch B.
             other_field: Second views, batch B.
             fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+            evidence: Fields of the first views that support cells of the second; default ``field``.
+            other_evidence: Fields of the second views that support cells of the first; default ``other_field``.
             pair_valid: (B,) bool, pairs that take part.
 
         Returns:
             The loss, the share of foreground cells whose line crosses the other image, and ``unsupported`` (share of
             those with a support below one half).
         """
+        first, second = field if evidence is None else evidence, other_field if other_evidence is None else other_evidence
         losses, crossings, looked, weak = [], [], [], []
-        for one, two, matrix in ((field, other_field, fundamental), (other_field, field, fundamental.mT)):
+        for one, two, matrix in ((field, second, fundamental), (other_field, first, fundamental.mT)):
             mask = one.foreground_probability.detach() > self.foreground_threshold
-            if pair_valid is not None:
-                mask = mask & pair_valid[:, None, None]
+            judge = two.foreground_probability.detach() > self.foreground_threshold
+            judges = judge.flatten(1).float().mean(1) >= self.least_share * mask.flatten(1).float().mean(1)
+            mask = mask & (judges if pair_valid is None else judges & pair_valid)[:, None, None]
             selection = select_cells(mask, self.max_pixels)
             logit = gather_cells(one.foreground, selection.cells).float()
             other_pixels = two.pixels().flatten(0, 1).expand(logit.shape[0], -1, -1)

@@ -251,18 +251,19 @@ class SemiSupervisedTask(DenseKeypointTask):
         present = present_views(batch)
         field = self(images)
         pairs = view_pairs(batch)
+        target = self.teacher_field(images) if {"distillation", "silhouette"} & set(wanted) else None
         terms: dict[str, LossTerm | None] = {}
         for name in wanted:
             if name == "multiview":
                 terms[name] = self.multiview_term(field, pairs)
             elif name == "distillation":
-                terms[name] = self.distillation_term(field, images, present)
+                terms[name] = self.distillation_term(field, target, present)
             elif name == "temporal":
                 terms[name] = self.temporal_term(field, batch) if "flow" in batch else None
             elif name == "equivariance":
                 terms[name] = self.equivariance_term(field, images, present)
             elif name == "silhouette":
-                terms[name] = self.silhouette_term(field, pairs)
+                terms[name] = self.silhouette_term(field, target, pairs)
             elif name == "mask":
                 terms[name] = mask_term(field, batch) if batch.get("mask") is not None else None
         return terms
@@ -272,17 +273,29 @@ class SemiSupervisedTask(DenseKeypointTask):
         assert self.multiview_loss is not None
         return self.multiview_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
 
-    def silhouette_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
-        """The foreground's consistency between the views of all valid pairs."""
-        assert self.silhouette_loss is not None
-        return self.silhouette_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
-
-    def distillation_term(self, field: Field, images: Tensor, present: Tensor) -> LossTerm:
-        """L_R against the frozen teacher's field of the same images."""
+    def teacher_field(self, images: Tensor) -> Field:
+        """The frozen teacher's field of the same images."""
         assert self.teacher is not None
-        assert self.distillation_loss is not None
         with torch.no_grad():
-            target = self.teacher(images)
+            field: Field = self.teacher(images)
+        return field
+
+    def silhouette_term(self, field: Field, target: Field | None, pairs: ViewPairs) -> LossTerm:
+        """The foreground's consistency between the views of all valid pairs, as the teacher sees the other view."""
+        assert self.silhouette_loss is not None
+        assert target is not None
+        return self.silhouette_loss(
+            field[pairs.first],
+            field[pairs.second],
+            pairs.fundamental,
+            evidence=target[pairs.first],
+            other_evidence=target[pairs.second],
+        )
+
+    def distillation_term(self, field: Field, target: Field | None, present: Tensor) -> LossTerm:
+        """L_R against the teacher's field of the same images."""
+        assert self.distillation_loss is not None
+        assert target is not None
         if not bool(present.all()):
             field, target = field[present], target[present]
         return self.distillation_loss(field, target)
