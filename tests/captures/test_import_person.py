@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import import_person as module
 from dkp.captures.import_person import fetch_demo, frame_map, import_person, joint_observations, read_person_recording
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance, fundamental_matrix
@@ -55,7 +54,7 @@ def test_fetch_reports_what_pip_says(tmp_path, monkeypatch):
         assert "pose2sim==0.6.1" in command
         return subprocess.CompletedProcess(command, 1, "", "ERROR: first\nERROR: no connection\n")
 
-    monkeypatch.setattr(module.subprocess, "run", failing)
+    monkeypatch.setattr(subprocess, "run", failing)
     with pytest.raises(InputError, match=r"could not download pose2sim==0.6.1 \(ERROR: no connection\)"):
         fetch_demo(tmp_path)
 
@@ -65,7 +64,7 @@ def test_fetch_refuses_another_wheel(tmp_path, monkeypatch):
         (tmp_path / "pose2sim-0.6.1-py3-none-any.whl").write_bytes(b"something else")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(module.subprocess, "run", other)
+    monkeypatch.setattr(subprocess, "run", other)
     with pytest.raises(InputError, match="SHA-256"):
         fetch_demo(tmp_path)
 
