@@ -59,9 +59,9 @@ def epipolar_support(
 class SilhouetteLoss(nn.Module):
     """Mean of -log(1 - f_i) (1 - support_i) over foreground cells whose epipolar line crosses the other image.
 
-    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground. Let the
-    support come from a frozen detector: where it comes from the one in training, foreground that is lost in one view is
-    missed in the next, until there is none.
+    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground. Let
+    the support come from a frozen detector: where it comes from the one in training, foreground that is lost in one
+    view is missed in the next, until there is none.
     """
 
     def __init__(
@@ -111,7 +111,10 @@ class SilhouetteLoss(nn.Module):
             The loss, the share of foreground cells whose line crosses the other image, and ``unsupported`` (share of
             those with a support below one half).
         """
-        first, second = field if evidence is None else evidence, other_field if other_evidence is None else other_evidence
+        first, second = (
+            field if evidence is None else evidence,
+            other_field if other_evidence is None else other_evidence,
+        )
         losses, crossings, looked, weak = [], [], [], []
         for one, two, matrix in ((field, second, fundamental), (other_field, first, fundamental.mT)):
             mask = one.foreground_probability.detach() > self.foreground_threshold

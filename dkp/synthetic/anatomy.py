@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from dkp.synthetic.body import SkinnedBody
 
-LIMITS: dict[str, tuple[float, float]] = {
+LIMITS: Mapping[str, tuple[float, float]] = {
     "lean": (-15, 60),  # pelvis forwards
     "list": (-15, 15),  # pelvis towards the right
     "spine_flex": (-25, 60),

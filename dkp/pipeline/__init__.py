@@ -1,0 +1,62 @@
+"""The main job: labelled source and unlabelled target in; teacher, control, adapted detector and their table out."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from dkp.pipeline.captures import BUILT_IN, check_same_surface, prepare_source, prepare_target
+from dkp.pipeline.figure import draw_figure
+from dkp.pipeline.job import Job, available_accelerator, fresh_folder, kind_of
+from dkp.viz import summary_markdown, summary_table
+
+__all__ = ["train"]
+
+
+def train(
+    capture: str = "synthetic",
+    seed: int = 0,
+    source: str | None = None,
+    domain: str | None = None,
+    data: str | None = None,
+    runs: str = "runs",
+    captures: str = "captures",
+    accelerator: str | None = None,
+    overrides: list[str] | None = None,
+) -> None:
+    """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
+
+    Args:
+        capture: The target: "synthetic" (rendered people), "board" or "person" (small real recordings), or the folder
+            of a capture.
+        seed: Of everything random.
+        source: Folder of a labelled capture on the same surface; by default one is rendered.
+        domain: Domain of rendered people for the source, see `dkp synthesize`.
+        data: Folder that holds the recordings `board/` and `person/`; by default the environment variable DKP_DATA.
+            Without it the person is fetched with pip.
+        runs: Folder of runs.
+        captures: Folder for the captures that this job renders or imports; an existing one is used again.
+        accelerator: "cpu" or "gpu"; by default the GPU where there is one.
+        overrides: Further options for all fits, such as --trainer.max_steps=100.
+    """
+    started = time.monotonic()
+    console = Console()
+    name = capture if capture in BUILT_IN else Path(capture).resolve().name
+    target = prepare_target(capture, Path(captures), seed, data, console)
+    labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
+    check_same_surface(labelled, target)
+    folder = fresh_folder(Path(runs) / f"train-{name}-seed{seed}")
+    job = Job(folder, kind_of(capture, target), labelled, target, seed, accelerator or available_accelerator())
+    job.run(console, overrides or [])
+    summary = job.summary()
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    (folder / "summary.md").write_text(summary_markdown(summary))
+    figure = draw_figure(job)
+    minutes = (time.monotonic() - started) / 60
+    console.print(summary_table(summary, title=f"{name}, seed {seed}: test split of {target}"))
+    console.print(
+        f"{minutes:.1f} minutes. Table: {folder / 'summary.json'}, figure: {figure}, runs: {folder}/", soft_wrap=True
+    )

@@ -1,0 +1,76 @@
+"""The captures of a main job: rendered, imported, or the user's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from dkp.captures import Capture, import_board, import_person
+from dkp.errors import InputError
+from dkp.synthetic import synthesize, synthesize_board
+
+BUILT_IN = ("synthetic", "board", "person")
+"""Targets that dkp renders or imports itself."""
+
+
+def prepare_target(capture: str, captures: Path, seed: int, data: str | None, console: Console) -> Path:
+    """The target capture: rendered, imported, or the user's own."""
+    if capture not in BUILT_IN:
+        Capture.open(capture)
+        return Path(capture)
+    recordings = data or os.environ.get("DKP_DATA")
+    if capture == "synthetic":
+        path = captures / f"target-seed{seed}"
+        if not path.exists():
+            console.print(f"rendering the unlabelled target into {path}")
+            synthesize(path, subjects=20, frames=12, cameras=6, size=128, seed=1000 + seed, domain="target")
+    elif capture == "board":
+        path = captures / "board"
+        if not path.exists():
+            if recordings is None:
+                raise InputError(
+                    "the board recording: found neither --data nor the environment variable DKP_DATA, expected the "
+                    "folder that holds board/"
+                )
+            console.print(f"importing the board recording into {path}")
+            import_board(Path(recordings) / "board", path)
+    else:
+        path = captures / "person"
+        local = Path(recordings) / "person" if recordings else None
+        if not path.exists():
+            console.print(f"importing the person recording into {path}")
+            import_person(path, source_dir=local if local and local.is_dir() else None)
+    Capture.open(path)
+    return path
+
+
+def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, target: Path, console: Console) -> Path:
+    """The labelled source capture, rendered unless it is there."""
+    if capture == "board":
+        path = captures / f"board-source-seed{seed}"
+        if not path.exists():
+            console.print(f"rendering the labelled source into {path}")
+            synthesize_board(path, views=6000, seed=seed)
+        return path
+    if Capture.open(target).surface.name != "human":
+        raise InputError(
+            f"{target}: its surface is {Capture.open(target).surface.name}, which dkp cannot render; expected --source "
+            "with a labelled capture on the same surface"
+        )
+    domain = domain or ("sport" if capture == "person" else "varied")
+    path = captures / f"source-{domain}-seed{seed}"
+    if not path.exists():
+        console.print(f"rendering the labelled source into {path}")
+        synthesize(path, subjects=40, frames=10, cameras=6, size=128, seed=seed, domain=domain, clip=2)
+    return path
+
+
+def check_same_surface(source: Path, target: Path) -> None:
+    """Source and target have to be labelled on one surface."""
+    first, second = Capture.open(source).surface, Capture.open(target).surface
+    if first.vertices.shape != second.vertices.shape or abs(first.vertices - second.vertices).max() > 1e-4:
+        raise InputError(
+            f"{source} is on the surface {first.name} and {target} on {second.name}, expected one surface for both"
+        )
