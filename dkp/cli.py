@@ -143,38 +143,54 @@ def call(command: str, words: list[str]) -> None:
     from jsonargparse import ArgumentParser
 
     place, description = FUNCTIONS[command]
-    module, name = place.split(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    module, attribute = place.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     parser = ArgumentParser(prog=f"dkp {command}", description=description, exit_on_error=False, allow_abbrev=False)
-    required = [
-        parameter
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
-    ]
-    skipped: set[str | int] = {parameter.name for parameter in required}
-    parser.add_function_arguments(function, as_positional=True, fail_untyped=False, skip=skipped)
+    parameters = inspect.signature(function).parameters.values()
+    required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    bare = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    parser.add_function_arguments(function, as_positional=False, fail_untyped=False, skip={*required})
     hints = get_type_hints(function)
     described = argument_help(function)
-    for parameter in required:
-        kind, text = hints.get(parameter.name, str), described.get(parameter.name, "")
-        parser.add_argument(f"--{parameter.name}", type=kind, required=True, help=text)
-    options = parser.instantiate_classes(parser.parse_args(spelled_out(words, hints)))
+    for name in required:
+        parser.add_argument(f"--{name}", type=hints.get(name, str), required=True, help=described.get(name, ""))
+    options = parser.instantiate_classes(parser.parse_args(spelled_out(words, hints, bare)))
     report(function(**options.as_dict()))
 
 
-def spelled_out(words: Sequence[str], hints: Mapping[str, Any]) -> list[str]:
-    """Options as the parser wants them: `--as-json` is `--as_json`, and a switch without a value is true."""
+def spelled_out(words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:
+    """Options as the parser wants them: `--as-json` is `--as_json true`, and words without a name get theirs.
+
+    Args:
+        words: of the command line.
+        hints: type of each parameter.
+        bare: parameters that may be given without their name, in order.
+
+    Raises:
+        UsageError: there is a word more than parameters without a name.
+    """
     result: list[str] = []
-    for place, word in enumerate(words):
+    given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    free = [name for name in bare if name not in given]
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            if not free:
+                raise UsageError(f"found the word {word!r} where an option --NAME is expected")
+            result += [f"--{free.pop(0)}", word]
+            continue
         name, equals, value = word.removeprefix("--").partition("=")
         known = name.replace("-", "_")
-        if not word.startswith("--") or known.split(".")[0] not in hints:
-            result.append(word)
+        kind = hints.get(known.split(".")[0])
+        result.append(f"--{known}{equals}{value}" if kind is not None else word)
+        if equals or word == "--help":
             continue
-        result.append(f"--{known}{equals}{value}")
-        following = words[place + 1].lower() if place + 1 < len(words) else ""
-        if hints[known.split(".")[0]] is bool and not equals and following not in ("true", "false"):
+        following = rest[0].lower() if rest else ""
+        if kind is bool and following not in ("true", "false"):
             result.append("true")
+        elif kind is not None and rest:
+            result.append(rest.pop(0))
     return result
 
 
