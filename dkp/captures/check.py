@@ -23,6 +23,7 @@ from dkp.captures.check_report import (
     SplitRow,
 )
 from dkp.captures.correspondences import CoordinateImage, dense_matches, joint_matches, sparse_matches
+from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.images import in_threads
 from dkp.captures.manifest import CAPTURE_FILE, FILE_KEYS, Instant, View
 from dkp.captures.rig import camera_size
@@ -75,6 +76,7 @@ def check_capture(capture: Capture, *, instants: int = 40, threads: int | None =
     known = [point for point in points.values() if point is not None]
     subject = np.median(known, axis=0) if known else None
     surface = capture.surface
+    pairs, residuals = _pair_rows(capture, chosen, points)
     return CheckReport(
         name=capture.name,
         path=str(capture.path),
@@ -83,7 +85,8 @@ def check_capture(capture: Capture, *, instants: int = 40, threads: int | None =
         subject=None if subject is None else [round(float(value), 4) for value in subject],
         cameras=_camera_rows(capture, subject),
         splits=_split_rows(capture),
-        pairs=(pairs := _pair_rows(capture, chosen, points)),
+        pairs=pairs,
+        residuals=residuals,
         labels=_label_agreement(capture, chosen),
         problems=list(broken.values()),
         warnings=_warnings(capture, subject, pairs),
@@ -168,7 +171,10 @@ def _split_rows(capture: Capture) -> list[SplitRow]:
     return rows
 
 
-def _pair_rows(capture: Capture, instants: Sequence[Instant], points: dict[str, np.ndarray | None]) -> list[PairRow]:
+def _pair_rows(
+    capture: Capture, instants: Sequence[Instant], points: dict[str, np.ndarray | None]
+) -> tuple[list[PairRow], dict[str, Residual]]:
+    """Returns a row for each pair, and the residuals of all pairs together by kind."""
     angles: dict[tuple[str, str], list[float]] = {}
     inside: dict[tuple[str, str], list[bool]] = {}
     eligible: dict[tuple[str, str], list[bool]] = {}
@@ -188,7 +194,10 @@ def _pair_rows(capture: Capture, instants: Sequence[Instant], points: dict[str, 
             eligible.setdefault(pair, []).append((i, j) in allowed)
             for source, pixels, other in _matches(capture, views[i], views[j], images[i], images[j]):
                 if len(pixels):
-                    distance = _residual(cameras[i], cameras[j], pixels, other)
+                    stored = _residual(cameras[i], cameras[j], pixels, other)
+                    camera, pixels = _source(capture, views[i], cameras[i], pixels)
+                    other_camera, other = _source(capture, views[j], cameras[j], other)
+                    distance = np.stack([stored, _residual(camera, other_camera, pixels, other)])
                     residuals.setdefault((*pair, source), []).append(distance)
     rows = []
     for pair in sorted(angles, key=lambda pair: (order[pair[0]], order[pair[1]])):
@@ -204,12 +213,18 @@ def _pair_rows(capture: Capture, instants: Sequence[Instant], points: dict[str, 
                 },
             )
         )
-    return rows
+    together = {
+        kind: [distance for key, found in residuals.items() if key[2] == kind for distance in found]
+        for kind in RESIDUAL_KINDS
+    }
+    return rows, {kind: _summary(found) for kind, found in together.items() if found}
 
 
 def _summary(distances: list[np.ndarray]) -> Residual:
-    together = np.concatenate(distances)
-    return Residual(len(together), round(float(together.mean()), 3), round(float(np.median(together)), 3))
+    """Sums up distances (2, N) [px] of stored images and of source frames."""
+    together = np.concatenate(distances, axis=1)
+    stored, source = ((round(float(row.mean()), 3), round(float(np.median(row)), 3)) for row in together)
+    return Residual(together.shape[1], *stored, *source)
 
 
 def _coordinate_image(capture: Capture, view: View) -> CoordinateImage | None:
@@ -237,8 +252,17 @@ def _sees(camera: Camera, other: Camera) -> bool:
     return bool(((position >= 0) & (position <= camera.image_size)).all())
 
 
+def _source(capture: Capture, view: View, camera: Camera, pixels: np.ndarray) -> tuple[Camera, np.ndarray]:
+    """Takes a view's camera and pixels (N, 2) back through its crop, to the pixels of the camera that took it."""
+    if view.crop is None:
+        return camera, pixels
+    back = invert_affine(np.asarray(view.crop, np.float64))
+    size = camera_size(capture.cameras[view.camera])
+    return camera.transform(torch.as_tensor(back), *size), apply_affine(back, pixels)
+
+
 def _residual(camera: Camera, other: Camera, pixels: np.ndarray, other_pixels: np.ndarray) -> np.ndarray:
-    """Symmetric epipolar distance (N,) [px of the images] of corresponding pixels (N, 2), lens distortion removed."""
+    """Symmetric epipolar distance (N,) [px] of corresponding pixels (N, 2), lens distortion removed."""
     straight = camera.undistort(torch.as_tensor(pixels)), other.undistort(torch.as_tensor(other_pixels))
     return epipolar_distance(*straight, fundamental_matrix(camera, other), kind="symmetric").numpy()
 

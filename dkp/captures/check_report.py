@@ -38,17 +38,19 @@ class SplitRow:
 
 @dataclass(frozen=True)
 class Residual:
-    """Symmetric epipolar distance of corresponding points [px of the stored images].
+    """Symmetric epipolar distance of corresponding points.
 
     Attributes:
         matches: number of corresponding points.
-        mean: mean distance.
-        median: median distance.
+        mean, median: distance [px of the stored images].
+        source_mean, source_median: distance [px of the source frames], for which the cameras are calibrated.
     """
 
     matches: int
     mean: float
     median: float
+    source_mean: float
+    source_median: float
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class CheckReport:
         name, path, unit, surface: of the capture.
         subject: (3,) about where the subject stands in the world [m]; None where nothing fixes it.
         cameras, splits, pairs: a row each.
+        residuals: as in a pair, over the matches of all pairs together.
         labels: agreement of dense labels with the posed surface; None where either is missing.
         problems: files that cannot be used, one sentence each.
         warnings: what looks wrong but can be used.
@@ -112,6 +115,7 @@ class CheckReport:
     cameras: list[CameraRow]
     splits: list[SplitRow]
     pairs: list[PairRow]
+    residuals: dict[str, Residual]
     labels: LabelAgreement | None
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -125,6 +129,8 @@ class CheckReport:
         console = Console(file=io.StringIO(), width=150, force_terminal=False, color_system=None, markup=False)
         console.print(f"capture {self.name} in {self.path}: unit {self.unit}, surface {self.surface}", soft_wrap=True)
         console.print(self._camera_table(), self._split_table(), self._pair_table())
+        if self.residuals:
+            console.print(self._residual_table())
         if self.labels is not None:
             console.print(
                 f"labels against the posed surface, {self.labels.pixels} pixels: mean {self.labels.mean_px:.3f} px and "
@@ -156,16 +162,20 @@ class CheckReport:
         return table
 
     def _pair_table(self) -> Table:
-        kinds = [kind for kind in RESIDUAL_KINDS if any(kind in row.residuals for row in self.pairs)]
-        table = _table(
-            "pair", "angle °", "epipole in image", "trains", *(f"{kind}: mean/median px (n)" for kind in kinds)
-        )
+        table = _table("pair", "instants", "angle °", "epipole in image", "trains")
         for row in self.pairs:
-            found = [row.residuals.get(kind) for kind in kinds]
-            cells = ["-" if r is None else f"{r.mean:.2f}/{r.median:.2f} ({r.matches})" for r in found]
-            table.add_row(
-                " ".join(row.cameras), f"{row.angle:.0f}", _share(row.epipole_inside), _share(row.eligible), *cells
-            )
+            cells = (f"{row.instants}", f"{row.angle:.0f}", _share(row.epipole_inside), _share(row.eligible))
+            table.add_row(" ".join(row.cameras), *cells)
+        return table
+
+    def _residual_table(self) -> Table:
+        columns = ("matches", "mean px", "median px", "mean source px", "median source px")
+        table = _table("epipolar residual", "from", *columns)
+        rows = [(" ".join(row.cameras), kind, r) for row in self.pairs for kind, r in row.residuals.items()]
+        rows += [("all pairs", kind, residual) for kind, residual in self.residuals.items()]
+        for name, kind, found in rows:
+            numbers = (found.mean, found.median, found.source_mean, found.source_median)
+            table.add_row(name, kind, f"{found.matches}", *(f"{number:.2f}" for number in numbers))
         return table
 
 

@@ -1,8 +1,10 @@
-"""Imports a recording of a printed board: real images from several cameras with exact dense labels.
+"""Imports a recording of a printed board: real images from several cameras with measured dense labels.
 
 The recording is laid out as caliscope does it: ``camera_array.toml``, one video a camera, and ``xy.csv`` with the
 detected corners, their camera, frame and place on the board. A person moves the board; its printed area is a plane
-whose coordinate is the position on the sheet, so one pose of the board in each frame labels every pixel of every view.
+whose coordinate is the position on the sheet, so a homography from the sheet labels every pixel of a view. Where a view
+shows enough corners the homography is its own, fitted without the calibration or the other cameras: labels of two views
+then say how well synchronisation, calibration and corners agree.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
+from scipy.optimize import least_squares
 
 from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_surface
-from dkp.captures.board_pose import BoardPose, Corners, read_corners, solve_pose, visible_share
+from dkp.captures.board_pose import LEAST_CORNERS, BoardPose, Corners, read_corners, solve_pose, visible_share
 from dkp.captures.cameras import read_toml_cameras
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, crop_affine, square_box
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
+from dkp.captures.labels import SparseLabel
 from dkp.captures.rig import camera_size
 from dkp.captures.video import FrameSource, open_media
 from dkp.errors import InputError
@@ -29,6 +34,8 @@ LEAST_SHARE = 0.5
 """Views that show a smaller share of the printed area are left out."""
 MOST_RESIDUAL = 5.0
 """Frames whose median corner misses the pose by more [px] are left out."""
+MOST_UNCERTAIN = 2.0
+"""A view's own homography is not used where its corners fix the printed area worse than this [px], on average."""
 BLOCK = 4
 """Frames a block; every third block is for testing."""
 
@@ -57,10 +64,15 @@ def import_board(
 ) -> Capture:
     """Writes a capture of square undistorted crops of a printed board, labelled densely.
 
-    Every view of a frame takes its label from the one pose of the board that fits the corners of all cameras. The board
-    has a mirrored print on its back with the same positions: views of the back are stored mirrored (their camera has a
-    negative focal length), so that a detector always sees the same print. Labels and masks cover the whole printed area
-    inside the source frame, also where a hand or a reflection lies over it.
+    A view with eight corners or more takes its dense label from a homography that is fitted to its own undistorted
+    corners alone, unless they are so few or so blurred that the homography is uncertain by more than 2 px of the source
+    over the printed area (expected from the scatter of the corners, not from other cameras). The other views take it
+    from the one pose of the board that fits the corners of all cameras; that pose also chooses views and crops and is
+    the capture's posed surface. The detected corners themselves are the labelled ``points`` of a view.
+
+    The board has a mirrored print on its back with the same positions: views of the back are stored mirrored (their
+    camera has a negative focal length), so that a detector always sees the same print. Labels and masks cover the whole
+    printed area inside the source frame, also where a hand or a reflection lies over it.
 
     Splits: blocks of four frames, every third block is ``test``, the rest ``train``; besides, ``early`` and ``late``
     halve the recording at two thirds of it: one camera's late poses never occur in the early part. Training on
@@ -104,11 +116,13 @@ def import_board(
             wanted = {recording.positions[name][sync]: sync for sync, names in views.items() if name in names}
             for position, frame in recording.media[name].frames(sorted(wanted)):
                 sync = wanted[position]
-                homography = recording.poses[sync].homography(camera)
+                posed = recording.poses[sync].homography(camera)
                 _, mirrored = recording.poses[sync].incidence(camera)
-                affine = board_crop(homography, size, margin, mirrored)
+                affine = board_crop(posed, size, margin, mirrored)
                 crop = CropMap.create(camera, affine, size)
-                positions = _positions(np.vstack([affine, [0, 0, 1]]) @ homography, size)
+                corners = recording.corners[sync].get(name)
+                own = None if corners is None else view_homography(corners, posed)
+                positions = _positions(np.vstack([affine, [0, 0, 1]]) @ (posed if own is None else own), size)
                 inside = ((positions >= 0) & (positions <= BOARD_SIZE)).all(-1)
                 mask = inside & crop.inside(*camera_size(camera))
                 writer.add_view(
@@ -119,6 +133,7 @@ def import_board(
                     time=times[sync],
                     mask=mask,
                     label=labeller.label(positions, mask),
+                    points=None if corners is None else _points(labeller, corners, affine, size),
                     crop=affine,
                     undistorted=True,
                     domain="board-real",
@@ -232,6 +247,55 @@ def board_crop(homography: np.ndarray, size: int, margin: float, mirrored: bool)
     corners = corners[:, :2] / corners[:, 2:]
     box = np.concatenate([corners.min(0), corners.max(0)])
     return crop_affine(square_box(box, margin), size, flip=mirrored)
+
+
+def view_homography(corners: Corners, start: np.ndarray) -> np.ndarray | None:
+    """Fits a homography to the corners of one view, with a Huber loss so that single wrong corners do not count.
+
+    Args:
+        corners: those of the view.
+        start: (3, 3), board positions [m] to undistorted pixels, about right and scaled to positive depth.
+
+    Returns:
+        (3, 3) as ``start``, or None where the corners are too few or leave it too uncertain (``MOST_UNCERTAIN``).
+    """
+    count = len(corners.board)
+    if count < LEAST_CORNERS:
+        return None
+    unit = np.array([[BOARD_SIZE[0] / 2, 0, BOARD_SIZE[0] / 2], [0, BOARD_SIZE[1] / 2, BOARD_SIZE[1] / 2], [0, 0, 1]])
+
+    def homography(change: np.ndarray) -> np.ndarray:
+        return start @ unit @ (np.eye(3) + np.append(change, 0.0).reshape(3, 3)) @ np.linalg.inv(unit)
+
+    def place(change: np.ndarray, points: np.ndarray) -> np.ndarray:
+        return cv2.perspectiveTransform(points[None], homography(change))[0]
+
+    def slopes(change: np.ndarray, points: np.ndarray) -> np.ndarray:
+        steps = np.eye(8) * 1e-5
+        return np.stack([(place(change + step, points) - place(change - step, points)) / 2e-5 for step in steps], -1)
+
+    def residuals(change: np.ndarray) -> np.ndarray:
+        return (place(change, corners.board) - corners.pixels).ravel()
+
+    change = least_squares(residuals, np.zeros(8), loss="huber", f_scale=1.0).x
+    information = np.einsum("nki,nkj->ij", *[slopes(change, corners.board)] * 2)
+    if np.linalg.cond(information) > 1e12:
+        return None
+    variance = (residuals(change) ** 2).sum() / (2 * count - 8)
+    grid = np.stack(np.meshgrid(*(np.linspace(0, side, 25) for side in BOARD_SIZE)), -1).reshape(-1, 2)
+    spread = slopes(change, grid)
+    error = np.sqrt(variance * np.einsum("nki,ij,nkj->n", spread, np.linalg.inv(information), spread))
+    return homography(change) if error.mean() <= MOST_UNCERTAIN else None
+
+
+def _points(labeller: BoardLabeller, corners: Corners, affine: np.ndarray, size: int) -> SparseLabel | None:
+    """The detected corners inside a crop, as labelled points of it."""
+    pixels = apply_affine(affine, corners.pixels)
+    inside = ((pixels >= 0) & (pixels <= size)).all(-1)
+    if not inside.any():
+        return None
+    label = labeller.label(corners.board[None, inside], np.ones((1, inside.sum()), bool))
+    return SparseLabel(pixels=pixels[inside], face=label.face[0], barycentric=label.barycentric[0])
 
 
 def _positions(homography: np.ndarray, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import uuid
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -143,9 +143,13 @@ class Surface:
         if self.mirror is not None:
             arrays["mirror"] = self.mirror.astype(np.int32)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        os.replace(file.name, path)
+        partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npz")
+        try:
+            with partial.open("xb") as file:  # with the permissions of any new file, unlike tempfile's
+                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @property
     def parts(self) -> int:

@@ -12,7 +12,7 @@ from dkp.captures.images import write_image, write_mask
 from dkp.captures.labels import read_dense_label, write_dense_label
 from dkp.captures.subject_point import instant_point
 from dkp.errors import InputError
-from dkp.geometry import Camera
+from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
 
 LENS = (-0.2, 0.05, 0.002, -0.001, 0.01)
 
@@ -168,7 +168,9 @@ def test_the_report_prints_and_is_json(board_capture):
     text = str(report)
     for word in (
         "cam_0 cam_2",
-        "label: mean/median px (n)",
+        "mean px",
+        "median source px",
+        "all pairs",
         "96x80",
         "153.6",
         "train",
@@ -180,7 +182,43 @@ def test_the_report_prints_and_is_json(board_capture):
     data = json.loads(check(board_capture, json=True))
     assert data == json.loads(json.dumps(report.to_dict()))
     assert data["pairs"][0]["residuals"]["label"]["mean"] < 0.01
+    assert data["residuals"]["label"]["source_mean"] == data["residuals"]["label"]["mean"]  # whole frames are stored
     assert data["labels"]["pixels"] == report.labels.pixels
+
+
+def test_residuals_of_crops_are_shown_in_source_pixels_too(scene, tmp_path):
+    """One view is stored a quarter as large, another mirrored and half as large, the third whole."""
+    point = torch.tensor([[0.05, 0.02, 0.0]], dtype=torch.float64)
+    crops = {"cam_0": [[0.25, 0, -3], [0, 0.25, -2]], "cam_1": [[-0.5, 0, 40], [0, 0.5, -5]], "cam_2": None}
+    found = {}
+    for off in (0.0, 4.0):
+        with Capture.create(tmp_path / f"c{off}", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
+            for name, camera in scene.cameras().items():
+                pixel = camera.project(point)[0].numpy()[0] + [0, off * (name == "cam_0")]
+                if crops[name] is not None:
+                    pixel = np.array(crops[name]) @ [*pixel, 1]
+                image = np.zeros((80, 96, 3), np.uint8)
+                joints = {"nose": (*pixel.tolist(), 1.0)}
+                writer.add_view("f0", name, image, time=0, crop=crops[name], joints=joints)
+        report = check_capture(Capture.open(tmp_path / f"c{off}"))
+        found[off] = {tuple(pair.cameras): pair.residuals["joints"] for pair in report.pairs}
+        assert report.residuals["joints"].matches == 3
+        assert report.residuals["joints"].source_mean == pytest.approx(
+            np.mean([residual.source_mean for residual in found[off].values()]), abs=1e-3
+        )
+    assert max(residual.source_mean for residual in found[0.0].values()) < 0.01
+    exact = Capture.open(tmp_path / "c4.0")
+    for other in ("cam_1", "cam_2"):
+        residual = found[4.0]["cam_0", other]
+        first, second = exact.cameras["cam_0"], exact.cameras[other]
+        pixels = first.project(point)[0] + torch.tensor([[0, 4.0]]), second.project(point)[0]
+        expected = float(epipolar_distance(*pixels, fundamental_matrix(first, second), kind="symmetric"))
+        assert residual.source_mean == pytest.approx(expected, abs=2e-3)
+        assert expected > 2
+    assert found[4.0]["cam_0", "cam_1"].mean == pytest.approx(
+        found[4.0]["cam_0", "cam_1"].source_mean * (0.25 + 0.5) / 2, rel=0.1
+    )
+    assert found[4.0]["cam_1", "cam_2"].source_mean < 0.01
 
 
 def test_where_the_subject_is(scene, board_capture):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from dkp.captures import Capture
+from dkp.captures import Capture, check_capture
 from dkp.captures.board import BOARD_SIZE, MARKER, SQUARE, SQUARES, BoardLabeller, board_surface
-from dkp.captures.board_pose import measure_agreement, read_corners, solve_pose
+from dkp.captures.board_pose import Corners, measure_agreement, read_corners, solve_pose
 from dkp.captures.cameras import read_toml_cameras
-from dkp.captures.import_board import board_splits, import_board, read_recording
+from dkp.captures.import_board import board_splits, import_board, read_recording, view_homography
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance, fundamental_matrix
 
@@ -159,6 +159,74 @@ def test_epipolar_lines_of_labels(capture):
     assert distance.mean() < 0.5  # px; matches are to the nearest pixel
 
 
+def test_corners_are_points(capture):
+    """All twelve inner corners, and where the dense label has them, up to the rounding of its weights."""
+    for view in capture.views[::4]:
+        points = capture.points(view)
+        found = capture.surface.coordinates(points.face, points.barycentric)
+        expected = [(i * SQUARE, j * SQUARE, 0) for j in range(1, 5) for i in range(1, 4)]
+        np.testing.assert_allclose(found, expected, atol=1e-7)
+        coordinates, pixels = positions(capture, view)
+        homography = cv2.findHomography(coordinates[:, :2], pixels)[0]
+        placed = cv2.perspectiveTransform(found[None, :, :2], homography)[0]
+        np.testing.assert_allclose(placed, points.pixels, atol=0.05)
+
+
+def shifted(recording: Path, folder: Path, number: int, keep: int) -> Capture:
+    """The recording with all corners of one camera 6 px lower, of which it keeps some."""
+    folder.mkdir()
+    for path in recording.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    with (folder / "xy.csv").open(newline="") as file:
+        head, *rows = csv.reader(file)
+    rows = [row for row in rows if int(row[1]) != number or int(row[3]) < keep]
+    for row in rows:
+        row[5] = float(row[5]) + 6 * (int(row[1]) == number)
+    with (folder / "xy.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([head, *rows])
+    return import_board(folder, folder / "capture", size=96)
+
+
+def test_labels_disagree_where_corners_and_calibration_do(recording, capture, tmp_path):
+    """As they do not with labels that all follow from one pose: those of a view with few corners."""
+    exact = check_capture(capture).residuals
+    assert exact["label"].source_mean < 0.1
+    assert exact["points"].source_mean < 0.1
+    wrong = check_capture(shifted(recording, tmp_path / "own", 1, keep=12))
+    pairs = {tuple(pair.cameras): pair.residuals for pair in wrong.pairs}
+    for kind in ("label", "points"):
+        assert pairs["cam_0", "cam_1"][kind].source_mean > 1
+        assert pairs["cam_0", "cam_2"][kind].source_mean < 0.1
+    few = check_capture(shifted(recording, tmp_path / "posed", 1, keep=7))
+    pairs = {tuple(pair.cameras): pair.residuals for pair in few.pairs}
+    assert pairs["cam_0", "cam_1"]["points"].source_mean > 1
+    assert pairs["cam_0", "cam_1"]["label"].source_mean < pairs["cam_0", "cam_1"]["points"].source_mean
+
+
+def test_homography_of_a_view():
+    board = np.array([(i * SQUARE, j * SQUARE) for j in range(1, 5) for i in range(1, 4)])
+    true = np.array([[900.0, 80, 300], [-60, 950, 200], [0.3, -0.2, 1]])
+    start = true + np.array([[20, -10, 8], [10, 15, -6], [0.05, 0.02, 0]])
+    pixels = cv2.perspectiveTransform(board[None], true)[0]
+    corners = BOARD_SIZE * [[0, 0], [1, 0], [0, 1], [1, 1]]
+    expected = cv2.perspectiveTransform(corners[None], true)[0]
+
+    def placed(count: int, noise: np.ndarray) -> np.ndarray | None:
+        homography = view_homography(Corners(board[:count], pixels[:count] + noise[:count]), start)
+        return None if homography is None else cv2.perspectiveTransform(corners[None], homography)[0]
+
+    np.testing.assert_allclose(placed(8, np.zeros((12, 2))), expected, atol=1e-3)
+    assert placed(7, np.zeros((12, 2))) is None
+    one_wrong = np.zeros((12, 2))
+    one_wrong[5] = [4, -3]
+    plain = cv2.perspectiveTransform(corners[None], cv2.findHomography(board, pixels + one_wrong)[0])[0]
+    error = np.linalg.norm(placed(12, one_wrong) - expected, axis=-1).max()
+    assert error < 0.6 * np.linalg.norm(plain - expected, axis=-1).max()
+    blur = np.random.default_rng(0).normal(0, 3, (12, 2))
+    assert placed(8, blur) is None  # too uncertain
+    assert placed(12, blur / 6) is not None
+
+
 def test_splits_are_blocks():
     splits = board_splits([str(index) for index in range(48)])
     assert splits["test"][:5] == ["8", "9", "10", "11", "20"]
@@ -244,6 +312,15 @@ def test_real_labels_show_the_print(real_capture):
     assert min(values) > 0.35  # a reflection or an arm over the print, never a wrong place
     for view in real_capture.views[::3]:
         assert (real_capture.camera(view).intrinsics[0, 0] < 0) == (view.camera == "cam_1")
+
+
+@real
+def test_real_residuals_are_measured(real_capture):
+    residuals = check_capture(real_capture).residuals
+    assert sum(view.points is not None for view in real_capture.views) == 167
+    assert 0.4 < residuals["label"].source_mean < 1.2  # px of the source frames
+    assert 0.5 < residuals["points"].source_mean < 1.2
+    assert residuals["label"].mean < 0.5 * residuals["label"].source_mean
 
 
 @real

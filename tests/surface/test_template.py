@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +170,17 @@ def test_any_mesh_gets_charts(sphere: Surface) -> None:
     points = sphere.coordinates(face, barycentric)
     back = sphere.coordinates(*sphere.from_charts(*sphere.charts(face, barycentric)))
     assert np.abs(points - back).max() < 1e-6
+
+
+def test_saved_files_have_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    for mask, mode in ((0o022, 0o644), (0o027, 0o640)):
+        before = os.umask(mask)
+        try:
+            Surface.plane(1, 1, 0.5).save(tmp_path / "board.npz")
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / "board.npz").stat().st_mode) == mode
+    assert [path.name for path in tmp_path.iterdir()] == ["board.npz"]
 
 
 def test_save_and_load_keep_everything(human: Surface, tmp_path: Path) -> None:
