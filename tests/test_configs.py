@@ -2,14 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
+from dkp.captures import Capture
 from dkp.cli import main
+from dkp.geometry import Camera
+from dkp.pipeline.job import DETECTORS, Job
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
-MAIN_JOB = {("main", path.stem) for path in (CONFIGS / "main").glob("*.yaml")}
+MAIN_ROLES = ("teacher", "student", "adapted")
 
 LAYERS = [
     ("teacher", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
@@ -52,7 +57,54 @@ def test_every_configuration_file_is_in_a_tested_layer():
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}
         used |= {("loss", loss) for loss in losses}
-    assert used == {(path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml")} - MAIN_JOB
+    used |= {("main", f"{kind}-{role}") for kind in ("synthetic", "board", "person") for role in MAIN_ROLES}
+    assert used == {(path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml")}
+
+
+@pytest.fixture
+def capture(tmp_path) -> Path:
+    """A capture of blank images of a person, without splits, masks and joints."""
+    rotations = (torch.eye(3), torch.diag(torch.tensor([-1.0, 1.0, -1.0])))
+    intrinsics = torch.tensor([[60.0, 0, 16], [0, 60.0, 16], [0, 0, 1]])
+    size = torch.tensor([32.0, 32.0])
+    cameras = {
+        name: Camera.create(intrinsics, rotation, torch.tensor([0.0, 0, 3]), image_size=size)
+        for name, rotation in zip("ab", rotations, strict=True)
+    }
+    with Capture.create(tmp_path / "capture", name="blank", surface="human", cameras=cameras, splits={}) as writer:
+        for name in cameras:
+            writer.add_view("f0", name, np.zeros((32, 32, 3), np.uint8), time=0)
+    return tmp_path / "capture"
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "board", "person"])
+def test_the_main_job_layers_its_own_files(kind, capture, capsys):
+    """As `dkp train` does: the files of configs/main come last, before its options."""
+    job = Job(Path("runs/job"), kind, capture, capture, 5, "cpu")
+    stages = {stage: merged(capsys, *job.fit(stage, ["--trainer.log_every_n_steps=9"])[1:]) for stage in DETECTORS}
+    for stage, config in stages.items():
+        role = "teacher" if stage == "teacher" else "student"
+        own = yaml.safe_load((CONFIGS / "main" / f"{kind}-{role}.yaml").read_text())
+        assert config["trainer"]["max_steps"] == own["trainer"]["max_steps"]
+        assert config["data"]["init_args"]["steps_per_epoch"] == own["data"]["init_args"]["steps_per_epoch"]
+        assert config["data"]["init_args"]["val"] is None
+        assert config["data"]["init_args"]["test"] == f"{capture}#"
+        assert config["data"]["init_args"]["seed"] == config["seed_everything"] == 5
+        assert (config["name"], config["root"]) == (stage, "runs/job")
+        assert config["trainer"]["log_every_n_steps"] == 9
+        assert "${" not in yaml.safe_dump(config)
+    control, adapted = (stages[stage]["model"]["init_args"] for stage in ("control", "adapted"))
+    own = yaml.safe_load((CONFIGS / "main" / f"{kind}-adapted.yaml").read_text())["model"]["init_args"]
+    assert adapted["lambda_multiview"] == own["lambda_multiview"] > 0
+    assert control["lambda_multiview"] == 0
+    assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
+    assert adapted["multiview_loss"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
+    assert stages["control"]["data"] == stages["adapted"]["data"]
+    assert stages["control"]["trainer"] == stages["adapted"]["trainer"]
+    assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]
+    if kind == "person":
+        assert stages["teacher"]["joints"] is None
+        assert control["lambda_mask"] == adapted["lambda_mask"] == 0
 
 
 @pytest.mark.parametrize("name", ["fast", "overfit"])

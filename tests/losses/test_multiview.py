@@ -308,6 +308,76 @@ def test_silhouette_lowers_only_unsupported_foreground():
     assert clutter.grad[0, :3].sum() > 20 * clutter.grad[0, 3:].sum()
 
 
+def with_foreground(field: EmbeddingField, logits: Tensor) -> EmbeddingField:
+    """The field with other foreground logits (1, H, W)."""
+    return EmbeddingField(logits, field.coordinate, field.stride)
+
+
+def test_evidence_decides_in_place_of_the_fields():
+    """What is lost in the other view in training still supports, because the frozen evidence has it."""
+    left, right = exact_field(LEFT), exact_field(RIGHT)
+    lost = with_foreground(right, torch.where(torch.arange(32)[:, None] < 16, right.foreground, -8.0))
+    loss = SilhouetteLoss()
+    own = loss(left, lost, MATRIX)
+    frozen = loss(left, lost, MATRIX, evidence=left, other_evidence=right)
+    assert own.parts["unsupported"] > 0.1
+    assert frozen.parts["unsupported"] < 0.01
+    assert frozen.value < 0.1 * own.value
+    # The other way about: where the evidence lacks it, foreground that both fields in training agree on is lowered.
+    missing = loss(left, right, MATRIX, evidence=left, other_evidence=lost)
+    assert missing.parts["unsupported"] > 0.1
+
+
+def test_evidence_of_each_view_judges_the_other_one():
+    left, right = exact_field(LEFT), exact_field(RIGHT)
+    lost = with_foreground(right, torch.where(torch.arange(32)[:, None] < 16, right.foreground, -8.0))
+    logits = [field.foreground.clone().requires_grad_() for field in (left, right)]
+    one, two = with_foreground(left, logits[0]), with_foreground(right, logits[1])
+    SilhouetteLoss()(one, two, MATRIX, evidence=left, other_evidence=lost).value.backward()
+    assert logits[0].grad.sum() > 20 * logits[1].grad.sum()
+
+
+def test_evidence_gets_no_gradient():
+    left, right = exact_field(LEFT), exact_field(RIGHT)
+    logits = [torch.zeros_like(left.foreground).requires_grad_() for _ in range(4)]
+    fields = [with_foreground(left if place % 2 == 0 else right, value + 2) for place, value in enumerate(logits)]
+    term = SilhouetteLoss()(fields[0], fields[1], MATRIX, evidence=fields[2], other_evidence=fields[3])
+    term.value.backward()
+    assert logits[0].grad.abs().sum() > 0
+    assert logits[2].grad is None or not logits[2].grad.any()
+    assert logits[3].grad is None or not logits[3].grad.any()
+
+
+def test_a_view_that_misses_the_subject_does_not_judge():
+    left, right = exact_field(LEFT), exact_field(RIGHT)
+    speck = torch.full_like(right.foreground, -8.0)
+    speck[0, 15:17, 15:17] = 8.0
+    blind = with_foreground(right, speck)
+    options = {"evidence": left, "other_evidence": blind}
+    anyone = SilhouetteLoss(least_share=0.0)(left, right, MATRIX, **options)
+    judged = SilhouetteLoss()(left, right, MATRIX, **options)
+    assert anyone.parts["unsupported"] > 0.2
+    assert judged.parts["unsupported"] < 0.01  # only the cells of the second view, which the first one sees
+    assert judged.value < 0.1 * anyone.value
+
+
+def test_the_share_that_makes_a_judge():
+    """The second view sees half as much as the first: it judges up to a least share of one half."""
+    left = exact_field(LEFT)
+    wide, narrow = torch.full_like(left.foreground, -8.0), torch.full_like(left.foreground, -8.0)
+    wide[0, :, 8:24] = 8.0
+    narrow[0, :, 8:16] = 8.0
+    first, second = with_foreground(left, wide), with_foreground(exact_field(RIGHT), narrow)
+    assert (wide > 0).sum() == 2 * (narrow > 0).sum()
+    counted = {}
+    for least in (0.5, 0.51):
+        logits = first.foreground.clone().requires_grad_()
+        SilhouetteLoss(least_share=least)(with_foreground(first, logits), second, MATRIX).value.backward()
+        counted[least] = int((logits.grad > 0).sum())
+    assert counted[0.5] > 0
+    assert counted[0.51] == 0
+
+
 # ------------------------------------------------------------------------------------------------------------- warp
 
 

@@ -1,0 +1,128 @@
+"""The captures of a main job: which are made, which are taken as they are, which are refused."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dkp.errors import InputError
+from dkp.pipeline import captures
+from dkp.pipeline.captures import check_same_surface, prepare_source, prepare_target
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def made(monkeypatch, planes) -> list[tuple[str, Path, dict]]:
+    """What would be rendered or imported; nothing is."""
+    calls: list[tuple[str, Path, dict]] = []
+
+    def record(name):
+        def make(*paths, **options):
+            out = next(path for path in reversed(paths) if isinstance(path, Path))
+            calls.append((name, out, {**options, "recording": paths[0] if len(paths) > 1 else None}))
+
+        return make
+
+    for name in ("synthesize", "synthesize_board", "import_board", "import_person"):
+        monkeypatch.setattr(captures, name, record(name))
+    monkeypatch.delenv("DKP_DATA", raising=False)
+    return calls
+
+
+@pytest.fixture
+def opened(monkeypatch) -> list[Path]:
+    """Paths that are opened, without the captures being there."""
+    paths: list[Path] = []
+    monkeypatch.setattr(captures.Capture, "open", lambda path: paths.append(path))
+    return paths
+
+
+# The target
+
+
+def test_a_capture_of_your_own_is_taken_as_it_is(planes, made, tmp_path):
+    assert prepare_target(str(planes / "mine"), tmp_path, 0, None, QUIET) == planes / "mine"
+    assert made == []
+
+
+def test_a_folder_that_is_no_capture_is_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        prepare_target(str(tmp_path / "nowhere"), tmp_path, 0, None, QUIET)
+
+
+def test_the_rendered_target_depends_on_the_seed(made, opened, tmp_path):
+    assert prepare_target("synthetic", tmp_path, 3, None, QUIET) == tmp_path / "target-seed3"
+    ((name, out, options),) = made
+    assert (name, out, options["domain"], options["seed"]) == ("synthesize", tmp_path / "target-seed3", "target", 1003)
+    assert opened == [tmp_path / "target-seed3"]
+
+
+@pytest.mark.parametrize("capture", ["synthetic", "board", "person"])
+def test_a_target_that_is_there_is_used_again(capture, made, opened, tmp_path):
+    path = tmp_path / {"synthetic": "target-seed0"}.get(capture, capture)
+    path.mkdir()
+    assert prepare_target(capture, tmp_path, 0, None, QUIET) == path
+    assert made == []
+
+
+def test_the_board_needs_its_recording(made, tmp_path):
+    with pytest.raises(InputError, match=r"neither --data nor the environment variable DKP_DATA.*holds board/"):
+        prepare_target("board", tmp_path, 0, None, QUIET)
+    assert made == []
+
+
+def test_recordings_come_from_the_option_before_the_environment(made, opened, monkeypatch, tmp_path):
+    monkeypatch.setenv("DKP_DATA", "from/environment")
+    prepare_target("board", tmp_path, 0, None, QUIET)
+    prepare_target("board", tmp_path, 0, "from/option", QUIET)
+    assert [options["recording"] for _, _, options in made] == [
+        Path("from/environment/board"),
+        Path("from/option/board"),
+    ]
+
+
+def test_the_person_is_fetched_where_there_is_no_recording(made, opened, tmp_path):
+    prepare_target("person", tmp_path, 0, str(tmp_path), QUIET)
+    (tmp_path / "data" / "person").mkdir(parents=True)
+    prepare_target("person", tmp_path, 0, str(tmp_path / "data"), QUIET)
+    assert [options["source_dir"] for _, _, options in made] == [None, tmp_path / "data" / "person"]
+
+
+# The source
+
+
+def test_the_source_of_the_board_is_rendered_boards(made, tmp_path, planes):
+    assert prepare_source("board", tmp_path, 2, None, planes / "mine", QUIET) == tmp_path / "board-source-seed2"
+    assert [(name, options["seed"]) for name, _, options in made] == [("synthesize_board", 2)]
+
+
+@pytest.mark.parametrize(
+    ("capture", "domain", "expected"),
+    [("synthetic", None, "varied"), ("person", None, "sport"), ("own", None, "varied"), ("own", "sport", "sport")],
+)
+def test_the_source_of_people_is_rendered_in_a_domain(capture, domain, expected, made, tmp_path, people):
+    path = prepare_source(capture, tmp_path, 0, domain, people / "bare", QUIET)
+    assert path == tmp_path / f"source-{expected}-seed0"
+    assert [(name, out, options["domain"]) for name, out, options in made] == [("synthesize", path, expected)]
+
+
+def test_a_source_that_is_there_is_used_again(made, tmp_path, people):
+    for name in ("source-varied-seed0", "board-source-seed0"):
+        (tmp_path / name).mkdir()
+    for capture in ("synthetic", "board"):
+        prepare_source(capture, tmp_path, 0, None, people / "bare", QUIET)
+    assert made == []
+
+
+def test_another_surface_needs_a_source(made, planes, tmp_path):
+    with pytest.raises(InputError, match=r"mine.*cannot render; expected --source"):
+        prepare_source(str(planes / "mine"), tmp_path, 0, None, planes / "mine", QUIET)
+    assert made == []
+
+
+def test_source_and_target_share_a_surface(planes, people):
+    check_same_surface(planes / "labelled", planes / "mine")
+    for other in (planes / "wide", people / "bare"):
+        with pytest.raises(InputError, match=rf"labelled is on the surface.*{other.name}.*expected one surface"):
+            check_same_surface(planes / "labelled", other)
