@@ -118,7 +118,7 @@ class Domain:
     field_of_view: Range = (38.0, 46.0)
     distance: Range = (1.15, 1.35)
     height: Range = (0.8, 1.8)
-    margin: Range = (0.15, 0.20)
+    margin: Range = (0.08, 0.14)
     shift: float = 0.03
     backdrops: Mapping[str, float] = field(default_factory=lambda: {"room": 1.0})
     shared_backdrop: bool = False
@@ -218,23 +218,23 @@ DOMAINS: dict[str, Domain] = {
         height=(1.6, 2.6),
         backdrops={"room": 1.0},
         shared_backdrop=True,
-        clutter=(14, 26),
-        skin_clutter=0.25,
+        clutter=(8, 20),
+        skin_clutter=0.2,
         obstacles=2,
         occluders=0.05,
         surroundings_saturation=(0.05, 0.4),
         surroundings_value=(0.15, 0.75),
-        ambient=(0.16, 0.3),
-        key=(0.7, 1.1),
+        ambient=(0.25, 0.45),
+        key=(0.6, 1.0),
         temperature=(0.08, 0.3),
-        exposure=(-0.5, 0.3),
-        noise=(0.012, 0.03),
-        blur=(0.3, 0.9),
+        exposure=(-0.3, 0.3),
+        noise=(0.006, 0.018),
+        blur=(0.1, 0.5),
         vignette=(0.1, 0.3),
-        jpeg=0.7,
+        jpeg=0.4,
         shape_scale=1.2,
         shape_shift=(-0.7,),  # the first direction: taller and heavier people
-        motions={"balance": 0.25, "free": 0.25, "bend": 0.12, "squat": 0.1, "sit": 0.08, "lunge": 0.1, "twist": 0.1},
+        motions={"balance": 0.3, "free": 0.3, "bend": 0.1, "squat": 0.05, "sit": 0.05, "lunge": 0.1, "twist": 0.1},
     ),
     # Everything at once: the widest mix, for a detector that is to start on unknown images.
     "varied": Domain(
