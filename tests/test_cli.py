@@ -290,11 +290,20 @@ def test_required_keywords_stay_options(capsys):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGINT"), reason="needs signals")
+def heed_interrupts():
+    """A background job of a shell ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_interrupt_ends_with_status_130(workspace):
     words = [*arguments(workspace, "teacher", "labelled_only"), "--name", "interrupted"]
     words += ["--trainer.max_steps", "100000", "--data.steps_per_epoch", "100000", "--trainer.log_every_n_steps", "1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "dkp", "fit", *words], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        [sys.executable, "-m", "dkp", "fit", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=heed_interrupts,
     )
     table = workspace / "runs" / "interrupted" / "metrics.csv"
     limit = time.monotonic() + 120

@@ -68,7 +68,7 @@ def test_image_and_label_lie_where_the_camera_projects_the_body(regions, monkeyp
         return np.array([(weight * (axis + 0.5)).sum() / weight.sum() for axis in np.indices(weight.shape)])
 
     off_light, off_label = [], []
-    for index in range(8):
+    for index in range(32):
         camera = camera_at(0.8 * index)
         rng = np.random.default_rng(index)
         view = render.render_view(person, moment, camera, dark_backdrop(), lighting, NEUTRAL, CLEAN, 64, rng)
