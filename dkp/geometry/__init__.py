@@ -1,4 +1,4 @@
-"""Cameras, epipolar geometry and the choice of camera pairs: pure functions on tensors."""
+"""Cameras, epipolar geometry, the choice of camera pairs and triangulation: pure functions on tensors."""
 
 from dkp.geometry.camera import Camera, pixel_grid
 from dkp.geometry.epipolar import (
@@ -11,10 +11,12 @@ from dkp.geometry.epipolar import (
 )
 from dkp.geometry.pairs import baseline_angle, eligible_pairs
 from dkp.geometry.precision import full_precision, promote
+from dkp.geometry.triangulation import Triangulation, triangulate
 
 __all__ = [
     "Camera",
     "DistanceKind",
+    "Triangulation",
     "baseline_angle",
     "eligible_pairs",
     "epipolar_distance",
@@ -25,4 +27,5 @@ __all__ = [
     "pairwise_epipolar_distance",
     "pixel_grid",
     "promote",
+    "triangulate",
 ]
