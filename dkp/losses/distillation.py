@@ -92,7 +92,7 @@ class DistillationLoss(nn.Module):
         Args:
             student: Batch B.
             teacher: Batch B, of the same type and size; no gradient reaches it.
-            confidence: (B, H, W) non-negative weights of the teacher's cells; default one.
+            confidence: (B, H, W) non-negative weights of the teacher's coordinates; default one.
             valid: (B, H, W) bool, cells that take part; default all.
 
         Returns:
@@ -104,9 +104,8 @@ class DistillationLoss(nn.Module):
         """
         teacher = teacher.detach()
         probability = teacher.foreground_probability.float()
-        weight = torch.ones_like(probability) if confidence is None else confidence.detach().float()
-        if valid is not None:
-            weight = weight * valid
+        every = torch.ones_like(probability) if valid is None else valid.float()
+        weight = every if confidence is None else every * confidence.detach().float()
         on_body = (probability > self.foreground_threshold) & (weight > 0)
         if isinstance(student, ChartField) and isinstance(teacher, ChartField):
             coordinate, foreground = self._charts(student, teacher)
@@ -115,7 +114,7 @@ class DistillationLoss(nn.Module):
         else:
             raise TypeError(f"the student gives {type(student).__name__}, the teacher {type(teacher).__name__}")
         coordinate_mean = masked_mean(coordinate, weight * on_body)
-        foreground_mean = masked_mean(foreground, weight)
+        foreground_mean = masked_mean(foreground, every)
         return LossTerm(
             self.coordinate_weight * coordinate_mean + self.foreground_weight * foreground_mean,
             on_body.sum() / max(1, on_body.numel()),

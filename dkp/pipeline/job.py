@@ -26,12 +26,14 @@ from dkp.pipeline.captures import BUILT_IN
 
 STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
-ALLOCATOR = {
+RUNTIME = {
+    "OMP_WAIT_POLICY": "PASSIVE",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
     "MALLOC_TOP_PAD_": str(1 << 28),
 }
-"""glibc keeps freed blocks: training small networks on a CPU allocates the same large blocks in every step."""
+"""Idle threads sleep instead of spinning on the core that the data loader needs, and glibc keeps freed blocks: training
+small networks on a CPU allocates the same large blocks in every step."""
 
 RELATIVE = {"sigma": 0.05, "scale": 0.05, "beta": 0.015}
 """Lengths of the losses for a surface that has no recipe of its own, as shares of its largest side."""
@@ -167,7 +169,7 @@ class Job:
 
     def _stage(self, names: Sequence[str], commands: Sequence[list[str]], threads: int, progress: Progress) -> None:
         """Run commands side by side, each with its log, and show how far they are."""
-        environment = {**ALLOCATOR, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+        environment = {**RUNTIME, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         running = []
         for name, command in zip(names, commands, strict=True):

@@ -71,6 +71,8 @@ class SemiSupervisedTask(DenseKeypointTask):
         distillation_loss: L_R.
         warp_loss: L_T.
         silhouette_loss: the foreground's consistency between views.
+        trust_radius: distance from the epipolar line [px] at which a teacher's cell counts half in L_R, judged in the
+            other view that agrees best; None = every cell counts fully.
         ramp_steps: λ_M and λ_T grow linearly to their values over these steps.
         sigma_final: σ of L_M at the end of its schedule; None = it stays at the loss's own value.
         sigma_steps: steps of the geometric σ schedule.
@@ -106,6 +108,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         distillation_loss: DistillationLoss | None = None,
         warp_loss: WarpLoss | None = None,
         silhouette_loss: SilhouetteLoss | None = None,
+        trust_radius: float | None = None,
         ramp_steps: int = 0,
         sigma_final: float | None = None,
         sigma_steps: int = 1000,
@@ -151,6 +154,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.distillation_loss = distillation_loss
         self.warp_loss = warp_loss
         self.silhouette_loss = silhouette_loss
+        self.trust_radius = trust_radius
         self.ramp_steps = ramp_steps
         self.sigma_final = sigma_final
         self.sigma_steps = sigma_steps
@@ -257,7 +261,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             if name == "multiview":
                 terms[name] = self.multiview_term(field, pairs)
             elif name == "distillation":
-                terms[name] = self.distillation_term(field, target, present)
+                terms[name] = self.distillation_term(field, target, present, pairs)
             elif name == "temporal":
                 terms[name] = self.temporal_term(field, batch) if "flow" in batch else None
             elif name == "equivariance":
@@ -292,13 +296,30 @@ class SemiSupervisedTask(DenseKeypointTask):
             other_evidence=target[pairs.second],
         )
 
-    def distillation_term(self, field: Field, target: Field | None, present: Tensor) -> LossTerm:
+    def distillation_term(self, field: Field, target: Field | None, present: Tensor, pairs: ViewPairs) -> LossTerm:
         """L_R against the teacher's field of the same images."""
         assert self.distillation_loss is not None
         assert target is not None
+        confidence = self.teacher_confidence(target, pairs)
         if not bool(present.all()):
             field, target = field[present], target[present]
-        return self.distillation_loss(field, target)
+            confidence = None if confidence is None else confidence[present]
+        return self.distillation_loss(field, target, confidence=confidence)
+
+    def teacher_confidence(self, target: Field, pairs: ViewPairs) -> Tensor | None:
+        """(B, H, W) in (0, 1]: 1 / (1 + (d / trust_radius)²), d the least epipolar distance over the pairs of a view.
+
+        A cell that no other view can judge keeps full confidence.
+        """
+        if self.trust_radius is None or not len(pairs):
+            return None
+        assert self.multiview_loss is not None
+        forth, back = self.multiview_loss.residuals(target[pairs.first], target[pairs.second], pairs.fundamental)
+        distance = torch.full_like(target.foreground, torch.inf, dtype=forth.dtype)
+        found, view = torch.cat([forth, back]), torch.cat([pairs.first, pairs.second])
+        distance.scatter_reduce_(0, view[:, None, None].expand_as(found), found, "amin")
+        confidence = 1 / (1 + (distance / self.trust_radius).square())
+        return confidence.masked_fill(distance.isinf(), 1.0)
 
     def temporal_term(self, field: Field, batch: Mapping[str, Any]) -> LossTerm:
         """L_T with the optical flow to the next frame of the same camera."""

@@ -5,9 +5,11 @@ import pytorch_lightning as pl
 import torch
 
 from dkp.errors import InputError
+from dkp.fields import EmbeddingField
 from dkp.losses import MultiviewLoss
 from dkp.models import Detector, save_detector
 from dkp.tasks import LabelledTask, SemiSupervisedTask, TrainingDiverged
+from dkp.tasks.pairs import ViewPairs
 from dkp.tasks.semi_supervised import split_batch, still_statistics
 
 
@@ -161,6 +163,30 @@ def test_adaptation_improves_consistency_and_accuracy_of_a_rough_teacher(
     assert after["val/epipolar_mean_px"] < 0.9 * before["val/epipolar_mean_px"]
     assert after["val/geodesic_mean_cm"] < before["val/geodesic_mean_cm"]
     assert after["val/matched_share"] > 0.9 * before["val/matched_share"]
+
+
+def rectified(height, width, shift=0.0):
+    """A view of a fronto-parallel plane whose epipolar lines are rows; coordinates [m] = cells / 10, moved down."""
+    rows, columns = torch.meshgrid(torch.arange(height) * 0.1, torch.arange(width) * 0.1, indexing="ij")
+    coordinate = torch.stack([columns, rows + 0.1 * shift, torch.zeros_like(rows)])[None]
+    return EmbeddingField(torch.full((1, height, width), 5.0), coordinate, 2)
+
+
+def test_a_teacher_is_trusted_less_where_its_views_contradict_each_other(make_detector, plane):
+    task = make_task(make_detector, plane, multiview_loss=MultiviewLoss(sigma=0.02), trust_radius=4.0)
+    fields = [rectified(12, 12), rectified(12, 12), rectified(12, 12, shift=2.0), rectified(12, 12)]
+    fields[3].foreground[:] = -5.0
+    target = EmbeddingField(torch.cat([f.foreground for f in fields]), torch.cat([f.coordinate for f in fields]), 2)
+    rows = torch.tensor([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    pairs = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 3]])
+    view_pairs = ViewPairs(pairs[:, 0], pairs[:, 1], rows.expand(4, 3, 3), torch.zeros(4), pairs)
+    confidence = task.teacher_confidence(target, view_pairs)
+    assert confidence[:2].min() > 0.99  # confirmed by each other, though not by the third
+    inside = confidence[2, :9]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.5), rtol=0.02, atol=0)  # two cells of 2 px = the radius
+    assert (confidence[3] == 1).all()  # nobody can judge the background
+    task.trust_radius = None
+    assert task.teacher_confidence(target, view_pairs) is None
 
 
 def test_weights_have_to_be_sensible(make_detector, plane):
