@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dkp.surface.bake.parts import MIRROR_PART, PART_NAMES, left_half_parts
-from dkp.surface.bake.remesh import HalfMesh, thin_out
+from dkp.surface.bake.remesh import HalfMesh, thin_out, triangulate
 from dkp.surface.charts import flatten_disc, is_disc
 
 BODIES = 300
@@ -227,7 +227,9 @@ def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
             np.savez(cache, bodies=np.array(bodies, dtype=object))
     to_rest_pose(bodies)
     names, parents, heads, weights = reduce_bones(bodies)
-    half = thin_out(bodies["vertices"].mean(0), bodies["quads"], _wanted_edges(weights, names), LEFT_VERTICES)
+    mean_body = bodies["vertices"].mean(0)
+    outer = triangulate(mean_body, bodies["quads"])
+    half = thin_out(mean_body, outer, _wanted_edges(weights, names), LEFT_VERTICES)
 
     # Everything is read off the left half and mirrored, so that shape and skin are exactly symmetric.
     flip = np.array([-1.0, 1.0, 1.0])

@@ -92,14 +92,14 @@ def left_half_parts(
         short = name.removeprefix("left_")
         share[:, regions.index(_REGION_OF_BONE.get(short, "hand"))] += weights[:, number]
     label = np.argmax(share[faces].mean(1), axis=1)
-    label = _majority(faces, label)
+    label = majority(faces, label)
     centre = vertices[faces].mean(1)
     part = np.zeros(len(faces), dtype=np.int64)
     for number, region in enumerate(regions):
         inside = label == number
         side = _axis_side(region, centre, joints)
         part[inside] = np.where(side[inside], _PARTS_OF_REGION[region][1], _PARTS_OF_REGION[region][0])
-    return _majority(faces, part)
+    return majority(faces, part)
 
 
 def _axis_side(region: str, centre: np.ndarray, joints: dict[str, np.ndarray]) -> np.ndarray:
@@ -123,7 +123,7 @@ def _axis_side(region: str, centre: np.ndarray, joints: dict[str, np.ndarray]) -
     return np.zeros(len(centre), dtype=bool)
 
 
-def _majority(faces: np.ndarray, label: np.ndarray, rounds: int = 20) -> np.ndarray:
+def majority(faces: np.ndarray, label: np.ndarray, rounds: int = 20) -> np.ndarray:
     """Straightens the borders between labels and removes islands, by votes of the faces around."""
     pairs = face_adjacency(faces)
     label = label.copy()

