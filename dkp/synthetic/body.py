@@ -1,4 +1,4 @@
-"""The skinned human body: shape space and linear blend skinning in NumPy."""
+"""The skinned bodies, human and dog: shape space and linear blend skinning in NumPy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ _ASSETS = Path(__file__).parent.parent / "surface" / "assets"
 class SkinnedBody:
     """A body whose vertices and faces are those of the surface of the same name.
 
-    Body axes: x the person's left, y up, z forward; the origin is midway between the hips; metres. Every bone's rest
-    orientation is the identity, so a local rotation is expressed in the body axes of the rest pose, about the bone's
-    head, and is inherited by the bones below it.
+    Body axes: x the body's own left, y up, z forward; metres; the origin is midway between the hips of the human, and
+    in the median plane between shoulders and hips of the dog. Every bone's rest orientation is the identity, so a local
+    rotation is expressed in the body axes of the rest pose, about the bone's head, and is inherited by the bones below.
 
     Attributes:
         name: the body's name.
         faces: (F, 3) int64.
-        bone_names: J names; the first is the pelvis, whose head is the origin.
-        parents: (J,) index of each bone's parent, -1 for the pelvis; parents come before children.
+        bone_names: J names; the first is the root (pelvis or torso), whose head is the origin.
+        parents: (J,) index of each bone's parent, -1 for the root; parents come before children.
         shape_dim: number S of shape coefficients, each distributed as N(0, 1) over adults.
         joint_names: the named joints that ``pose`` returns.
+        skin: sparse (V, J) skin weights.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray], meta: dict) -> None:
@@ -45,7 +46,7 @@ class SkinnedBody:
         rows = np.repeat(np.arange(self._counts[0]), arrays["skin_bones"].shape[1])
         weights = arrays["skin_weights"].astype(np.float32)
         weights /= weights.sum(1, keepdims=True)
-        self._skin = csr_matrix(
+        self.skin = csr_matrix(
             (weights.ravel(), (rows, arrays["skin_bones"].ravel().astype(np.int64))), self._counts[:2]
         )
 
@@ -96,7 +97,7 @@ class SkinnedBody:
         """
         vertices, heads, joints = self.rest(shape)
         transforms = self._transforms(heads, rotations, root)
-        blended = (self._skin @ transforms.reshape(len(transforms), 12)).reshape(-1, 3, 4)
+        blended = (self.skin @ transforms.reshape(len(transforms), 12)).reshape(-1, 3, 4)
         posed = np.einsum("vij,vj->vi", blended[..., :3], vertices) + blended[..., 3]
         carried = transforms[self._joint_bone]
         at = np.einsum("nij,nj->ni", carried[..., :3], joints) + carried[..., 3]

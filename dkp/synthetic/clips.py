@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkp.captures import DenseLabel, write_truth, write_view_files
-from dkp.surface import Surface
 from dkp.synthetic.background import Backdrop, make_backdrop, make_surroundings
 from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import Lighting, Response, sample_lighting, sample_response
-from dkp.synthetic.motion import sample_motion
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
-from dkp.synthetic.regions import BodyRegions
-from dkp.synthetic.render import Person, pose_person, render_view
+from dkp.synthetic.render import Subject, pose_subject, render_view
+from dkp.synthetic.species import find_species, load_body
 
 # First numbers of the keys under which independent random streams are drawn from the seed; the rig has 0.
-_LIGHT, _SURROUNDINGS, _RESPONSE, _PERSON, _SHAPE, _MOTION, _VIEW = range(1, 8)
+_LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW = range(1, 8)
 
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 """From the motion's world, y up, to the capture's, z up."""
-
-
-@cache
-def _template() -> tuple[BodyRegions, SkinnedBody]:
-    return BodyRegions(Surface.load("human")), SkinnedBody.load("human")
 
 
 @dataclass(frozen=True)
@@ -54,14 +46,18 @@ class ClipRenderer:
     Attributes:
         recording: What is recorded.
         folder: The capture writer's folder.
+        species: What the subjects are.
+        body: Their skinned body.
     """
 
     def __init__(self, recording: Recording, folder: Path) -> None:
         """Prepare to render; nothing is drawn yet."""
         self.recording = recording
         self.folder = folder
+        self.species = find_species(recording.species)
+        self.body = load_body(recording.species)
         self._scene: tuple[int, Scene] | None = None
-        self._subject: tuple[int, Person, np.ndarray] | None = None
+        self._subject: tuple[int, Subject, np.ndarray] | None = None
 
     def scene(self, subject: int) -> Scene:
         """The scene of a subject."""
@@ -81,14 +77,14 @@ class ClipRenderer:
             self._scene = place, Scene(lighting, tuple(backdrops), tuple(responses))
         return self._scene[1]
 
-    def person(self, subject: int) -> tuple[Person, np.ndarray]:
-        """A subject and the subject's body shape (S,)."""
-        if self._subject is None or self._subject[0] != subject:
+    def subject(self, number: int) -> tuple[Subject, np.ndarray]:
+        """What a subject looks like, and its body shape (S,)."""
+        if self._subject is None or self._subject[0] != number:
             domain = self.recording.domain
-            regions, body = _template()
-            person = Person.sample(regions, domain, np.random.default_rng(self.recording.stream(_PERSON, subject)))
-            shape = sample_shape(body, domain, np.random.default_rng(self.recording.stream(_SHAPE, subject)))
-            self._subject = subject, person, shape
+            rng = np.random.default_rng(self.recording.stream(_LOOKS, number))
+            looks = self.species.sample_subject(domain, rng)
+            shape = sample_shape(self.body, domain, np.random.default_rng(self.recording.stream(_SHAPE, number)))
+            self._subject = number, looks, shape
         return self._subject[1:]
 
     def render(self, subject: int, clip: int, count: int) -> list[dict[str, Any]]:
@@ -103,23 +99,22 @@ class ClipRenderer:
             The rows of the views.
         """
         recording, domain = self.recording, self.recording.domain
-        (person, shape), scene, body = self.person(subject), self.scene(subject), _template()[1]
+        (looks, shape), scene = self.subject(subject), self.scene(subject)
         rng = np.random.default_rng(recording.stream(_MOTION, subject, clip))
         activity = choose(domain.motions, rng) if domain.motions else None
-        rotations, roots = sample_motion(rng, count, recording.fps, activity)
+        rotations, roots = self.species.sample_motion(rng, count, recording.fps, activity, shape)
         rows = []
         for instant in range(count):
-            skin, joints = body.pose(shape, rotations[instant], _UPRIGHT @ roots[instant])
-            # The motion puts the feet of the mean body on the floor; other bodies have longer or shorter legs.
+            skin, joints = self.body.pose(shape, rotations[instant], _UPRIGHT @ roots[instant])
+            # The motion puts joints at their height above the floor; other bodies have longer legs or thicker skin.
             drop = np.array([0.0, 0.0, skin[:, 2].min()])
             skin, points = skin - drop, np.stack(list(joints.values())) - drop
-            front = joints["nose"] - (joints["left_ear"] + joints["right_ear"]) / 2
-            moment = pose_person(person, skin, front / np.linalg.norm(front), scene.lighting)
+            moment = pose_subject(looks, skin, self.species.face(joints), scene.lighting)
             frame = recording.frame(subject, clip, instant)
             write_truth(self.folder, frame, moment.vertices)
             for index, camera in enumerate(recording.rig):
                 view = render_view(
-                    person,
+                    looks,
                     moment,
                     camera,
                     scene.backdrops[index],
@@ -150,7 +145,7 @@ class ClipRenderer:
 
 
 def sample_shape(body: SkinnedBody, domain: Domain, rng: np.random.Generator) -> np.ndarray:
-    """Body shape parameters (S,) of one person of a domain."""
+    """Body shape parameters (S,) of one subject of a domain."""
     shape = domain.shape_scale * rng.standard_normal(body.shape_dim)
     shift = np.zeros(body.shape_dim)
     given = domain.shape_shift[: body.shape_dim]

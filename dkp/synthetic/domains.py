@@ -1,4 +1,4 @@
-"""What one kind of capture looks like: rig, surroundings, light, camera and people, as plain ranges.
+"""What one kind of capture looks like: rig, surroundings, light, camera and subjects, as plain ranges.
 
 A gap between two domains is the difference of two :class:`Domain` objects; ``dataclasses.replace`` moves one factor of
 it at a time. Ranges are uniform unless said otherwise.
@@ -20,13 +20,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "hats": ("none", "cap", "beanie"),
     "hair": ("bald", "short", "medium", "long"),
     "patterns": ("plain", "stripes", "checks", "dots", "noise", "logo"),
+    "markings": ("solid", "points", "saddle", "mask", "bicolour", "patches", "spots", "merle", "brindle"),
     "backdrops": ("gradient", "noise", "collage", "studio", "room", "outdoor"),
 }
 """What each table of weights may name."""
 
 
-def _check(owner: Wardrobe | Domain) -> None:
-    """Raise an InputError for a weight or a range of a wardrobe or domain that makes no sense."""
+def _check(owner: Wardrobe | Coats | Domain) -> None:
+    """Raise an InputError for a weight or a range of a wardrobe, of coats or of a domain that makes no sense."""
     for item in fields(owner):
         value = getattr(owner, item.name)
         if item.name in CHOICES:
@@ -75,6 +76,30 @@ class Wardrobe:
 
 
 @dataclass(frozen=True)
+class Coats:
+    """What dogs look like, as weights of the markings and ranges of the colours.
+
+    Attributes:
+        markings: Weights of ``solid``, ``points`` (black and tan), ``saddle``, ``mask``, ``bicolour`` (white feet,
+            chest and blaze), ``patches``, ``spots``, ``merle`` and ``brindle``.
+        darkness: Range of the ground colour, 0 white to 1 black.
+        redness: Range of the hue of the ground colour, 0 grey to 1 red.
+        length: Range of the length of the hair [m].
+        collar: Share of the dogs that wear one.
+    """
+
+    markings: Mapping[str, float]
+    darkness: Range = (0.0, 1.0)
+    redness: Range = (0.0, 1.0)
+    length: Range = (0.0, 0.01)
+    collar: float = 0.3
+
+    def __post_init__(self) -> None:
+        """Check the weights and ranges."""
+        _check(self)
+
+
+@dataclass(frozen=True)
 class Domain:
     """One kind of capture.
 
@@ -83,7 +108,7 @@ class Domain:
         sensor: Sensor width and height of the rig's cameras [px].
         field_of_view: Range of the vertical field of view [degrees].
         distance: Range of the cameras' distance from the middle of the rig, in multiples of the distance at which a
-            standing adult fills the height of the frame.
+            standing adult (a dog from nose to tail) fills the height of the frame.
         height: Range of the cameras' height above the floor [m]; a dome's upper cameras are placed by elevation.
         margin: Range of the empty border of a crop, as a share of the body's larger side, on each side.
         shift: Largest shift of a crop, as a share of its side.
@@ -105,15 +130,16 @@ class Domain:
         blur: Range of the standard deviation of the blur [px in an image of 128 px].
         vignette: Range of the darkening of the crop's corners.
         jpeg: Share of the images that pass through lossy compression.
-        wardrobe: What people wear.
+        wardrobe: What people wear, or the coats of dogs.
         shape_scale: Standard deviation of the body shape parameters.
         shape_shift: Mean of the body shape parameters, cut or filled with zeros to their number.
-        motions: Weights of the activities in :data:`dkp.synthetic.activities.ACTIVITIES`, one a clip; empty for its own
-            mix, which changes within a clip.
+        motions: Weights of the species' activities (of people :data:`dkp.synthetic.activities.ACTIVITIES`, of dogs
+            :data:`dkp.synthetic.dog.activities.ACTIVITIES`), one a clip; empty for their own mix, which changes within
+            a clip.
     """
 
     name: str
-    wardrobe: Wardrobe
+    wardrobe: Wardrobe | Coats
     sensor: tuple[int, int] = (1280, 1280)
     field_of_view: Range = (38.0, 46.0)
     distance: Range = (1.15, 1.35)
@@ -294,14 +320,18 @@ DOMAINS["sport"] = replace(
 )
 
 
-def find_domain(domain: str | Domain) -> Domain:
+def find_domain(domain: str | Domain, domains: Mapping[str, Domain] = DOMAINS) -> Domain:
     """A domain by name, or the given one.
+
+    Args:
+        domain: What is asked for.
+        domains: Those that have a name.
 
     Raises:
         InputError: no domain has that name.
     """
     if isinstance(domain, Domain):
         return domain
-    if domain not in DOMAINS:
-        raise InputError(f"the domain is {domain!r}, expected one of {', '.join(DOMAINS)}")
-    return DOMAINS[domain]
+    if domain not in domains:
+        raise InputError(f"the domain is {domain!r}, expected one of {', '.join(domains)}")
+    return domains[domain]

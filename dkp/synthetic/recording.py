@@ -18,13 +18,14 @@ class Recording:
 
     Attributes:
         domain: What it looks like.
-        subjects: Number of people.
+        subjects: Number of people or animals.
         frames: Instants per subject.
         clip: Instants of a clip, a piece of smooth motion.
         size: Side of the images [px].
         seed: Of all random streams.
         fps: Instants per second within a clip.
         rig: The cameras.
+        species: Name of what is recorded, see :data:`dkp.synthetic.species.SPECIES`.
     """
 
     domain: Domain
@@ -35,6 +36,7 @@ class Recording:
     seed: int
     fps: float
     rig: tuple[RigCamera, ...]
+    species: str = "human"
 
     def stream(self, *key: int) -> np.random.SeedSequence:
         """An independent random stream for a key."""

@@ -1,4 +1,4 @@
-"""One image of one person: shaded, anti-aliased, composed with the backdrop, with exact labels.
+"""One image of one subject: shaded, anti-aliased, composed with the backdrop, with exact labels.
 
 Colours are rendered on a grid twice as fine whose every other sample lies on a pixel centre, and weighted with a tent
 of one pixel's half-width, so that image and labels stay aligned: the label of a pixel is the sample at its centre.
@@ -7,14 +7,16 @@ of one pixel's half-width, so that image and labels stay aligned: the label of a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkp.errors import InputError
 from dkp.synthetic.appearance import Outfit, paint, sample_outfit, thickness
 from dkp.synthetic.background import Backdrop
-from dkp.synthetic.domains import Domain
+from dkp.synthetic.domains import Domain, Wardrobe
 from dkp.synthetic.light import Lighting, Response
 from dkp.synthetic.noise import random_colour
 from dkp.synthetic.rasteriser import interpolate, rasterise, vertex_normals
@@ -38,6 +40,35 @@ def at_pixels(light: NDArray) -> NDArray:
     return cv2.sepFilter2D(light, -1, tent, tent)[CENTRES, CENTRES]
 
 
+class Regions(Protocol):
+    """What is needed of a template.
+
+    Attributes:
+        faces: (F, 3) int64.
+        columns: (V, C) float32, what a subject's paint depends on, at every vertex.
+        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
+    """
+
+    faces: NDArray
+    columns: NDArray
+    spread: Any
+
+
+class Subject(Protocol):
+    """A person or an animal as it looks, not yet posed."""
+
+    @property
+    def regions(self) -> Regions:
+        """Of the template."""
+
+    @property
+    def stand_off(self) -> NDArray:
+        """How far the visible surface stands off the skin: (V, 2), along the normal and straight forward [m]."""
+
+    def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
+        """Albedo (N, 3) in linear light and gloss (N,) in [0, 1] of points given by interpolated columns (N, C)."""
+
+
 @dataclass(frozen=True)
 class Person:
     """A dressed person, not yet posed.
@@ -54,44 +85,54 @@ class Person:
 
     @classmethod
     def sample(cls, regions: BodyRegions, domain: Domain, rng: np.random.Generator) -> Person:
-        """Draw a person of a domain."""
+        """Draw a person of a domain.
+
+        Raises:
+            InputError: the domain is one of dogs.
+        """
+        if not isinstance(domain.wardrobe, Wardrobe):
+            raise InputError(f"the domain {domain.name!r} has coats for its wardrobe, expected a domain of people")
         outfit = sample_outfit(domain.wardrobe, rng)
         return cls(regions, outfit, thickness(outfit, regions))
+
+    def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
+        """Albedo (N, 3) and gloss (N,) of points, see :func:`dkp.synthetic.appearance.paint`."""
+        return paint(self.outfit, self.regions, columns)
 
 
 @dataclass(frozen=True)
 class Moment:
-    """A person at one instant; what all cameras share.
+    """A subject at one instant; what all cameras share.
 
     Attributes:
         vertices: (V, 3) float64 [m] in the world, exactly representable in float32.
-        attributes: (V, 15) float32: the region columns, the unit normal, the share of the main light that arrives.
+        attributes: (V, C + 4) float32: the region columns, the unit normal, the share of the main light that arrives.
     """
 
     vertices: NDArray[np.float64]
     attributes: NDArray[np.float32]
 
 
-def pose_person(person: Person, skin: NDArray, head_front: NDArray, lighting: Lighting) -> Moment:
+def pose_subject(subject: Subject, skin: NDArray, head_front: NDArray, lighting: Lighting) -> Moment:
     """Dress a posed body and find which of it the main light reaches.
 
     Args:
-        person: Gives clothes and regions.
+        subject: Gives clothes or fur, and regions.
         skin: (V, 3) vertices of the posed body in the world [m].
         head_front: (3,) unit direction in which the head faces.
         lighting: Gives the main light.
     """
-    faces = person.regions.faces
+    faces = subject.regions.faces
     normals = vertex_normals(skin, faces)
-    vertices = skin + person.stand_off[:, :1] * normals + person.stand_off[:, 1:] * head_front
+    vertices = skin + subject.stand_off[:, :1] * normals + subject.stand_off[:, 1:] * head_front
     # Rounded before it is stored and rendered: labels, truth and images then belong to the same numbers, whatever
     # the number of threads of the matrix product that posed the body.
     vertices = np.round(vertices, 6).astype(np.float32).astype(np.float64)
     normals = vertex_normals(vertices, faces)
     lit = _lit(vertices, faces, lighting.directions[0])
     for _ in range(2):
-        lit = person.regions.spread @ lit
-    attributes = np.column_stack([person.regions.columns, normals, lit]).astype(np.float32)
+        lit = subject.regions.spread @ lit
+    attributes = np.column_stack([subject.regions.columns, normals, lit]).astype(np.float32)
     return Moment(vertices, attributes)
 
 
@@ -115,7 +156,7 @@ class RenderedView:
 
     Attributes:
         image: (S, S, 3) uint8 RGB.
-        face: (S, S) int32, -1 where the person is not seen.
+        face: (S, S) int32, -1 where the subject is not seen.
         barycentric: (S, S, 3) float32.
         crop: (2, 3) affine map from sensor pixels to pixels of the image.
     """
@@ -127,7 +168,7 @@ class RenderedView:
 
 
 def render_view(
-    person: Person,
+    subject: Subject,
     moment: Moment,
     camera: RigCamera,
     backdrop: Backdrop,
@@ -137,13 +178,13 @@ def render_view(
     size: int,
     rng: np.random.Generator,
 ) -> RenderedView:
-    """Render a square crop around a person.
+    """Render a square crop around a subject.
 
     Args:
-        person: The dressed person.
-        moment: The person's pose.
+        subject: The person or animal.
+        moment: The subject's pose.
         camera: The camera of the rig.
-        backdrop: What that camera sees without the person.
+        backdrop: What that camera sees without the subject.
         lighting: Light of the place.
         response: Of the camera.
         domain: Ranges of margin, shift, occluders and compression.
@@ -155,7 +196,7 @@ def render_view(
     side = 2 * size + 1
     to_fine = (FINER @ np.vstack([crop, [0, 0, 1]]))[:2]
     intrinsics = cropped_intrinsics(camera.intrinsics, to_fine)
-    seen = rasterise(camera.to_camera(moment.vertices), person.regions.faces, intrinsics, side, side, cull_back=True)
+    seen = rasterise(camera.to_camera(moment.vertices), subject.regions.faces, intrinsics, side, side, cull_back=True)
     canvas, depth = backdrop.crop(to_fine, side)
     light = np.ascontiguousarray(canvas[..., :3])
     light *= lighting.sky.astype(np.float32) + 0.6 * lighting.colours[0].astype(np.float32)
@@ -166,7 +207,7 @@ def render_view(
         face = np.where(seen.depth < depth, face, -1)
     spot = np.flatnonzero(face.ravel() >= 0)
     light.reshape(-1, 3)[spot] = _shade(
-        person, moment, camera, lighting, face.ravel()[spot], seen.barycentric.reshape(-1, 3)[spot]
+        subject, moment, camera, lighting, face.ravel()[spot], seen.barycentric.reshape(-1, 3)[spot]
     )
     if rng.random() < domain.occluders:
         face = _occlude(light, face, domain, rng)
@@ -178,12 +219,12 @@ def render_view(
 
 
 def _shade(
-    person: Person, moment: Moment, camera: RigCamera, lighting: Lighting, face: NDArray, barycentric: NDArray
+    subject: Subject, moment: Moment, camera: RigCamera, lighting: Lighting, face: NDArray, barycentric: NDArray
 ) -> NDArray:
-    """Linear light (N, 3) of samples of the person."""
-    values = interpolate(moment.attributes, person.regions.faces, face, barycentric)
+    """Linear light (N, 3) of samples of the subject."""
+    values = interpolate(moment.attributes, subject.regions.faces, face, barycentric)
     columns, normals, lit = values[:, :-4], values[:, -4:-1], values[:, -1]
-    albedo, gloss = paint(person.outfit, person.regions, columns)
+    albedo, gloss = subject.paint(columns)
     normals = normals / np.sqrt(np.maximum(np.einsum("ni,ni->n", normals, normals), 1e-12))[:, None]
     towards_eye = camera.centre - moment.vertices.mean(0)
     towards_eye = (towards_eye / np.linalg.norm(towards_eye)).astype(np.float32)
@@ -193,7 +234,7 @@ def _shade(
 def _cast_shadow(
     light: NDArray, floor: NDArray, vertices: NDArray, camera: RigCamera, to_fine: NDArray, lighting: Lighting
 ) -> None:
-    """Darken the floor where the person stands before the main light, in place."""
+    """Darken the floor where the subject stands before the main light, in place."""
     side = light.shape[0]
     direction = lighting.directions[0]
     some = vertices[::3]

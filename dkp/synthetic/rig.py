@@ -14,7 +14,7 @@ from dkp.errors import InputError
 from dkp.synthetic.domains import Domain
 
 ADULT = 1.75
-"""Height of a standing adult [m]; sets the scale of a rig."""
+"""Height of a standing adult [m]; sets the scale of a rig around people."""
 
 LAYOUTS = ("ring", "dome")
 
@@ -69,7 +69,14 @@ def look_at(position: NDArray, target: NDArray, roll: float = 0.0) -> tuple[NDAr
     return rotation, -rotation @ position
 
 
-def make_rig(domain: Domain, cameras: int, layout: str, rng: np.random.Generator) -> list[RigCamera]:
+def make_rig(
+    domain: Domain,
+    cameras: int,
+    layout: str,
+    rng: np.random.Generator,
+    extent: float = ADULT,
+    middle: float = ADULT / 2,
+) -> list[RigCamera]:
     """Cameras on a jittered ring, or with half of them raised into a dome, looking at the middle.
 
     Args:
@@ -77,6 +84,8 @@ def make_rig(domain: Domain, cameras: int, layout: str, rng: np.random.Generator
         cameras: How many.
         layout: ``"ring"`` or ``"dome"``.
         rng: Source of the jitter.
+        extent: Largest side of a subject [m]; sets the scale of the rig.
+        middle: Height of a standing subject's middle above the floor [m].
 
     Returns:
         The cameras, ``cam_00`` onwards.
@@ -94,10 +103,10 @@ def make_rig(domain: Domain, cameras: int, layout: str, rng: np.random.Generator
     for index in range(cameras):
         azimuth = start + 2 * np.pi * (index + rng.uniform(-0.15, 0.15)) / cameras
         focal = 0.5 * height / np.tan(np.radians(rng.uniform(*domain.field_of_view)) / 2)
-        radius = rng.uniform(*domain.distance) * ADULT * focal / height
+        radius = rng.uniform(*domain.distance) * extent * focal / height
         raised = layout == "dome" and index % 2 == 1
         elevation = np.radians(rng.uniform(30, 60)) if raised else 0.0
-        level = ADULT / 2 if raised else rng.uniform(*domain.height)
+        level = middle if raised else rng.uniform(*domain.height)
         position = np.array(
             [
                 radius * np.cos(elevation) * np.cos(azimuth),
@@ -105,7 +114,7 @@ def make_rig(domain: Domain, cameras: int, layout: str, rng: np.random.Generator
                 level + radius * np.sin(elevation),
             ]
         )
-        target = np.array([0.0, 0.0, ADULT / 2]) + rng.uniform(-0.12, 0.12, 3)
+        target = np.array([0.0, 0.0, middle]) + extent / ADULT * rng.uniform(-0.12, 0.12, 3)
         rotation, translation = look_at(position, target, np.radians(rng.normal(0, 1.5)))
         centre = np.array([width, height]) / 2 + rng.normal(0, 0.008 * height, 2)
         intrinsics = np.array([[focal, 0, centre[0]], [0, focal * rng.normal(1, 0.002), centre[1]], [0, 0, 1]])

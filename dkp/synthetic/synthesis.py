@@ -1,4 +1,4 @@
-"""Writes captures of rendered people: every image labelled exactly, the same bytes for the same seed."""
+"""Writes captures of rendered people or dogs: every image labelled exactly, the same bytes for the same seed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ from dkp.captures import Capture, CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.synthetic.clips import ClipRenderer
-from dkp.synthetic.domains import Domain, find_domain
+from dkp.synthetic.domains import Domain
 from dkp.synthetic.recording import Recording, make_splits
 from dkp.synthetic.rig import RigCamera, make_rig
+from dkp.synthetic.species import find_species
 
 
 def synthesize(
@@ -32,6 +33,7 @@ def synthesize(
     cameras: int = 6,
     size: int = 128,
     seed: int = 0,
+    species: str = "human",
     domain: str | Domain = "source",
     layout: str = "ring",
     fps: float = 15.0,
@@ -42,20 +44,22 @@ def synthesize(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Capture:
-    """Render a capture of people with exact dense labels.
+    """Render a capture of people or dogs with exact dense labels.
 
-    Every subject has a body shape, clothes and motion of its own and is recorded as one sequence ``s00``, ``s01``, ...
-    of clips: pieces of smooth motion, whose time indices lie apart. Every view is a square crop around the person; the
-    rig's cameras belong to the full sensor and each view's ``crop`` maps from there. Masks, dense labels, joints and
-    the posed surface (clothes included) are stored. The bytes depend on the arguments, not on the number of workers.
+    Every subject has a body shape, clothes or coat, and motion of its own and is recorded as one sequence ``s00``,
+    ``s01``, ... of clips: pieces of smooth motion, whose time indices lie apart. Every view is a square crop around the
+    subject; the rig's cameras belong to the full sensor and each view's ``crop`` maps from there. Masks, dense labels,
+    joints and the posed surface (clothes or fur included) are stored. The bytes depend on the arguments, not on the
+    number of workers.
 
     Args:
         out: Folder of the capture.
-        subjects: Number of people.
+        subjects: Number of people or dogs.
         frames: Instants per subject, in clips of ``clip``.
         cameras: Cameras of the rig.
         size: Side of the images [px].
         seed: Of all that is random.
+        species: ``human`` or ``dog``.
         domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``) or a
             :class:`~dkp.synthetic.domains.Domain`.
         layout: ``"ring"``, or ``"dome"`` with every second camera raised.
@@ -64,7 +68,7 @@ def synthesize(
         splits: Share of each split, by default three quarters ``train`` and one quarter ``test``. Whole subjects where
             there are enough of them, in order; otherwise whole clips, otherwise blocks of instants.
         workers: Processes; all cores by default, 1 for none but this one.
-        name: Of the capture; by default from domain and seed.
+        name: Of the capture; by default from species (unless human), domain and seed.
         overwrite: Whether a capture that exists may be replaced.
         progress: Show a progress bar.
 
@@ -74,7 +78,8 @@ def synthesize(
     Raises:
         InputError: an argument is out of range, or ``out`` exists.
     """
-    chosen = find_domain(domain)
+    kind = find_species(species)
+    chosen = kind.domain(domain)
     for label, value, least in (
         ("subjects", subjects, 1),
         ("frames", frames, 1),
@@ -90,19 +95,20 @@ def synthesize(
     if fps <= 0:
         raise InputError(f"fps is {fps}, expected a positive number")
     stream = np.random.SeedSequence(seed, spawn_key=(0,))
-    rig = tuple(make_rig(chosen, cameras, layout, np.random.default_rng(stream)))
-    recording = Recording(chosen, subjects, frames, clip, size, seed, fps, rig)
+    rig = tuple(make_rig(chosen, cameras, layout, np.random.default_rng(stream), kind.extent, kind.middle))
+    recording = Recording(chosen, subjects, frames, clip, size, seed, fps, rig, species)
     parts = recording.clips()
+    what = "" if species == "human" else f"{species} "
     processes = min(workers or _cores(), len(parts))
     with (
         CaptureWriter(
             out,
-            name=name or f"{chosen.name} {seed}",
-            surface="human",
+            name=name or f"{what}{chosen.name} {seed}",
+            surface=species,
             cameras={camera.name: to_camera(camera) for camera in rig},
             splits=make_splits(recording, splits),
-            source=f"rendered by dkp, domain {chosen.name}, seed {seed}, {fps:g} instants per second",
-            licence="CC0-1.0",
+            source=f"rendered by dkp, {what}domain {chosen.name}, seed {seed}, {fps:g} instants per second",
+            licence=kind.licence,
             overwrite=overwrite,
         ) as writer,
         _bar(progress) as bar,

@@ -62,7 +62,7 @@ def test_image_and_label_lie_where_the_camera_projects_the_body(regions, monkeyp
     monkeypatch.setattr(render, "_shade", lambda person, moment, camera, light, face, bary: np.ones((len(face), 3)))
     person = render.Person.sample(regions, CLEAN, np.random.default_rng(0))
     lighting = light_from([0, -1, 1])
-    moment = render.pose_person(person, upright(regions), np.array([0.0, -1, 0]), lighting)
+    moment = render.pose_subject(person, upright(regions), np.array([0.0, -1, 0]), lighting)
 
     def centroid(weight):
         return np.array([(weight * (axis + 0.5)).sum() / weight.sum() for axis in np.indices(weight.shape)])
@@ -125,7 +125,7 @@ def test_floor_of_a_place_lies_at_height_zero_for_every_camera(kind):
 def test_something_nearer_than_the_person_hides_the_person_and_the_label(regions):
     person = render.Person.sample(regions, CLEAN, np.random.default_rng(0))
     lighting = light_from([0, -1, 1])
-    moment = render.pose_person(person, upright(regions), np.array([0.0, -1, 0]), lighting)
+    moment = render.pose_subject(person, upright(regions), np.array([0.0, -1, 0]), lighting)
     camera = camera_at(0.0)
     depth = np.full((64, 64), 9.0, np.float32)
     depth[:, :32] = 1.0  # the left half of the sensor, which the middle of the body divides
@@ -146,7 +146,7 @@ def test_the_main_light_brightens_its_side_and_shadows_fall_behind(regions):
     person = render.Person.sample(regions, CLEAN, np.random.default_rng(0))
     vertices = upright(regions)
     lighting = light_from([0, -1, 0.7])  # from the front
-    moment = render.pose_person(person, vertices, np.array([0.0, -1, 0]), lighting)
+    moment = render.pose_subject(person, vertices, np.array([0.0, -1, 0]), lighting)
     normals, lit = moment.attributes[:, -4:-1], moment.attributes[:, -1]
     assert lit[normals[:, 1] < -0.7].mean() > 0.85
     assert lit[normals[:, 1] > 0.7].mean() < 0.15

@@ -1,0 +1,124 @@
+"""Plausible, smooth motion of dogs without any recorded data: activities made of key poses, and gaits.
+
+Key poses are drawn from an activity and joined by monotone cubic curves, so no control leaves the range of its key
+poses; walking and trotting add the rhythm of the legs.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.interpolate import PchipInterpolator
+
+from dkp.errors import InputError
+from dkp.synthetic.dog.activities import ACTIVITIES, GAITS, SHARES, Controls, Gait, mirrored, standing
+from dkp.synthetic.dog.pose import CONTROLS, LEGS, RANGES, Build, dog_rotations
+
+
+def sample_dog_motion(
+    rng: np.random.Generator,
+    frames: int,
+    fps: float,
+    activity: str | None = None,
+    shape: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Samples a motion of a dog.
+
+    Args:
+        rng: source of all randomness.
+        frames: number T of frames.
+        fps: frames per second.
+        activity: a name in :data:`dkp.synthetic.dog.activities.ACTIVITIES`; by default drawn at random, changing every
+            few seconds.
+        shape: (S,) shape coefficients of the dog that is to stand on the floor; the mean dog by default.
+
+    Returns:
+        Local rotations (T, J, 3, 3) for ``SkinnedBody.pose`` and root maps (T, 4, 4) [m] into a world with y up and
+        the floor at y = 0. The dog stays near the origin and faces any way.
+
+    Raises:
+        InputError: for a count, rate or name that makes no sense.
+    """
+    if frames < 1 or not fps > 0:
+        raise InputError(
+            f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate"
+        )
+    if activity is not None and activity not in ACTIVITIES:
+        raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(ACTIVITIES)}")
+    times = np.arange(frames) / fps
+    rotations, root = dog_rotations(_sample_controls(rng, times, activity), Build.of_shape(shape))
+    span = max(float(times[-1]), 1.0)
+    keys = np.linspace(0.0, span, max(2, int(np.ceil(span / 1.5)) + 1))
+    turn = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.2, len(keys)))
+    wander = rng.uniform(-0.1, 0.1, (1, 2)) + np.cumsum(rng.normal(0.0, 0.03, (len(keys), 2)), axis=0)
+    heading = PchipInterpolator(keys, turn)(times)
+    around = np.tile(np.eye(4), (frames, 1, 1))
+    around[:, 0, 0] = around[:, 2, 2] = np.cos(heading)
+    around[:, 0, 2], around[:, 2, 0] = np.sin(heading), -np.sin(heading)
+    around[:, [0, 2], 3] = PchipInterpolator(keys, np.clip(wander, -0.25, 0.25))(times)
+    return rotations, (around @ root).astype(np.float32)
+
+
+def _sample_controls(rng: np.random.Generator, times: np.ndarray, activity: str | None) -> np.ndarray:
+    """Controls (T, C): key poses of one or several activities, joined, and the rhythm of gaits."""
+    span = float(times[-1])
+    at: list[float] = []
+    keys: list[Controls] = []
+    moving: dict[str, list[float]] = {name: [] for name in GAITS}
+    now = -rng.uniform(0.0, 0.5)
+    while now <= span or len(at) < 2:
+        name = activity or str(rng.choice(list(ACTIVITIES), p=SHARES))
+        other_side = bool(rng.integers(2))
+        style = ACTIVITIES[name](rng)
+        until = now + rng.uniform(2.5, 6.0)
+        pace = rng.uniform(0.6, 1.3)
+        while now < until:
+            pose = standing(rng) | style()
+            keys.append(mirrored(pose) if other_side else pose)
+            at.append(now)
+            for gait, amounts in moving.items():
+                amounts.append(1.0 if name == gait else 0.0)
+            now += pace * rng.uniform(0.7, 1.3)
+    table = np.array([[pose[name] for name in CONTROLS] for pose in keys])
+    controls = PchipInterpolator(at, table)(times)
+    for gait, amounts in moving.items():
+        amount = PchipInterpolator(at, amounts)(times)
+        if amount.any():
+            _add_steps(rng, GAITS[gait], controls, times, amount)
+    low, high = np.array(list(RANGES.values())).T
+    return np.clip(controls, low, high)
+
+
+def _add_steps(
+    rng: np.random.Generator, gait: Gait, controls: np.ndarray, times: np.ndarray, amount: np.ndarray
+) -> None:
+    """Adds a gait on the spot to controls (T, C) in place; ``amount`` (T,) in [0, 1] scales it."""
+    column = {name: k for k, name in enumerate(CONTROLS)}
+    rate, duty = rng.uniform(*gait.rate), rng.uniform(*gait.duty)
+    step, lift = rng.uniform(*gait.step), rng.uniform(*gait.lift)
+    stride = rate * times + rng.uniform()
+    for leg, offset in zip(LEGS, gait.offset, strict=True):
+        phase = (stride - offset) % 1.0
+        swing = np.clip((phase - duty) / (1.0 - duty), 0.0, 1.0)
+        # The paw stays where it is on the moving floor, then swings forwards in an arc.
+        forward = np.where(swing > 0, -np.cos(np.pi * swing), 1.0 - 2.0 * np.minimum(phase / duty, 1.0))
+        arc = np.sin(np.pi * swing)
+        folded = np.sin(np.pi * np.sqrt(swing))
+        push = np.clip((phase / duty - 0.75) / 0.25, 0.0, 1.0) * (swing == 0)
+        fore = leg.endswith("fore")
+        for name, value in (
+            ("forward", step * forward),
+            ("lift", lift * arc),
+            ("foot", (60.0 if fore else 25.0) * folded + 8.0 * push),
+            ("paw", (55.0 if fore else 35.0) * arc),
+        ):
+            controls[:, column[f"{leg}_{name}"]] += amount * value
+    turn = 2 * np.pi * stride
+    for name, value in (
+        ("front", gait.bob * np.sin(2 * turn)),
+        ("rear", gait.bob * np.sin(2 * turn + 1.0)),
+        ("side", 4.0 * np.sin(turn + 0.5)),
+        ("roll", 1.5 * np.sin(turn)),
+        ("neck_pitch", 3.0 * np.sin(2 * turn + 0.8)),
+        ("tail_wag", 10.0 * np.sin(turn)),
+    ):
+        controls[:, column[name]] += amount * value

@@ -1,0 +1,149 @@
+"""Where on a dog a point lies, in the terms that markings are painted by: along a leg, up the trunk, on the head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix, diags
+
+from dkp.surface import Surface
+from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.rasteriser import vertex_normals
+
+
+class DogPlace(NamedTuple):
+    """Where points of the dog lie; every field has one entry a point.
+
+    Attributes:
+        left: Towards the dog's left, ``up`` and ``front`` likewise, from the middle between shoulders and hips in the
+            rest pose [m].
+        up: See ``left``.
+        front: See ``left``.
+        leg: 0 at shoulder or hip, 1 at elbow or knee, 2 at wrist or hock, 3 in the paw.
+        neck: 0 at its root, 1 at the head.
+        tail: 0 at its root, 1 at its tip.
+        ear: 0 at its base, 1 at its tip.
+        under: How much the surface faces down, -1 to 1.
+        on_leg: 1 on legs, 0 elsewhere; likewise ``on_neck``, ``on_tail``, ``on_ear``, ``on_head`` and ``in_mouth``.
+        on_neck: See ``on_leg``.
+        on_tail: See ``on_leg``.
+        on_ear: See ``on_leg``.
+        on_head: See ``on_leg``; ears and mouth included.
+        in_mouth: See ``on_leg``.
+    """
+
+    left: NDArray
+    up: NDArray
+    front: NDArray
+    leg: NDArray
+    neck: NDArray
+    tail: NDArray
+    ear: NDArray
+    under: NDArray
+    on_leg: NDArray
+    on_neck: NDArray
+    on_tail: NDArray
+    on_ear: NDArray
+    on_head: NDArray
+    in_mouth: NDArray
+
+    @classmethod
+    def of_columns(cls, columns: NDArray) -> DogPlace:
+        """Fields from the columns of an array (N, 14)."""
+        return cls(*np.ascontiguousarray(columns.T))
+
+
+class DogRegions:
+    """The regions of the dog's surface.
+
+    Attributes:
+        faces: (F, 3) int64.
+        columns: (V, 14) float32, the fields of :class:`DogPlace` at every vertex.
+        joints: Rest joints (3,) [m] by name.
+        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
+    """
+
+    def __init__(self, surface: Surface, body: SkinnedBody) -> None:
+        """Measure the shipped surface and body."""
+        vertices, self.faces, self.joints = surface.vertices, surface.faces, surface.joints
+        joints = surface.joints
+        on = {
+            "leg": _share(body, ("scapula", "upper_arm", "forearm", "foot", "toes", "thigh", "shank")),
+            "neck": _share(body, ("neck",)),
+            "tail": _share(body, ("tail",)),
+            "head": _share(body, ("head", "jaw")),
+        }
+        leg = np.zeros(len(vertices))
+        for side in ("left", "right"):
+            mine = (vertices[:, 0] > 0) == (side == "left")
+            for names, before in (
+                (("shoulder", "elbow", "wrist", "fore_paw"), True),
+                (("hip", "knee", "hock", "hind_paw"), False),
+            ):
+                chosen = np.flatnonzero(mine & (on["leg"] > 0.05) & ((vertices[:, 2] > 0) == before))
+                leg[chosen] = _along(vertices[chosen], [joints[f"{side}_{name}"] for name in names])
+        neck = _along(vertices, [joints["neck"], _base_of_head(body)])
+        tail = _along(vertices, [joints["tail_base"], joints["tail_tip"]])
+        folded = vertices * np.where(vertices[:, :1] < 0, [-1.0, 1.0, 1.0], 1.0)
+        axis = joints["left_ear_tip"] - joints["left_ear"]
+        ear = (folded - joints["left_ear"]) @ axis / (axis @ axis)
+        on_ear = np.clip(8 * ear + 1, 0, 1) * np.clip((folded[:, 0] - 0.03) / 0.01, 0, 1) * on["head"]
+        self.columns = np.column_stack(
+            [
+                vertices,
+                leg,
+                neck,
+                tail,
+                ear,
+                -vertex_normals(vertices, self.faces)[:, 1],
+                on["leg"],
+                on["neck"],
+                on["tail"],
+                on_ear,
+                on["head"],
+                _mouth(vertices, joints) * (on["head"] > 0.5),
+            ]
+        ).astype(np.float32)
+        first, second = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
+        rows, cols = np.concatenate([first, second]), np.concatenate([second, first])
+        links = coo_matrix((np.ones(len(rows)), (rows, cols)), (len(vertices),) * 2).tocsr()
+        links.data[:] = 1.0
+        links = links + diags(np.ones(len(vertices)))
+        self.spread = diags(1.0 / np.asarray(links.sum(1)).ravel()) @ links
+
+    def vertices(self) -> DogPlace:
+        """The place of every vertex."""
+        return DogPlace.of_columns(self.columns)
+
+
+def _share(body: SkinnedBody, stems: tuple[str, ...]) -> NDArray:
+    """Share (V,) of the skin weight in the bones whose names hold one of the stems."""
+    chosen = [k for k, name in enumerate(body.bone_names) if any(stem in name for stem in stems)]
+    return np.asarray(body.skin[:, chosen].sum(1)).ravel()
+
+
+def _base_of_head(body: SkinnedBody) -> NDArray:
+    return body.rest()[1][body.bone_index["head"]].astype(np.float64)
+
+
+def _mouth(vertices: NDArray, joints: dict[str, NDArray]) -> NDArray:
+    """Whether vertices (V,) lie inside the open mouth: a wedge between the jaws, measured from the nose [m]."""
+    left, up, front = (vertices - joints["nose"]).T
+    back = -front
+    floor = -0.064 + np.clip(back - 0.10, 0, None) * 0.4 * 0.9
+    inside = (np.abs(left) < 0.0245) & (back > 0.062) & (back < 0.185)
+    return (inside & (up < -0.0125) & (up > floor)).astype(float)
+
+
+def _along(points: NDArray, chain: list[NDArray]) -> NDArray:
+    """How far along a chain of joints the nearest point of the chain is: 0 at the first, 1 at the second joint."""
+    best, result = np.full(len(points), np.inf), np.zeros(len(points))
+    for index in range(len(chain) - 1):
+        bone = chain[index + 1] - chain[index]
+        share = np.clip((points - chain[index]) @ bone / (bone @ bone), -0.3 if index == 0 else 0.0, 1.3)
+        distance = np.linalg.norm(points - chain[index] - share[:, None] * bone, axis=1)
+        result = np.where(distance < best, index + share, result)
+        best = np.minimum(best, distance)
+    return result
