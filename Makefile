@@ -13,8 +13,8 @@ help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo
-	@echo "  CAPTURE=synthetic|board|person|PATH  SEED=N  ARGS='further options'   for make train"
-	@echo "  PYTHON=python3.12  VENV=.venv                                         for the environment"
+	@echo "  CAPTURE=synthetic|dog|board|person|PATH  SEED=N  ARGS='further options'  for make train"
+	@echo "  PYTHON=python3.12  VENV=.venv                                            for the environment"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dkp needs Python 3.11 or newer; set PYTHON=")'

@@ -32,7 +32,7 @@ FUNCTIONS = {
         "Import a recording of a calibration board as a capture.",
     ),
     "import person": ("dkp.captures.import_person:import_person", "Import a recording of a person as a capture."),
-    "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people."),
+    "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
     "synthesize-board": ("dkp.synthetic.board:synthesize_board", "Render a synthetic labelled capture of the board."),
 }
 """Commands that are a function: where it is and what it does."""

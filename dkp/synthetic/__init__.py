@@ -1,4 +1,4 @@
-"""Synthetic captures: rendered people on calibrated rigs, with exact labels."""
+"""Synthetic captures: rendered people and dogs on calibrated rigs, with exact labels."""
 
 from dkp.synthetic.board import synthesize_board
 from dkp.synthetic.domains import DOMAINS, Domain, Wardrobe
