@@ -19,7 +19,7 @@ from dkp.models import Detector
 from dkp.surface import Surface
 from dkp.tasks.evaluation import Evaluation, EvaluationSettings
 from dkp.tasks.pairs import flatten_views
-from dkp.tasks.schedules import LearningRateSchedule, learning_rate_schedule
+from dkp.tasks.schedules import LearningRateSchedule, forget_length, learning_rate_schedule
 from dkp.tasks.terms import TermLedger, WeightedTerm, gradient_norms, require_finite, silent_term_error, total_loss
 
 if TYPE_CHECKING:
@@ -265,8 +265,12 @@ class DenseKeypointTask(pl.LightningModule):
             del state[name]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Fill in what checkpoints leave out; training resumed at the end of an epoch begins with the next."""
+        """Fill in what checkpoints leave out; training resumed at the end of an epoch begins with the next.
+
+        The learning rate follows the schedule of the training's present length, be it longer than when it was saved.
+        """
         finish_epoch(checkpoint)
+        forget_length(checkpoint.get("lr_schedulers", ()))
         state = checkpoint["state_dict"]
         for name, value in self.state_dict().items():
             if name.startswith("evaluations.") or "atlas." in name:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -73,3 +74,11 @@ def learning_rate_schedule(
     rising = min(0.9, max(1.0, warmup_steps) / total) if warmup_steps else 0.3
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total + 1, pct_start=rising)
+
+
+def forget_length(states: Iterable[dict[str, Any]]) -> None:
+    """Take the length of the training out of saved states of schedules, so that they keep the one they are made with."""
+    for state in states:
+        for entry in (state, *(factor for factor in state.get("lr_lambdas", ()) if factor)):
+            for key in ("total_steps", "_schedule_phases"):
+                entry.pop(key, None)

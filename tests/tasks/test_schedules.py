@@ -1,3 +1,4 @@
+import copy
 import itertools
 import math
 
@@ -5,7 +6,7 @@ import pytest
 import torch
 
 from dkp.errors import InputError
-from dkp.tasks.schedules import anneal, learning_rate_schedule, ramp
+from dkp.tasks.schedules import anneal, forget_length, learning_rate_schedule, ramp
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -64,3 +65,22 @@ def test_schedules_with_a_length_refuse_endless_training(kind):
 def test_unknown_schedule_is_refused():
     with pytest.raises(InputError, match="'linear' where constant, cosine or onecycle"):
         learning_rate_schedule(optimizer(), "linear", 10)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "onecycle"])
+def test_a_longer_training_goes_on_along_its_own_schedule(kind):
+    first, second = optimizer(), optimizer()
+    short = learning_rate_schedule(first, kind, 10)
+    for _ in range(10):
+        first.step()
+        short.step()
+    longer = learning_rate_schedule(second, kind, 40)
+    saved = copy.deepcopy(short.state_dict())
+    forget_length([saved])
+    longer.load_state_dict(saved)
+    seen = []
+    for _ in range(29):
+        second.step()
+        longer.step()
+        seen.append(second.param_groups[0]["lr"])
+    assert seen == pytest.approx(rates(kind, 40)[11:])
