@@ -77,7 +77,7 @@ def learning_rate_schedule(
 
 
 def forget_length(states: Iterable[dict[str, Any]]) -> None:
-    """Take the length of the training out of saved states of schedules, so that they keep the one they are made with."""
+    """Take the training's length out of saved states of schedules, so that they keep the one they are made with."""
     for state in states:
         for entry in (state, *(factor for factor in state.get("lr_lambdas", ()) if factor)):
             for key in ("total_steps", "_schedule_phases"):

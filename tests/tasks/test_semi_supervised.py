@@ -183,7 +183,9 @@ def test_a_teacher_is_trusted_less_where_its_views_contradict_each_other(make_de
     confidence = task.teacher_confidence(target, view_pairs)
     assert confidence[:2].min() > 0.99  # confirmed by each other, though not by the third
     inside = confidence[2, :9]
-    torch.testing.assert_close(inside, torch.full_like(inside, 0.5), rtol=0.02, atol=0)  # two cells of 2 px = the radius
+    torch.testing.assert_close(
+        inside, torch.full_like(inside, 0.5), rtol=0.02, atol=0
+    )  # two cells of 2 px = the radius
     assert (confidence[3] == 1).all()  # nobody can judge the background
     task.trust_radius = None
     assert task.teacher_confidence(target, view_pairs) is None
