@@ -22,6 +22,7 @@ LAYERS = [
     ("adapted", "unet", "person", ["ours", "equivariance", "temporal", "silhouette"], "ddp", "csv"),
     ("adapted", "timm_small", "board", ["expected_point"], "cpu", "csv"),
     ("control", "timm_medium", "synthetic", ["distillation_only"], "gpu", "csv"),
+    ("adapted", "unet", "dog", ["ours"], "cpu", "csv"),
 ]
 
 
@@ -57,7 +58,7 @@ def test_every_configuration_file_is_in_a_tested_layer():
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}
         used |= {("loss", loss) for loss in losses}
-    used |= {("main", f"{kind}-{role}") for kind in ("synthetic", "board", "person") for role in MAIN_ROLES}
+    used |= {("main", f"{kind}-{role}") for kind in ("synthetic", "dog", "board", "person") for role in MAIN_ROLES}
     assert used == {(path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml")}
 
 
@@ -77,7 +78,7 @@ def capture(tmp_path) -> Path:
     return tmp_path / "capture"
 
 
-@pytest.mark.parametrize("kind", ["synthetic", "board", "person"])
+@pytest.mark.parametrize("kind", ["synthetic", "dog", "board", "person"])
 def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     """As `dkp train` does: the files of configs/main come last, before its options."""
     job = Job(Path("runs/job"), kind, capture, capture, 5, "cpu")

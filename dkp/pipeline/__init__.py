@@ -30,11 +30,11 @@ def train(
     """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
 
     Args:
-        capture: The target: "synthetic" (rendered people), "board" or "person" (small real recordings), or the folder
-            of a capture.
+        capture: The target: "synthetic" (rendered people), "dog" (rendered dogs), "board" or "person" (small real
+            recordings), or the folder of a capture.
         seed: Of everything random.
         source: Folder of a labelled capture on the same surface; by default one is rendered.
-        domain: Domain of rendered people for the source, see `dkp synthesize`.
+        domain: Domain of rendered people or dogs for the source, see `dkp synthesize`.
         data: Folder that holds the recordings `board/` and `person/`; by default the environment variable DKP_DATA.
             Without it the person is fetched with pip.
         runs: Folder of runs.

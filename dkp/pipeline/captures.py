@@ -10,8 +10,12 @@ from rich.console import Console
 from dkp.captures import Capture, import_board, import_person
 from dkp.errors import InputError
 from dkp.synthetic import synthesize, synthesize_board
+from dkp.synthetic.species import SPECIES
 
-BUILT_IN = ("synthetic", "board", "person")
+RENDERED = {"synthetic": "human", "dog": "dog"}
+"""Targets that dkp renders: their species."""
+
+BUILT_IN = (*RENDERED, "board", "person")
 """Targets that dkp renders or imports itself."""
 
 
@@ -21,11 +25,13 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
         Capture.open(capture)
         return Path(capture)
     recordings = data or os.environ.get("DKP_DATA")
-    if capture == "synthetic":
-        path = captures / f"target-seed{seed}"
+    if capture in RENDERED:
+        species = RENDERED[capture]
+        path = captures / f"{prefix(species)}target-seed{seed}"
         if not path.exists():
             console.print(f"rendering the unlabelled target into {path}")
-            synthesize(path, subjects=20, frames=12, cameras=6, size=128, seed=1000 + seed, domain="target")
+            options = {"subjects": 20, "frames": 12, "cameras": 6, "size": 128, "seed": 1000 + seed}
+            synthesize(path, species=species, domain="target", **options)
     elif capture == "board":
         path = captures / "board"
         if not path.exists():
@@ -54,17 +60,24 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
             console.print(f"rendering the labelled source into {path}")
             synthesize_board(path, views=6000, seed=seed)
         return path
-    if Capture.open(target).surface.name != "human":
+    species = Capture.open(target).surface.name
+    if species not in SPECIES:
         raise InputError(
-            f"{target}: its surface is {Capture.open(target).surface.name}, which dkp cannot render; expected --source "
-            "with a labelled capture on the same surface"
+            f"{target}: its surface is {species}, which dkp cannot render; expected --source with a labelled capture "
+            "on the same surface"
         )
     domain = domain or ("sport" if capture == "person" else "varied")
-    path = captures / f"source-{domain}-seed{seed}"
+    path = captures / f"{prefix(species)}source-{domain}-seed{seed}"
     if not path.exists():
         console.print(f"rendering the labelled source into {path}")
-        synthesize(path, subjects=40, frames=10, cameras=6, size=128, seed=seed, domain=domain, clip=2)
+        options = {"subjects": 40, "frames": 10, "cameras": 6, "size": 128, "seed": seed, "clip": 2}
+        synthesize(path, species=species, domain=domain, **options)
     return path
+
+
+def prefix(species: str) -> str:
+    """Start of the names of a species' captures; people have none."""
+    return "" if species == "human" else f"{species}-"
 
 
 def check_same_surface(source: Path, target: Path) -> None:

@@ -51,16 +51,20 @@ def test_a_folder_that_is_no_capture_is_refused(tmp_path):
         prepare_target(str(tmp_path / "nowhere"), tmp_path, 0, None, QUIET)
 
 
-def test_the_rendered_target_depends_on_the_seed(made, opened, tmp_path):
-    assert prepare_target("synthetic", tmp_path, 3, None, QUIET) == tmp_path / "target-seed3"
+@pytest.mark.parametrize(
+    ("capture", "folder", "species"), [("synthetic", "target-seed3", "human"), ("dog", "dog-target-seed3", "dog")]
+)
+def test_the_rendered_target_depends_on_species_and_seed(capture, folder, species, made, opened, tmp_path):
+    assert prepare_target(capture, tmp_path, 3, None, QUIET) == tmp_path / folder
     ((name, out, options),) = made
-    assert (name, out, options["domain"], options["seed"]) == ("synthesize", tmp_path / "target-seed3", "target", 1003)
-    assert opened == [tmp_path / "target-seed3"]
+    assert (name, out, options["domain"], options["seed"]) == ("synthesize", tmp_path / folder, "target", 1003)
+    assert options["species"] == species
+    assert opened == [tmp_path / folder]
 
 
-@pytest.mark.parametrize("capture", ["synthetic", "board", "person"])
+@pytest.mark.parametrize("capture", ["synthetic", "dog", "board", "person"])
 def test_a_target_that_is_there_is_used_again(capture, made, opened, tmp_path):
-    path = tmp_path / {"synthetic": "target-seed0"}.get(capture, capture)
+    path = tmp_path / {"synthetic": "target-seed0", "dog": "dog-target-seed0"}.get(capture, capture)
     path.mkdir()
     assert prepare_target(capture, tmp_path, 0, None, QUIET) == path
     assert made == []

@@ -85,7 +85,7 @@ def test_the_configurations_are_found():
 # Arguments
 
 
-@pytest.mark.parametrize("kind", ["synthetic", "board", "person"])
+@pytest.mark.parametrize("kind", ["synthetic", "dog", "board", "person"])
 def test_layers_of_the_stages(kind, people, tmp_path):
     job = job_of(tmp_path, kind, people / "joints", accelerator="gpu")
     common = ["model/unet", f"data/{kind}"]
