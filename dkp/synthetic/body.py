@@ -60,7 +60,7 @@ class SkinnedBody:
         path = _ASSETS / f"{name}.npz"
         if not path.exists():
             raise InputError(
-                f"body: found '{name}', expected one of {', '.join(p.stem for p in _ASSETS.glob('*.npz'))}"
+                f"body: found '{name}', expected one of {', '.join(sorted(p.stem for p in _ASSETS.glob('*.npz')))}"
             )
         with np.load(path, allow_pickle=False) as data:
             arrays = {key: data[key] for key in data.files}

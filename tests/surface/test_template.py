@@ -228,5 +228,5 @@ def test_bad_surface_files_are_refused(tmp_path: Path, content: bytes | dict | N
 
 
 def test_unknown_name_lists_the_known() -> None:
-    with pytest.raises(InputError, match="expected one of human"):
+    with pytest.raises(InputError, match="expected one of dog, human"):
         Surface.load("humn")

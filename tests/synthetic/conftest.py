@@ -1,16 +1,17 @@
-"""A small rendered capture for the tests of the synthetic room."""
+"""A small rendered capture of each species for the tests of the synthetic room."""
 
 import pytest
 
 from dkp.synthetic import synthesize
 
 
-@pytest.fixture(scope="session")
-def rendered(tmp_path_factory):
+@pytest.fixture(scope="session", params=["human", "dog"])
+def rendered(request, tmp_path_factory):
     """Two subjects, five instants each in clips of three, four cameras, 64 px."""
-    path = tmp_path_factory.mktemp("synthetic") / "varied"
+    path = tmp_path_factory.mktemp("synthetic") / request.param
     return synthesize(
         path,
+        species=request.param,
         subjects=2,
         frames=5,
         clip=3,

@@ -111,7 +111,7 @@ def test_pose_takes_less_than_ten_milliseconds(body: SkinnedBody, rest: np.ndarr
 
 
 def test_bad_input_is_named(body: SkinnedBody, rest: np.ndarray) -> None:
-    with pytest.raises(InputError, match="found 'robot', expected one of human"):
+    with pytest.raises(InputError, match="found 'robot', expected one of dog, human"):
         SkinnedBody.load("robot")
     with pytest.raises(InputError, match=r"rotations: found shape \(3, 3\)"):
         body.pose(None, np.eye(3))

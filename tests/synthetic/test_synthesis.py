@@ -1,7 +1,8 @@
-"""Captures of rendered people: exact labels, splits, and the same bytes from any number of workers."""
+"""Captures of rendered people and dogs: exact labels, splits, and the same bytes from any number of workers."""
 
 import dataclasses
 import hashlib
+import json
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ import torch
 
 from dkp.errors import InputError
 from dkp.synthetic import DOMAINS, synthesize
-from dkp.synthetic.activities import ACTIVITIES
+from dkp.synthetic.dog.domains import DOG_DOMAINS
 from dkp.synthetic.domains import find_domain
 from dkp.synthetic.rasteriser import interpolate
 from dkp.synthetic.recording import Recording, make_splits
 from dkp.synthetic.rig import make_rig
+from dkp.synthetic.species import SPECIES
 
 
 def project(camera, points):
@@ -100,14 +102,15 @@ def test_masks_joints_and_crops(rendered):
         assert view.domain == "target"
 
 
-def test_the_person_stands_on_the_floor_within_the_rig(rendered):
+def test_the_subject_stands_on_the_floor_within_the_rig(rendered):
+    low, high, apart = {"human": (0.6, 2.4, 1.8), "dog": (0.35, 1.3, 1.1)}[rendered.surface.name]
     for instant in rendered.instants():
         truth = rendered.truth(instant.frame)
         assert abs(truth[:, 2].min()) < 0.03
-        assert 0.6 < truth[:, 2].max() < 2.4
+        assert low < truth[:, 2].max() < high
         assert np.abs(truth[:, :2]).max() < 1.6
     centres = np.stack([camera.centre().numpy() for camera in rendered.cameras.values()])
-    assert (np.linalg.norm(centres[:, :2], axis=1) > 1.8).all()
+    assert (np.linalg.norm(centres[:, :2], axis=1) > apart).all()
 
 
 def test_clips_are_smooth_and_lie_apart(rendered):
@@ -121,7 +124,7 @@ def test_clips_are_smooth_and_lie_apart(rendered):
     assert across > 2 * max(within)
 
 
-def test_the_backdrop_stays_while_the_person_moves(rendered):
+def test_the_backdrop_stays_while_the_subject_moves(rendered):
     """The corner of the frame sees the same place in consecutive instants of a camera, but another camera does not."""
     views = [v for v in rendered.views if v.sequence == "s00" and v.camera == "cam_01"][:2]
     other = next(v for v in rendered.views if v.sequence == "s00" and v.camera == "cam_02")
@@ -203,6 +206,10 @@ def test_splits_take_whole_subjects_then_clips_then_blocks():
     ("change", "message"),
     [
         ({"domain": "moon"}, "the domain is 'moon', expected one of source"),
+        ({"domain": "sport", "species": "dog"}, "the domain is 'sport', expected one of source"),
+        ({"domain": DOMAINS["source"], "species": "dog"}, "has Wardrobe for its wardrobe, expected Coats"),
+        ({"domain": DOG_DOMAINS["source"]}, "has Coats for its wardrobe, expected Wardrobe"),
+        ({"species": "cat"}, "the species is 'cat', expected one of human, dog"),
         ({"layout": "line"}, "the layout of the rig is 'line'"),
         ({"subjects": 0}, "subjects is 0"),
         ({"size": 8}, "size is 8"),
@@ -255,6 +262,21 @@ def test_a_domain_that_makes_no_sense_is_refused(change, message):
         dataclasses.replace(DOMAINS["source"].wardrobe, tops={"toga": 1.0})
 
 
-def test_domains_name_activities_that_exist():
-    for domain in DOMAINS.values():
-        assert set(domain.motions) <= set(ACTIVITIES)
+@pytest.mark.parametrize("species", SPECIES.values(), ids=lambda species: species.name)
+def test_domains_name_activities_that_exist(species):
+    for domain in species.domains.values():
+        for activity in domain.motions:
+            species.sample_motion(np.random.default_rng(0), 1, 15.0, activity, None)
+
+
+def test_a_capture_of_dogs_says_so(tmp_path):
+    options = {"subjects": 1, "frames": 2, "cameras": 2, "size": 32, "seed": 4, "workers": 1, "progress": False}
+    dogs = synthesize(tmp_path / "dogs", species="dog", **options)
+    assert dogs.surface.name == "dog"
+    assert dogs.name == "dog source 4"
+    people = synthesize(tmp_path / "people", **options)
+    assert people.surface.name == "human"
+    assert people.name == "source 4"
+    header = json.loads((tmp_path / "dogs" / "capture.json").read_text())
+    assert header["licence"] == "Apache-2.0"
+    assert set(dogs.views[0].joints) == set(dogs.surface.joints)

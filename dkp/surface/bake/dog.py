@@ -187,6 +187,8 @@ def bake(folder: Path) -> dict[str, np.ndarray]:
     spread = np.where(on_left, left_skin[half.source], left_skin[half.source][:, bone_mirror])
     best = np.argsort(-spread, axis=1, kind="stable")[:, :4]
     best_weight = np.take_along_axis(spread, best, axis=1)
+    paired = (bone_mirror[best][:, :, None] == best[:, None, :]).any(2)  # on the mirror plane left needs right
+    best_weight[half.seam.nonzero()[0]] *= paired[half.seam.nonzero()[0]]
     best_weight /= best_weight.sum(1, keepdims=True)
     dense = np.zeros_like(spread)
     np.put_along_axis(dense, best, best_weight, axis=1)
@@ -194,6 +196,8 @@ def bake(folder: Path) -> dict[str, np.ndarray]:
     joints, joint_bone = _named_joints(names, heads)
     skeleton = Skeleton(names, parents, heads, np.stack(list(joints.values())), joint_bone, joints)
     basis = directions(skeleton, points, dense)
+    count = len(points)
+    basis[:, :count] = 0.5 * (basis[:, :count] + basis[:, half.mirror] * flip)  # left and right differ by rounding
     part, corner_uv = _charts(points, half, half.transfer(modelled), names, joints)
     print(f"{len(points)} vertices, {len(half.faces)} faces, {len(names)} bones")
     largest = np.abs(basis).max()
