@@ -1,0 +1,143 @@
+"""Where each view of an instant sees each surface point: one place to a fraction of a cell, or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dkp.geometry import full_precision
+
+REACH = 2.0
+"""A view sees a point where the coordinate of the best cell is no further from it than this many sigma."""
+WINDOW = 3.0
+"""Cells less than this many sigma away take part in the mean."""
+_ENTRIES = 1 << 24
+"""Most (view, point, cell) entries held in memory at once."""
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Observations of N surface points in V views of B instants.
+
+    Attributes:
+        pixels: (B, V, N, 2) [px] of the images; meaningless where the weight is 0.
+        weights: (B, V, N) in [0, 1], the best cell's foreground probability times its matchability; 0 = not seen.
+    """
+
+    pixels: Tensor
+    weights: Tensor
+
+
+@full_precision
+@torch.no_grad()
+def observe(
+    coordinate: Tensor,
+    foreground: Tensor,
+    points: Tensor,
+    image_size: Tensor,
+    sigma: float,
+    *,
+    radius: float = 0.125,
+    least_share: float = 0.8,
+    shrinkage: float = 1.0,
+    threshold: float = 0.5,
+) -> Observations:
+    """Find surface points in dense fields.
+
+    A foreground cell i matches a point q with w_i = P_i max(0, 1 - |u_i - q|² / (3 sigma)²)⁴, nearly a Gaussian of
+    width sigma but zero beyond 3 sigma. The observation is the weighted mean of the matching cells' pixels around the
+    best one, moved by a regression of pixels on coordinates from where the mean coordinate lies to q. Where matching
+    cells lie elsewhere in the image as well (a left and a right limb that carry the same coordinate), there is no
+    observation: a mean would lie between them.
+
+    Args:
+        coordinate: (B, V, 3, H, W) [m], surface coordinates of the fields.
+        foreground: (B, V, H, W), probability or bool.
+        points: (N, 3) [m], surface points at rest.
+        image_size: (B, V, 2) [px], width and height of the images.
+        sigma: width of the matchability [m].
+        radius: cells further from the best one than this share of the image's longer side lie elsewhere.
+        least_share: least share of the matching weight that has to lie within the radius.
+        shrinkage: of the regression, in sigma²: towards 0 the coordinates are taken at their word (right for fields
+            that are exact to less than a cell), large values give the plain mean (right for noisy ones).
+        threshold: foreground probability above which a cell is foreground.
+
+    Returns:
+        The observations; they carry no gradient.
+    """
+    batch, views, _, height, width = coordinate.shape
+    rows = batch * views
+    field = coordinate.reshape(rows, 3, -1).mT.float()
+    probability = foreground.reshape(rows, -1).float()
+    size = image_size.reshape(rows, 2).to(field)
+    shown = (probability > threshold) & field.isfinite().all(-1)
+    most = max(1, int(shown.sum(1).amax()) if rows else 1)
+    cell = shown.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    column, row = cell % width, torch.div(cell, width, rounding_mode="floor")
+    step = size / size.new_tensor([width, height])
+    pixel = (torch.stack([column, row], -1) + 0.5) * step[:, None]
+    field = field.gather(1, cell[..., None].expand(-1, -1, 3)).nan_to_num()
+    probability = torch.where(shown.gather(1, cell), probability.gather(1, cell), 0.0)
+    reach = radius * size.amax(-1)
+    points = points.to(field)
+    chunk = max(1, _ENTRIES // (most * max(1, len(points))))
+    found = [
+        _observe(*parts, points, sigma, least_share, shrinkage)
+        for parts in zip(*(part.split(chunk) for part in (field, probability, pixel, reach)), strict=True)
+    ]
+    pixels, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return Observations(pixels.unflatten(0, (batch, views)), weights.unflatten(0, (batch, views)))
+
+
+def _observe(
+    field: Tensor,
+    probability: Tensor,
+    pixel: Tensor,
+    reach: Tensor,
+    points: Tensor,
+    sigma: float,
+    least_share: float,
+    shrinkage: float,
+) -> tuple[Tensor, Tensor]:
+    """Observations of points (N, 3) in R views of M cells each: pixels (R, N, 2) and weights (R, N).
+
+    Args:
+        field: (R, M, 3) [m].
+        probability: (R, M), 0 for entries that only fill up a row.
+        pixel: (R, M, 2) [px].
+        reach: (R,) [px].
+        points: (N, 3) [m].
+        sigma: [m].
+        least_share: see `observe`.
+        shrinkage: see `observe`.
+    """
+    squared = _squared_distance(points.expand(len(field), -1, -1), field)
+    weight = (1 - squared / (WINDOW * sigma) ** 2).clamp_min_(0).square_().square_().mul_(probability[:, None])
+    best, place = weight.max(-1)
+    anchor = pixel.gather(1, place[..., None].expand(-1, -1, 2))
+    near = weight * (_squared_distance(anchor, pixel) <= reach[:, None, None].square())
+    products = [field[..., :, None] * field[..., None, :], field[..., :, None] * pixel[..., None, :]]
+    features = torch.cat([torch.ones_like(pixel[..., :1]), pixel, field, *(p.flatten(-2) for p in products)], -1)
+    moments = near @ features
+    mass = moments[..., :1].clamp_min(torch.finfo(moments.dtype).tiny)
+    mean_pixel, mean = (moments[..., 1:3] / mass), (moments[..., 3:6] / mass)
+    spread = (moments[..., 6:15] / mass).unflatten(-1, (3, 3)) - mean[..., :, None] * mean[..., None, :]
+    mixed = (moments[..., 15:] / mass).unflatten(-1, (3, 2)) - mean[..., :, None] * mean_pixel[..., None, :]
+    spread = spread + shrinkage * sigma**2 * torch.eye(3, device=field.device)
+    slope = torch.linalg.solve(spread, mixed)
+    moved = mean_pixel + ((points - mean)[..., None, :] @ slope)[..., 0, :]
+    # an extrapolation is never taken further than the cells that it rests on
+    offset = moved - mean_pixel
+    limit = reach[:, None, None] / offset.norm(dim=-1, keepdim=True).clamp_min(1e-9)
+    moved = mean_pixel + offset * limit.clamp_max(1.0)
+    single = mass[..., 0] >= least_share * weight.sum(-1)
+    close = squared.gather(2, place[..., None])[..., 0] <= (REACH * sigma) ** 2
+    return moved, torch.where(single & close, best, 0.0)
+
+
+def _squared_distance(points: Tensor, other: Tensor) -> Tensor:
+    """(R, N, M) squared distances of points (R, N, D) and others (R, M, D), to a millionth of the largest square."""
+    norm, other_norm = points.square().sum(-1)[..., None], other.square().sum(-1)[:, None]
+    return torch.baddbmm(norm + other_norm, points, other.mT, alpha=-2)
