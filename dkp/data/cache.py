@@ -61,6 +61,7 @@ class CaptureImages:
             surface, "flow" by optical flow (OpenCV's DIS), "no" not at all.
         min_foreground: views whose labels (with `require_labels`) or masks show fewer pixels than this, counted at the
             stored size, are skipped.
+        truth: also read the posed surface of every instant, where it is known.
         threads: threads that read files; None = one per core.
 
     Raises:
@@ -78,6 +79,7 @@ class CaptureImages:
         joints: (N, J, 3) x, y [px], confidence (0 where missing).
         frame, camera_name, domain: lists of N.
         instants: for each instant the indices of its views.
+        vertices: for each instant the posed surface (V, 3) float32 [m], or None; an empty list without `truth`.
         skipped: number of views left out for want of foreground.
     """
 
@@ -95,6 +97,7 @@ class CaptureImages:
         joints: Sequence[str] = (),
         next_frame: NextFrame = "no",
         min_foreground: int = 16,
+        truth: bool = False,
         threads: int | None = None,
     ) -> None:
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
@@ -123,6 +126,9 @@ class CaptureImages:
         self.views = [views[i] for i in keep]
         self._store([read[i] for i in keep])
         self.next: NextViews | None = None
+        self.vertices: list[np.ndarray | None] = []
+        if truth:
+            self.vertices = in_threads(self._posed, [self.frame[int(views[0])] for views in self.instants], threads)
         if next_frame != "no":
             self.next = next_views(capture, self, [read[i].faces for i in keep], next_frame, threads)
         del self._capture
@@ -186,6 +192,10 @@ class CaptureImages:
             label if self._faces else None,
             sparse,
         )
+
+    def _posed(self, frame: str) -> np.ndarray | None:
+        vertices = self._capture.truth(frame)
+        return None if vertices is None else vertices.astype(np.float32)
 
     def _dense(self, label: DenseLabel) -> DenseCoordinates:
         foreground = label.foreground

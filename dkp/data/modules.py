@@ -117,9 +117,9 @@ class CaptureDataModule(pl.LightningDataModule):
         )
 
     def evaluation(self, place: str, role: str) -> MultiviewInstants:
-        """All views and pairs of a capture, without augmentation."""
+        """All views and pairs of a capture, without augmentation; for testing with the posed surfaces."""
         split = "test" if role == "predict" else role
-        images = self.read(place, split, joints=self.joints, min_foreground=0)
+        images = self.read(place, split, joints=self.joints, min_foreground=0, truth=role == "test")
         return MultiviewInstants(
             [images], self.size, self.stride, pairing=self.pairing, hide_background=self.hide_background
         )

@@ -25,7 +25,8 @@ class MultiviewInstants(Dataset):
 
     A key is an index or (index, serial number); the views drawn and their augmentation depend on the seed and the key
     alone. Instants with fewer than V views are padded (`present` is False there); an instant without an eligible pair
-    has no valid pair, and that is harmless.
+    has no valid pair, and that is harmless. Where posed surfaces were read, samples have "vertices" (V, 3) [m] and
+    "posed", whether the instant's is known (zeros where it is not).
 
     Args:
         images: the captures' views in memory.
@@ -72,6 +73,7 @@ class MultiviewInstants(Dataset):
         self.joint_names = images[0].joint_names
         self.labels = labels and any(bool(one.labelled.any()) for one in images)
         self.masks = masks and any(len(one.masks) for one in images)
+        self.truth = any(vertices is not None for one in images for vertices in one.vertices)
         self.temporal = all(one.next is not None for one in images)
         self.seed = seed
         self.without_pairs = sum(len(pairs) == 0 for each in self.pairs for pairs in each)
@@ -110,6 +112,10 @@ class MultiviewInstants(Dataset):
         sample["present"] = np.arange(self.slots) < len(slots)
         sample["pairs"], sample["pair_valid"] = pairs_among(chosen, pairs, self.pair_slots)
         sample["frame"] = images.frame[int(views[0])]
+        if self.truth:
+            vertices = images.vertices[instant]
+            sample["posed"] = np.asarray(vertices is not None)
+            sample["vertices"] = np.zeros_like(self.surface.vertices, np.float32) if vertices is None else vertices
         names = [images.camera_name[int(views[i])] for i in chosen]
         sample["camera_name"] = names + [""] * (self.slots - len(names))
         return sample

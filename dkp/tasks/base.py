@@ -108,7 +108,9 @@ class DenseKeypointTask(pl.LightningModule):
         )
         for dataset in (datasets or [getattr(loaders, "dataset", None)])[len(self.evaluations) :]:
             require_surface(self.surface, getattr(dataset, "surface", None))
-            self.evaluations.append(Evaluation(self.surface, fitted(self.metrics, dataset)))
+            settings = fitted(self.metrics, dataset)
+            settings = replace(settings, reconstruction=settings.reconstruction and stage == "test")
+            self.evaluations.append(Evaluation(self.surface, settings))
 
     def training_terms(self, batch: Mapping[str, Any]) -> dict[str, WeightedTerm]:
         """The weighted loss terms of a training batch, in a fixed order."""

@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
 from dkp.fields import ChartField, Field
-from dkp.metrics import ForegroundIoU, GeodesicError, JointError, MultiviewConsistency, PartAccuracy, PointSimilarity
+from dkp.metrics import (
+    ForegroundIoU,
+    GeodesicError,
+    JointError,
+    KeypointError3D,
+    MultiviewConsistency,
+    PartAccuracy,
+    PointSimilarity,
+    ReprojectionResidual,
+    SurfaceError3D,
+)
+from dkp.reconstruction import ReconstructionSettings, Reconstructor, keypoint_weights, keypoints
 from dkp.surface import Surface
 
 RELATIVE_GATE = 0.03
@@ -32,6 +44,9 @@ class EvaluationSettings:
         consistency: measure multiview consistency, and the trivial field beside it.
         accuracy: measure against labels, where there are any.
         point_similarity: also GPS, GPSm, AP and AR.
+        reconstruction: triangulate surface points from all views of an instant and measure them: in 3D where the
+            capture knows the posed surface, their reprojection residual (at `resolution`) in any case; in testing only.
+        surface_points: how many surface points are triangulated.
         cameras: camera names for the per-pair values; None = places in the batch.
         joints: names of the batch's joints, in order; None = no joint error.
     """
@@ -45,6 +60,8 @@ class EvaluationSettings:
     consistency: bool = True
     accuracy: bool = True
     point_similarity: bool = False
+    reconstruction: bool = True
+    surface_points: int = 300
     cameras: list[str] | None = None
     joints: list[str] | None = None
 
@@ -82,7 +99,24 @@ class Evaluation(nn.Module):
                 self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
             self.metrics["joints"] = JointError(surface, settings.joints, threshold=settings.threshold)
+        self.reconstructor: Reconstructor | None = None
+        if settings.reconstruction:
+            self._prepare_reconstruction(surface, settings)
         self.seen: set[str] = set()
+
+    def _prepare_reconstruction(self, surface: Surface, settings: EvaluationSettings) -> None:
+        options = ReconstructionSettings(points=settings.surface_points, foreground=settings.threshold)
+        self.reconstructor = Reconstructor(surface, options)
+        self.metrics["reprojection"] = ReprojectionResidual()
+        self.metrics["surface_3d"] = SurfaceError3D()
+        self.register_buffer("faces", torch.from_numpy(surface.faces), persistent=False)
+        if surface.joints:
+            self.metrics["keypoints_3d"] = KeypointError3D()
+            weights = keypoint_weights(surface, self.reconstructor.samples, self.reconstructor.sigma)
+            self.register_buffer("keypoint_weights", torch.from_numpy(weights), persistent=False)
+
+    faces: Tensor
+    keypoint_weights: Tensor
 
     def reset(self) -> None:
         """Begin an epoch."""
@@ -128,6 +162,25 @@ class Evaluation(nn.Module):
         if "joints" in self.metrics and batch.get("joints") is not None:
             size = batch["camera"].image_size.reshape(-1, 2)[present]
             self._add("joints", coordinate[present], foreground[present], batch["joints"].flatten(0, 1)[present], size)
+
+        if self.reconstructor is not None and shape[1] > 1:
+            self._add_reconstruction(coordinate.unflatten(0, shape), foreground.unflatten(0, shape), batch)
+
+    def _add_reconstruction(self, coordinate: Tensor, foreground: Tensor, batch: Mapping[str, Any]) -> None:
+        assert self.reconstructor is not None
+        camera, present = batch["camera"], batch["present"]
+        found = self.reconstructor(coordinate, foreground, camera, present)
+        scale = self.settings.resolution / camera.image_size.amax()
+        self._add("reprojection", found.residual * scale, found.views)
+        posed = batch.get("posed")
+        if posed is None or not bool(posed.any()):
+            return
+        vertices = batch["vertices"][posed]
+        points, truth = found.points[posed], self.reconstructor.positions(vertices)
+        visible = self.reconstructor.visible(vertices, camera[posed]) & present[posed][..., None]
+        self._add("surface_3d", points, truth, visible.sum(dim=1) >= 2, vertices, self.faces)
+        if "keypoints_3d" in self.metrics:
+            self._add("keypoints_3d", *keypoints(points, truth, self.keypoint_weights))
 
     def _add_labels(
         self, field: Field, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: Mapping[str, Any]

@@ -33,8 +33,11 @@ def test_labelled(capture):
     (batch,) = batches(test)
     assert batch["frame"] == ["f02", "f03"]
     assert bool(batch["labelled"].all())
+    assert bool(batch["posed"].all())
     module.setup("predict")
-    assert batches(module.predict_dataloader()[0])[0]["frame"] == ["f02", "f03"]
+    (predicted,) = batches(module.predict_dataloader()[0])
+    assert predicted["frame"] == ["f02", "f03"]
+    assert "vertices" not in predicted
 
 
 def test_no_validation(capture):

@@ -135,3 +135,30 @@ def test_several_captures(images, make_capture, tmp_path):
 def test_unlabelled_images_are_not_mirrored(images):
     with pytest.raises(InputError, match=r"augmentation\.mirror is for labelled images"):
         MultiviewInstants([images], 64, 2, augmentation=Augmentation(mirror=0.5))
+
+
+def test_posed_surfaces_come_where_they_were_read(capture, images):
+    read = MultiviewInstants([CaptureImages(capture, "train", 64, truth=True)], 64, 2)
+    batch = collate([read[0], read[1]])
+    assert batch["posed"].tolist() == [True, True]
+    for row, frame in enumerate(batch["frame"]):
+        np.testing.assert_allclose(batch["vertices"][row], capture.truth(frame), atol=1e-6)
+    # they are in the world of the cameras: what the first view shows in its middle lies at the projected vertices
+    pixels = batch["camera"].project(batch["vertices"][:, None])[0][0, 0]
+    label = batch["coordinate"][0, 0, :, 16, 16]
+    assert bool(batch["foreground"][0, 0, 16, 16])
+    nearest = capture.surface.nearest_vertex(label.double().numpy())
+    assert (pixels[int(nearest)] - 33).abs().max() < 5
+    assert not {"vertices", "posed"} & MultiviewInstants([images], 64, 2)[0].keys()
+
+
+def test_instants_without_a_known_surface(make_capture, tmp_path):
+    capture = make_capture(tmp_path / "half", frames=2)
+    (capture.path / "truth" / "f01.npz").unlink()
+    instants = MultiviewInstants([CaptureImages(capture, None, 64, truth=True)], 64, 2)
+    batch = collate([instants[0], instants[1]])
+    assert batch["posed"].tolist() == [True, False]
+    assert batch["vertices"].shape == (2, len(capture.surface.vertices), 3)
+    assert not batch["vertices"][1].any()
+    bare = make_capture(tmp_path / "bare", frames=1, truth=False)
+    assert "posed" not in MultiviewInstants([CaptureImages(bare, None, 64, truth=True)], 64, 2)[0]

@@ -1,0 +1,83 @@
+"""What an evaluation measures in 3D."""
+
+import pytest
+import torch
+
+from dkp.fields import EmbeddingField
+from dkp.surface import Surface
+from dkp.tasks import EvaluationSettings, LabelledTask
+from dkp.tasks.evaluation import Evaluation
+
+SIDE = 0.4
+LENGTHS = {"surface_median_mm", "surface_mean_mm", "to_surface_mean_mm", "surface_recovered"}
+RESIDUALS = {"reprojection_median_px", "reprojection_mean_px", "triangulated", "triangulated_views"}
+
+
+def posed(batch, plane):
+    """The batch with the place of its plane, which is centred at the world's origin."""
+    vertices = torch.from_numpy(plane.vertices).float() - torch.tensor([SIDE / 2, SIDE / 2, 0.0])
+    count = len(batch["frame"])
+    return batch | {"vertices": vertices.expand(count, -1, -1), "posed": torch.ones(count, dtype=torch.bool)}
+
+
+def measured(batch, plane, **changes):
+    """What is computed for a field that is exact, but for a shift of its coordinates [m]."""
+    shift = changes.pop("shift", 0.0)
+    coordinate = batch["coordinate"].flatten(0, 1) + torch.tensor([shift, 0.0, 0.0])[:, None, None]
+    field = EmbeddingField(20 * batch["foreground"].flatten(0, 1).float() - 10, coordinate, stride=2)
+    evaluation = Evaluation(plane, EvaluationSettings(consistency=False, accuracy=False, **changes))
+    evaluation.update(field, field.coordinate, batch)
+    return {name: value.item() for name, value in evaluation.compute().items()}
+
+
+def test_exact_fields_of_a_posed_surface(plane, plane_batch):
+    found = measured(posed(plane_batch(), plane), plane)
+    assert set(found) >= LENGTHS | RESIDUALS
+    assert found["surface_mean_mm"] < 10  # a cell is 27 mm wide
+    assert found["to_surface_mean_mm"] < found["surface_mean_mm"]
+    assert found["surface_recovered"] > 0.9
+    assert found["reprojection_median_px"] < 2  # at 128 px, where a cell has 8
+    assert "mpjpe_mm" not in found  # the plane has no joints
+
+
+def test_shifted_fields_agree_and_are_wrong(plane, plane_batch):
+    """The error is that of the shift along the plane; the views agree as before, and the points stay on the plane."""
+    exact = measured(posed(plane_batch(), plane), plane)
+    found = measured(posed(plane_batch(), plane), plane, shift=0.05)
+    assert found["surface_median_mm"] == pytest.approx(50, abs=8)
+    assert found["reprojection_median_px"] < exact["reprojection_median_px"] + 0.3
+    assert found["to_surface_median_mm"] < 12
+
+
+def test_without_truth_the_residual_is_left(plane, plane_batch):
+    assert set(measured(plane_batch(), plane)) == RESIDUALS
+    unknown = posed(plane_batch(), plane) | {"posed": torch.zeros(2, dtype=torch.bool)}
+    assert set(measured(unknown, plane)) == RESIDUALS
+    assert measured(plane_batch(), plane, reconstruction=False) == {}
+
+
+def test_instants_without_truth_are_left_out(plane, plane_batch):
+    both = posed(plane_batch(), plane)
+    half = both | {"posed": torch.tensor([True, False])}
+    points = [measured(batch, plane)["surface_points"] for batch in (both, half)]
+    assert 0.4 < points[1] / points[0] < 0.6
+
+
+def test_keypoints_of_a_surface_with_joints(plane, plane_batch):
+    jointed = Surface(
+        "jointed", plane.vertices, plane.faces, plane.face_part, plane.corner_uv, plane.part_names,
+        joints={"middle": [0.2, 0.2, 0.0], "corner": [0.05, 0.05, 0.0], "other": [0.3, 0.1, 0.0]}, flat=True,
+    )  # fmt: skip
+    found = measured(posed(plane_batch(), plane), jointed)
+    assert found["keypoints_found"] == 1
+    assert found["mpjpe_mm"] < 10
+    assert found["pck3d_150"] == 1
+    assert found["pa_mpjpe_mm"] <= found["mpjpe_mm"]
+
+
+def test_testing_reconstructs_and_validation_does_not(make_detector, make_trainer, plane, plane_data):
+    task = LabelledTask(make_detector(), plane, schedule="constant")
+    tested = make_trainer().test(task, plane_data(), verbose=False)[0]
+    assert "test/triangulated" in tested
+    task = LabelledTask(make_detector(), plane, schedule="constant")
+    assert "val/triangulated" not in make_trainer().validate(task, plane_data(), verbose=False)[0]
