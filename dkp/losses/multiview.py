@@ -19,7 +19,6 @@ from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_
 from dkp.losses.term import LossTerm, masked_mean, share
 
 Kind = Literal["expected_distance", "expected_point"]
-Weighting = Literal["pixel", "view"]
 
 VISIBLE_WITHIN_TWO_SIGMA = math.exp(-2.0)
 
@@ -29,8 +28,7 @@ class MultiviewLoss(nn.Module):
 
     V_i = 1 where the best matchability of pixel i exceeds a threshold: pixels that the other view does not show are
     left out. It is a constant: no gradient makes pixels visible or invisible. The sums run over the whole batch of
-    pairs, so that every visible pixel weighs the same, or over each view of a pair and then over those, so that a view
-    in which the subject is small weighs as much as any other (both are ours).
+    pairs, so that every visible pixel weighs the same (ours).
     """
 
     def __init__(
@@ -41,7 +39,6 @@ class MultiviewLoss(nn.Module):
         distance: Distance = "point_line",
         kind: Kind = "expected_distance",
         visibility_threshold: float = VISIBLE_WITHIN_TWO_SIGMA,
-        weighting: Weighting = "pixel",
         normalisation: float = 10.0,
         max_pixels: int = 2048,
         foreground_threshold: float = 0.5,
@@ -58,7 +55,6 @@ class MultiviewLoss(nn.Module):
             kind: "expected_distance" (Σ_j p_ij d_ij) or "expected_point" (the epipolar distance of Σ_j p_ij x'_j, as
                 CAPS does).
             visibility_threshold: Least best matchability; the default is that of a candidate at 2 sigma.
-            weighting: "pixel" or "view": what weighs the same in the mean.
             normalisation: Pixels that make a loss of one (squared pixels if the distance is squared).
             max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
             foreground_threshold: Least foreground probability of a cell that takes part, unless masks are given.
@@ -66,18 +62,16 @@ class MultiviewLoss(nn.Module):
             atlas: For chart fields, the way from charts to surface coordinates.
 
         Raises:
-            ValueError: The kind or the weighting is unknown.
+            ValueError: The kind is unknown.
         """
         super().__init__()
-        for name, value, known in (("kind", kind, Kind), ("weighting", weighting, Weighting)):
-            if value not in get_args(known):
-                raise ValueError(f"{name} is {value!r}, expected one of {', '.join(get_args(known))}")
+        if kind not in get_args(Kind):
+            raise ValueError(f"kind is {kind!r}, expected one of {', '.join(get_args(Kind))}")
         self.sigma = sigma
         self.clip = clip
         self.distance: Distance = distance
         self.kind: Kind = kind
         self.visibility_threshold = visibility_threshold
-        self.weighting: Weighting = weighting
         self.normalisation = normalisation
         self.max_pixels = max_pixels
         self.foreground_threshold = foreground_threshold
@@ -110,12 +104,12 @@ class MultiviewLoss(nn.Module):
         """
         first = self._gather(field, mask, pair_valid)
         second = self._gather(other_field, other_mask, pair_valid)
-        forth = self._match(first, second, fundamental)
-        back = self._match(second, first, fundamental.mT)
+        forth = self._match(first, second, fundamental, self.kind, self.distance)
+        back = self._match(second, first, fundamental.mT, self.kind, self.distance)
         means, shown, looked, best = [], [], [], []
         for matched, side in ((forth, first), (back, second)):
             visible = (matched.max_matchability > self.visibility_threshold) & side.mask
-            means.append(self._mean(matched.distance, visible))
+            means.append(masked_mean(matched.distance, visible))
             shown.append(visible.flatten())
             looked.append(side.mask.flatten())
             best.append(matched.max_matchability.flatten())
@@ -148,19 +142,12 @@ class MultiviewLoss(nn.Module):
             (first, second, fundamental, field.size),
             (second, first, fundamental.mT, other_field.size),
         ):
-            matched = self._match(one, two, matrix, "expected_point")
+            matched = self._match(one, two, matrix, "expected_point", "point_line")
             visible = (matched.max_matchability > self.visibility_threshold) & one.mask
             distance = matched.distance.masked_fill(~visible, math.inf)
             grid = distance.new_full((len(distance), shape[0] * shape[1]), math.inf)
             found.append(grid.scatter(1, one.index, distance).unflatten(1, shape))
         return found[0], found[1]
-
-    def _mean(self, distance: Tensor, visible: Tensor) -> Tensor:
-        """Mean of (B, N) distances over visible cells, each cell or each row weighing the same."""
-        if self.weighting == "pixel":
-            return masked_mean(distance, visible)
-        count = visible.sum(1, keepdim=True)
-        return masked_mean(distance, visible / count.clamp_min(1))
 
     def _gather(self, field: Field, mask: Tensor | None, pair_valid: Tensor | None) -> Cells:
         if mask is None:
@@ -169,8 +156,8 @@ class MultiviewLoss(nn.Module):
             mask = mask & pair_valid[:, None, None]
         return gather_field(field, mask, self.max_pixels, self.atlas)
 
-    def _match(self, cells: Cells, other: Cells, fundamental: Tensor, kind: Kind | None = None) -> Matched:
-        function = expected_epipolar_distance if (kind or self.kind) == "expected_distance" else expected_point_distance
+    def _match(self, cells: Cells, other: Cells, fundamental: Tensor, kind: Kind, distance: Distance) -> Matched:
+        function = expected_epipolar_distance if kind == "expected_distance" else expected_point_distance
         return function(
             cells.coordinate,
             other.coordinate,
@@ -182,7 +169,7 @@ class MultiviewLoss(nn.Module):
             other_mask=other.mask,
             parts=cells.parts,
             other_parts=other.parts,
-            distance=self.distance,
+            distance=distance,
             clip=self.clip,
             engine=self.engine,
         )
