@@ -24,8 +24,9 @@ ASSETS = Path(__file__).parent / "assets"
 class Surface:
     """A surface that detectors map pixels to.
 
-    A *surface coordinate* is a position (3,) on the rest-pose mesh, in metres. The shipped ``human`` has x to the
-    person's left, y up, z forward and its origin midway between the hips.
+    A *surface coordinate* is a position (3,) on the rest-pose mesh, in metres. The shipped ``human`` and ``dog`` have x
+    to their own left, y up, z forward; the origin is midway between the human's hips, and in the dog's median plane
+    between shoulders and hips.
 
     Attributes:
         name: the surface's name.
@@ -66,7 +67,7 @@ class Surface:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Surface:
-        """Loads a shipped surface by name (``human``) or a file: .npz as ``save`` writes it, .obj or .ply.
+        """Loads a shipped surface by name (``human``, ``dog``) or a file: .npz as ``save`` writes it, .obj or .ply.
 
         Raises:
             InputError: if there is no such surface or the file is not usable.

@@ -2,12 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from dkp.captures import Capture
 from dkp.errors import InputError
 from dkp.pipeline import captures
 from dkp.pipeline.captures import check_same_surface, prepare_source, prepare_target
+
+from .conftest import camera_at
 
 QUIET = Console(quiet=True)
 
@@ -109,6 +113,16 @@ def test_the_source_of_people_is_rendered_in_a_domain(capture, domain, expected,
     path = prepare_source(capture, tmp_path, 0, domain, people / "bare", QUIET)
     assert path == tmp_path / f"source-{expected}-seed0"
     assert [(name, out, options["domain"]) for name, out, options in made] == [("synthesize", path, expected)]
+
+
+def test_the_source_of_ones_own_dogs_is_rendered_dogs(made, tmp_path):
+    cameras = {"a": camera_at(-0.5), "b": camera_at(0.5)}
+    with Capture.create(tmp_path / "own", name="own", surface="dog", cameras=cameras, splits={}) as writer:
+        for camera in cameras:
+            writer.add_view("f0", camera, np.zeros((32, 32, 3), np.uint8), time=0)
+    path = prepare_source(str(tmp_path / "own"), tmp_path, 0, None, tmp_path / "own", QUIET)
+    assert path == tmp_path / "dog-source-varied-seed0"
+    assert [(name, out, options["species"]) for name, out, options in made] == [("synthesize", path, "dog")]
 
 
 def test_a_source_that_is_there_is_used_again(made, tmp_path, people):
