@@ -25,6 +25,10 @@ LIGHTNING = {
 
 FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
+    "pseudo-label": (
+        "dkp.pipeline.pseudo_labels:pseudo_label",
+        "Label unlabelled views by triangulating a detector's fields of all cameras.",
+    ),
     "check": ("dkp.captures.check:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
     "import toml": ("dkp.captures.import_toml:import_toml", "Import a recording with TOML camera files as a capture."),
     "import board": (
@@ -34,12 +38,14 @@ FUNCTIONS = {
     "import person": ("dkp.captures.import_person:import_person", "Import a recording of a person as a capture."),
     "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
     "synthesize-board": ("dkp.synthetic.board:synthesize_board", "Render a synthetic labelled capture of the board."),
+    "bench": ("dkp.bench.command:bench", "Measure speed: the loss's engines, a training step, loader, renderer."),
 }
 """Commands that are a function: where it is and what it does."""
 
 
 KNOWN_ERRORS = {
     "TrainingDiverged": 1,
+    "SlowerThanCommitted": 1,
     "MisconfigurationException": 2,
     "InterpolationKeyError": 2,
     "InterpolationResolutionError": 2,
@@ -62,7 +68,18 @@ def overview() -> str:
         "commands:",
     ]
     described = {name: text for name, (_, text) in FUNCTIONS.items()} | LIGHTNING
-    order = ["train", "fit", "validate", "test", "predict", "check", "import toml", "import board", "import person"]
+    order = [
+        "train",
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "pseudo-label",
+        "check",
+        "import toml",
+        "import board",
+        "import person",
+    ]
     for name in [*order, *(name for name in described if name not in order)]:
         lines.append(f"  {name:<17} {described[name]}")
     lines += ["", "`dkp COMMAND --help` lists a command's options. `dkp --version` prints the version."]

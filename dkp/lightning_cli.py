@@ -12,7 +12,7 @@ from typing import Any
 import jsonargparse
 import pytorch_lightning as pl
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 import dkp.data
@@ -54,10 +54,12 @@ class TrainingCLI(LightningCLI):
     Args:
         subcommand: "fit", "validate", "test" or "predict".
         args: the options after the subcommand.
+        callbacks: for the trainer, beside those of the configuration.
     """
 
-    def __init__(self, subcommand: str, args: Sequence[str]) -> None:
+    def __init__(self, subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()) -> None:
         self.only = subcommand
+        self.further = list(callbacks)
         jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
             model_class=dkp.tasks.DenseKeypointTask,
@@ -103,11 +105,11 @@ class TrainingCLI(LightningCLI):
             kwargs["logger"] = [RunLogger(self._get(self.config, "root"), folder), *others]
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
-        config["callbacks"].append(MetricsFile())
+        config["callbacks"] += [*self.further, MetricsFile()]
         checkpoints = config["enable_checkpointing"] is not False and not config.get("fast_dev_run")
         if self.subcommand == "fit" and checkpoints and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
             config["callbacks"].append(RunCheckpoint())
-        if self.subcommand == "predict" and not any(isinstance(c, PredictionWriter) for c in callbacks):
+        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in config["callbacks"]):
             config["callbacks"].append(PredictionWriter())
         try:
             trainer = super().instantiate_trainer(**kwargs)
@@ -161,8 +163,15 @@ def require_readable(words: Sequence[str]) -> None:
             raise InputError(f"--config {value} holds {type(content).__name__} where keys with values are expected")
 
 
-def run(subcommand: str, args: Sequence[str]) -> TrainingCLI:
-    """Parse the options, run the subcommand and say where the results are."""
+def run(subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()) -> TrainingCLI:
+    """Parse the options, run the subcommand and say where the results are.
+
+    Args:
+        subcommand: "fit", "validate", "test" or "predict".
+        args: the options after the subcommand.
+        callbacks: for the trainer, beside those of the configuration; one that writes predictions takes the place of
+            `PredictionWriter`.
+    """
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
     )
@@ -170,7 +179,7 @@ def run(subcommand: str, args: Sequence[str]) -> TrainingCLI:
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*log directory.*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
-        cli = TrainingCLI(subcommand, args)
+        cli = TrainingCLI(subcommand, args, callbacks)
     folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:
         if subcommand != "predict":

@@ -261,7 +261,18 @@ def test_help_is_quick_and_lists_every_command():
     begin = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "dkp", "--help"], capture_output=True, text=True, check=True)
     assert time.perf_counter() - begin < 2.0
-    for name in ("train", "fit", "validate", "test", "predict", "check", "import toml", "import board", "synthesize"):
+    for name in (
+        "train",
+        "fit",
+        "validate",
+        "test",
+        "predict",
+        "pseudo-label",
+        "check",
+        "import toml",
+        "import board",
+        "synthesize",
+    ):
         (line,) = (line for line in done.stdout.splitlines() if line.startswith(f"  {name} "))
         assert line.strip().endswith(".")
 

@@ -23,6 +23,7 @@ LAYERS = [
     ("adapted", "timm_small", "board", ["expected_point"], "cpu", "csv"),
     ("control", "timm_medium", "synthetic", ["distillation_only"], "gpu", "csv"),
     ("adapted", "unet", "dog", ["ours"], "cpu", "csv"),
+    ("bootstrapping", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
 ]
 
 

@@ -2,12 +2,14 @@
 
 from dkp.callbacks.average import DetectorAverage
 from dkp.callbacks.predictions import PredictionWriter
+from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.callbacks.run_folder import MetricsFile, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
 
 __all__ = [
     "DetectorAverage",
     "MetricsFile",
     "PredictionWriter",
+    "PseudoLabelWriter",
     "RunCheckpoint",
     "RunLogger",
     "SaveRunConfig",

@@ -1,0 +1,139 @@
+"""Labels by triangulation, from exact and from partly wrong fields of a plane."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from dkp.callbacks import PseudoLabelWriter
+from dkp.callbacks.pseudo_labels import sample_cells
+from dkp.captures import Capture
+from dkp.data import CaptureImages, MultiviewInstants, collate
+from dkp.geometry import Camera, pixel_grid
+from dkp.reconstruction import ReconstructionSettings, Reconstructor
+from dkp.surface import Surface
+
+SIDE, SIZE, CELLS = 0.4, 48, 16
+ANGLES = {"a": -0.6, "b": -0.2, "c": 0.2, "d": 0.6}
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory):
+    """Four cameras, one with a lens, before the plane z = 0; the images are blank, their content plays no part."""
+    cameras = {}
+    for name, angle in ANGLES.items():
+        cos, sin = np.cos(angle), np.sin(angle)
+        rotation = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
+        cameras[name] = Camera.create(
+            torch.tensor([[90.0, 0, SIZE / 2], [0, 90.0, SIZE / 2], [0, 0, 1]], dtype=torch.float64),
+            rotation,
+            np.array([0, 0, 1.0]) - rotation @ [SIDE / 2, SIDE / 2, 0],
+            [-0.1, 0.02, 0, 0] if name == "d" else None,
+            torch.tensor([SIZE, SIZE]),
+        )
+    path = tmp_path_factory.mktemp("plane") / "capture"
+    with Capture.create(path, name="plane", surface=Surface.plane(SIDE, SIDE, 0.05), cameras=cameras) as writer:
+        for time, frame in enumerate(("f0", "f1")):
+            for name in cameras:
+                joints = {"nose": (1.0, 2.0, 0.5)}
+                image = np.full((SIZE, SIZE, 3), 40 * time, np.uint8)
+                writer.add_view(frame, name, image, time=time, sequence="s", joints=joints, domain="x")
+    return Capture.open(path)
+
+
+def predicted(capture):
+    """A batch of both instants at 32 px, and the exact field of each view."""
+    instants = MultiviewInstants([CaptureImages(capture, None, 2 * SIZE, labels=False)], 32, 2)
+    batch = collate([instants[0], instants[1]])
+    camera = batch["camera"]
+    pixels = pixel_grid(CELLS, CELLS, 2).reshape(1, 1, -1, 2).expand(2, 4, -1, 2)
+    near, far = (camera.unproject(pixels, torch.full(pixels.shape[:3], depth)) for depth in (0.5, 2.0))
+    share = near[..., 2:] / (near[..., 2:] - far[..., 2:])
+    point = near + share * (far - near)
+    inside = ((point[..., :2] >= 0) & (point[..., :2] <= SIDE)).all(-1)
+    coordinate = point.mT.unflatten(-1, (CELLS, CELLS)).contiguous()
+    return batch, {"coordinate": coordinate, "foreground": inside.unflatten(-1, (CELLS, CELLS)).float()}
+
+
+def write(capture, out, batch, prediction, **settings):
+    chosen = {"points": 300, "shrinkage": 0.05, "min_views": 3} | settings
+    reconstructor = Reconstructor(capture.surface, ReconstructionSettings(**chosen))
+    writing = Capture.create(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
+    with writing as writer:
+        labels = PseudoLabelWriter(capture, writer, reconstructor)
+        labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
+        writer.splits = {"train": labels.frames}
+    return Capture.open(out), labels
+
+
+def distances(capture, written):
+    """Distance [px] of every label from where its surface point is truly seen, by camera."""
+    result = {name: [] for name in ANGLES}
+    for view in written.views:
+        points = written.points(view)
+        place = torch.from_numpy(capture.surface.coordinates(points.face, points.barycentric))
+        pixels, _ = capture.camera(view).project(place)
+        result[view.camera] += np.linalg.norm(points.pixels - pixels.numpy(), axis=1).tolist()
+    return {name: np.array(values) for name, values in result.items()}
+
+
+def test_labels_lie_where_the_surface_is_seen(capture, tmp_path):
+    written, labels = write(capture, tmp_path / "out", *predicted(capture))
+    found = distances(capture, written)
+    assert sum(map(len, found.values())) == labels.points
+    for name, distance in found.items():  # also through the lens of camera d
+        assert len(distance) > 2 * 200, name
+        assert np.median(distance) < 0.4, name  # a cell of the field has 3 px of the image
+        assert distance.max() < 3, name
+    assert labels.frames == ["f0", "f1"]
+    assert written.splits == {"train": ["f0", "f1"]}
+
+
+def test_views_keep_their_images_and_lose_nothing_else(capture, tmp_path):
+    written, _ = write(capture, tmp_path / "out", *predicted(capture))
+    assert len(written.views) == len(capture.views)
+    for old, new in zip(capture.views, written.views, strict=True):
+        assert (old.frame, old.camera, old.joints, old.domain) == (new.frame, new.camera, new.joints, new.domain)
+        np.testing.assert_array_equal(capture.image(old), written.image(new))
+        assert new.label is None
+
+
+def test_the_mask_is_the_predicted_foreground(capture, tmp_path):
+    batch, prediction = predicted(capture)
+    written, _ = write(capture, tmp_path / "out", batch, prediction)
+    for view in written.views:
+        pixels = pixel_grid(SIZE, SIZE, dtype=torch.float64).reshape(-1, 2)
+        camera = capture.camera(view)
+        near, far = (camera.unproject(pixels, torch.full((SIZE * SIZE,), z).double()) for z in (0.5, 2.0))
+        point = near + near[:, 2:] / (near[:, 2:] - far[:, 2:]) * (far - near)
+        true = ((point[:, :2] >= 0) & (point[:, :2] <= SIDE)).all(-1).reshape(SIZE, SIZE).numpy()
+        mask = written.mask(view)
+        assert (mask & true).sum() / (mask | true).sum() > 0.93
+
+
+def test_a_view_that_is_wrong_is_labelled_right(capture, tmp_path):
+    """Camera b takes every place for one 15 cm further on: the other three overrule it."""
+    batch, prediction = predicted(capture)
+    wrong = prediction["coordinate"].clone()
+    wrong[:, 1, 0] += 0.15
+    written, _ = write(capture, tmp_path / "out", batch, prediction | {"coordinate": wrong})
+    distance = distances(capture, written)["b"]
+    assert len(distance) > 200
+    assert np.quantile(distance, 0.9) < 1.5  # what the view itself says is 13 px off
+
+
+def test_views_that_do_not_agree_are_left_unlabelled(capture, tmp_path):
+    batch, prediction = predicted(capture)
+    prediction["foreground"][:, 1:] = 0
+    written, labels = write(capture, tmp_path / "out", batch, prediction)
+    assert labels.points == 0
+    assert all(view.points is None for view in written.views)
+    assert len(written.views) == 8
+
+
+def test_sample_cells():
+    field = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]])
+    pixels = torch.tensor([[[2.0, 2.0], [4.0, 2.0], [4.0, 4.0], [6.0, 6.0], [7.9, 0.1], [8.1, 4.0]]])
+    values = sample_cells(field, pixels, torch.tensor([[8.0, 8.0]]))
+    assert values[0].tolist() == pytest.approx([0, 0.5, 1.5, 3, 1, 0], abs=1e-5)
