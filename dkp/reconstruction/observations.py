@@ -69,8 +69,10 @@ def observe(
     """
     batch, views, _, height, width = coordinate.shape
     rows = batch * views
-    field = coordinate.reshape(rows, 3, -1).mT.float()
-    probability = foreground.reshape(rows, -1).float()
+    # on CUDA products of float32 numbers may be TF32, which is too coarse for differences of squares
+    precise = torch.float64 if coordinate.device.type == "cuda" else torch.float32
+    field = coordinate.reshape(rows, 3, -1).mT.to(precise)
+    probability = foreground.reshape(rows, -1).to(precise)
     size = image_size.reshape(rows, 2).to(field)
     shown = (probability > threshold) & field.isfinite().all(-1)
     most = max(1, int(shown.sum(1).amax()) if rows else 1)
@@ -78,15 +80,18 @@ def observe(
     column, row = cell % width, torch.div(cell, width, rounding_mode="floor")
     step = size / size.new_tensor([width, height])
     pixel = (torch.stack([column, row], -1) + 0.5) * step[:, None]
-    field = field.gather(1, cell[..., None].expand(-1, -1, 3)).nan_to_num()
-    probability = torch.where(shown.gather(1, cell), probability.gather(1, cell), 0.0)
+    shown = shown.gather(1, cell)
+    field = torch.where(shown[..., None], field.gather(1, cell[..., None].expand(-1, -1, 3)), 0.0)
+    probability = torch.where(shown, probability.gather(1, cell), 0.0)
     reach = radius * size.amax(-1)
     points = points.to(field)
     chunk = max(1, _ENTRIES // (most * max(1, len(points))))
-    found = [
-        _observe(*parts, points, sigma, least_share, shrinkage)
-        for parts in zip(*(part.split(chunk) for part in (field, probability, pixel, reach)), strict=True)
-    ]
+    found = []
+    for start in range(0, max(1, rows), chunk):
+        part = slice(start, start + chunk)
+        found.append(
+            _observe(field[part], probability[part], pixel[part], reach[part], points, sigma, least_share, shrinkage)
+        )
     pixels, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Observations(pixels.unflatten(0, (batch, views)), weights.unflatten(0, (batch, views)))
 
@@ -125,7 +130,7 @@ def _observe(
     mean_pixel, mean = (moments[..., 1:3] / mass), (moments[..., 3:6] / mass)
     spread = (moments[..., 6:15] / mass).unflatten(-1, (3, 3)) - mean[..., :, None] * mean[..., None, :]
     mixed = (moments[..., 15:] / mass).unflatten(-1, (3, 2)) - mean[..., :, None] * mean_pixel[..., None, :]
-    spread = spread + shrinkage * sigma**2 * torch.eye(3, device=field.device)
+    spread = spread + shrinkage * sigma**2 * torch.eye(3, dtype=field.dtype, device=field.device)
     slope = torch.linalg.solve(spread, mixed)
     moved = mean_pixel + ((points - mean)[..., None, :] @ slope)[..., 0, :]
     # an extrapolation is never taken further than the cells that it rests on

@@ -105,6 +105,8 @@ def test_the_background_and_numbers_that_are_none_take_no_part():
     coordinate[0, 0, :, 20:, 20:] = torch.tensor(ELBOW)[:, None, None]
     foreground[0, 0, 0, 31] = 1
     coordinate[0, 0, :, 0, 31] = torch.nan
+    foreground[0, 0, 0, 30] = 1
+    coordinate[0, 0, :, 0, 30] = torch.inf
     found = observe(coordinate, foreground, POINTS, SIZE, SIGMA)
     assert found.pixels[0, 0, 0].tolist() == pytest.approx([17, 21], abs=1e-3)
     assert found.weights[0, 0, 1] == 0
