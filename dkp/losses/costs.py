@@ -6,8 +6,8 @@ No gradient flows through a cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -19,12 +19,37 @@ Distance = Literal["point_line", "squared", "symmetric", "sampson"]
 PointDistance = Literal["euclidean", "squared"]
 
 
+Form = Literal["point_line", "squared", "symmetric", "sampson", "euclidean", "euclidean_squared", "position"]
+"""The formulas a cost may have."""
+
+
+class PairValues(NamedTuple):
+    """A cost as a formula over numbers of each row and of each column: what a compiled engine needs.
+
+    Attributes:
+        form: Which formula.
+        rows: (g, B, N), what the formula needs of each row.
+        columns: (h, B, M), what it needs of each column.
+        clip: Scalar, the largest distance [px] (before squaring); infinite for none.
+    """
+
+    form: Form
+    rows: Tensor
+    columns: Tensor
+    clip: Tensor
+
+
 class PairCost(Protocol):
     """A cost for every pair of N pixels of one view and M pixels of another, with one or more channels."""
 
     @property
     def channels(self) -> int:
         """Number of costs per pair."""
+        ...
+
+    @property
+    def form(self) -> Form:
+        """The formula of `values`."""
         ...
 
     def matrix(self) -> Tensor:
@@ -35,6 +60,14 @@ class PairCost(Protocol):
         """Write the block [batch, rows, :] of one channel to ``out`` and return it; ``scratch`` has the same shape."""
         ...
 
+    def values(self) -> PairValues:
+        """The cost as a formula."""
+        ...
+
+    def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PairCost:
+        """The cost of some rows and columns: images (P,), rows (P, n) and columns (P, m), each an index."""
+        ...
+
 
 def shape_distance(distance: Tensor, *, squared: bool, clip: float | None, in_place: bool = False) -> Tensor:
     """Clip distances [px], then square them if asked to."""
@@ -43,6 +76,11 @@ def shape_distance(distance: Tensor, *, squared: bool, clip: float | None, in_pl
     if squared:
         distance = distance.mul_(distance) if in_place else distance.square()
     return distance
+
+
+def limit(clip: float | None, like: Tensor) -> Tensor:
+    """The clip as a scalar tensor."""
+    return like.new_full((), torch.inf if clip is None else clip)
 
 
 def _by_rows(pixels: Tensor) -> Tensor:
@@ -108,6 +146,34 @@ class EpipolarCost:
             out.mul_(scratch)
         return shape_distance(out, squared=self.distance == "squared", clip=self.clip, in_place=True)
 
+    @property
+    def form(self) -> Form:
+        """The formula of `values`."""
+        return self.distance
+
+    def values(self) -> PairValues:
+        """Lines (a, b, c) and pixels (x, y); for "symmetric" and "sampson" also the lengths of both normals."""
+        rows, columns = [*self.lines.unbind(-1)], [*self.other_pixels.unbind(-1)]
+        if self.kind != "point_line":
+            rows.append(self.length)
+            columns.append(self.other_length)
+        return PairValues(self.form, torch.stack(rows), torch.stack(columns), limit(self.clip, self.lines))
+
+    def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> EpipolarCost:
+        """The cost of some rows and columns."""
+        image = images.unsqueeze(-1)
+        other_pixels = self.other_pixels[image, columns]
+        return replace(
+            self,
+            pixels=self.pixels[image, rows],
+            other_pixels=other_pixels,
+            fundamental=self.fundamental[images],
+            lines=self.lines[image, rows],
+            length=self.length[image, rows],
+            other_length=self.other_length[image, columns],
+            other_rows=_by_rows(other_pixels),
+        )
+
 
 @dataclass(frozen=True)
 class PointCost:
@@ -145,6 +211,24 @@ class PointCost:
         out.addcmul_(scratch, scratch).sqrt_()
         return shape_distance(out, squared=self.distance == "squared", clip=self.clip, in_place=True)
 
+    @property
+    def form(self) -> Form:
+        """The formula of `values`."""
+        return "euclidean_squared" if self.distance == "squared" else "euclidean"
+
+    def values(self) -> PairValues:
+        """Places (x, y) and pixels (x, y)."""
+        rows, columns = self.places.movedim(-1, 0), self.other_pixels.movedim(-1, 0)
+        return PairValues(self.form, rows, columns, limit(self.clip, self.places))
+
+    def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PointCost:
+        """The cost of some rows and columns."""
+        image = images.unsqueeze(-1)
+        other_pixels = self.other_pixels[image, columns]
+        return replace(
+            self, places=self.places[image, rows], other_pixels=other_pixels, other_rows=_by_rows(other_pixels)
+        )
+
 
 @dataclass(frozen=True)
 class PositionCost:
@@ -154,6 +238,7 @@ class PositionCost:
     other_pixels: Tensor
     other_rows: Tensor
     channels: int = 2
+    form: Form = "position"
 
     @classmethod
     def create(cls, rows: int, other_pixels: Tensor) -> PositionCost:
@@ -167,3 +252,12 @@ class PositionCost:
     def fill(self, channel: int, batch: slice, rows: slice, out: Tensor, scratch: Tensor) -> Tensor:
         """Write one block of one coordinate."""
         return out.copy_(self.other_rows[batch, channel].unsqueeze(-2).expand_as(out))
+
+    def values(self) -> PairValues:
+        """Pixels (x, y); nothing of the rows."""
+        columns = self.other_pixels.movedim(-1, 0)
+        return PairValues(self.form, columns.new_zeros(0, columns.shape[1], self.rows), columns, limit(None, columns))
+
+    def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PositionCost:
+        """The cost of some rows and columns."""
+        return PositionCost.create(rows.shape[1], self.other_pixels[images.unsqueeze(-1), columns])

@@ -13,19 +13,15 @@ have the least loss of all.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, TypeVar, get_args
+from typing import NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from dkp.geometry import epipolar_distance, full_precision, promote
 from dkp.losses.costs import Distance, EpipolarCost, PairCost, PointCost, PointDistance, PositionCost, shape_distance
-from dkp.losses.tiled import PART_FLOOR, tiled_expectation
-
-Engine = Literal["auto", "dense", "tiled"]
-
-_DENSE_PAIRS = 2**14
-_SHUT_OUT = -1e30
+from dkp.losses.engines import Engine, expectation, find_engine
+from dkp.losses.ragged import over_groups
 
 
 class Matched(NamedTuple):
@@ -85,7 +81,9 @@ def expected_epipolar_distance(
         other_parts: (B, M, K) part probabilities.
         distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
         clip: Largest distance [px] (before squaring) that counts.
-        engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory) or "auto".
+        engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled), "compact"
+            (only pairs that can matter; approximate, see `dkp.losses.compact`), "attention" (squared distances without
+            a clip, see `dkp.losses.attention`) or "auto" (one of the first three, see `dkp.losses.engines`).
 
     Returns:
         The expected distance and the best matchability. Gradients reach the fields and the parts; not the geometry.
@@ -219,25 +217,6 @@ def expected_point_distance(
     return Matched(_blank(value, _rows_present(value, mask, other_mask)), best)
 
 
-def dense_expectation(
-    field: Tensor,
-    other_field: Tensor,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    other_mask: Tensor | None,
-    cost: PairCost,
-) -> tuple[Tensor, Tensor]:
-    """The same as `tiled_expectation`, written out with both affinity matrices: the one to read and to test against."""
-    exponent = -(field.unsqueeze(2) - other_field.unsqueeze(1)).square().sum(-1)
-    if parts is not None and other_parts is not None:
-        exponent = exponent + (parts @ other_parts.mT).clamp_min(PART_FLOOR).log()
-    if other_mask is not None:
-        exponent = torch.where(other_mask.unsqueeze(1), exponent, exponent.new_full((), _SHUT_OUT))
-    matchability = torch.exp(exponent - exponent.logsumexp(-1, keepdim=True))  # M up to a factor per row
-    error = matchability.unsqueeze(-1) * cost.matrix()  # E = M ⊙ d
-    return error.sum(2), exponent.detach().amax(-1).exp()
-
-
 def _expectation(
     field: Tensor,
     other_field: Tensor,
@@ -250,7 +229,7 @@ def _expectation(
     engine: Engine,
 ) -> tuple[Tensor, Tensor]:
     """Check, scale, choose the engine, and blank the rows that do not take part."""
-    _check(field, other_field, sigma, mask, other_mask, parts, other_parts, engine)
+    _check(field, other_field, sigma, mask, other_mask, parts, other_parts)
     field, other_field = promote(field, other_field)
     if parts is not None and other_parts is not None:
         parts, other_parts, field, other_field = promote(parts, other_parts, field, other_field)
@@ -262,9 +241,13 @@ def _expectation(
         zero = 0.0 * sum(tensor.sum() for tensor in (field, other_field, parts, other_parts) if tensor is not None)
         return zero + field.new_zeros(batch, rows, cost.channels), field.new_zeros(batch, rows)
     scale = 1.0 / (math.sqrt(2.0) * sigma)
-    dense = engine == "dense" or (engine == "auto" and batch * rows * columns <= _DENSE_PAIRS)
-    expectation = dense_expectation if dense else tiled_expectation
-    average, best = expectation(field * scale, other_field * scale, parts, other_parts, other_mask, cost)
+    field, other_field = field * scale, other_field * scale
+    taken = find_engine(engine, field, other_field, parts, cost)
+    function = expectation(taken, field, mask, parts, cost)
+    if field.device.type == "cpu" and taken in ("tiled", "fused", "attention"):
+        average, best = over_groups(function, field, other_field, parts, other_parts, mask, other_mask, cost)
+    else:
+        average, best = function(field, other_field, parts, other_parts, other_mask, cost)
     present = _rows_present(best, mask, other_mask)
     return _blank(average, present), _blank(best, present)
 
@@ -300,10 +283,7 @@ def _check(
     other_mask: Tensor | None,
     parts: Tensor | None,
     other_parts: Tensor | None,
-    engine: str,
 ) -> None:
-    if engine not in get_args(Engine):
-        raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
     if not sigma > 0:
         raise ValueError(f"sigma is {sigma}, expected a positive number")
     if field.ndim != 3 or other_field.ndim != 3 or field.shape[0] != other_field.shape[0]:

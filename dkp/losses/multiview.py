@@ -58,7 +58,7 @@ class MultiviewLoss(nn.Module):
             normalisation: Pixels that make a loss of one (squared pixels if the distance is squared).
             max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
             foreground_threshold: Least foreground probability of a cell that takes part, unless masks are given.
-            engine: "auto", "dense" or "tiled".
+            engine: "auto", "dense", "tiled", "fused", "compact" or "attention"; see docs/speed.md.
             atlas: For chart fields, the way from charts to surface coordinates.
 
         Raises:

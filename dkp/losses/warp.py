@@ -79,7 +79,7 @@ class WarpLoss(nn.Module):
             normalisation: Pixels (or squared pixels) that make a loss of one.
             max_pixels: Most foreground cells of an image that take part.
             foreground_threshold: Least foreground probability of a cell that takes part, unless masks are given.
-            engine: "auto", "dense" or "tiled".
+            engine: "auto", "dense", "tiled", "fused", "compact" or "attention"; see docs/speed.md.
             atlas: For chart fields, the way from charts to surface coordinates.
         """
         super().__init__()

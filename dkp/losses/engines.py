@@ -1,0 +1,140 @@
+"""Which engine computes an average over all pairs of pixels, and why."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dkp.losses.attention import attention_expectation
+from dkp.losses.compact import Expectation, compact_expectation
+from dkp.losses.costs import Form, PairCost
+from dkp.losses.fused import fused_expectation
+from dkp.losses.kernels import compiler_missing, kernel
+from dkp.losses.tiled import PART_FLOOR, tiled_expectation
+
+Engine = Literal["auto", "dense", "tiled", "fused", "compact", "attention"]
+
+log = logging.getLogger("dkp.losses")
+
+DENSE_PAIRS = 2**14
+"""Up to so many pairs in a call, "auto" writes the matrices out: the plainest, and the quickest there."""
+
+COMPILE_PAIRS = {"cpu": 4e9}
+"""Pairs (forward and backward) after which "auto" compiles: tiling them takes about as long as compiling."""
+
+_COMPILE_PAIRS_ELSEWHERE = 2e11  # an estimate from the memory bandwidth of an accelerator; not measured
+
+_SHUT_OUT = -1e30
+
+_tiled_pairs: Counter[tuple[Form, int, str]] = Counter()
+_noted: set[tuple[str, str]] = set()
+
+
+def dense_expectation(
+    field: Tensor,
+    other_field: Tensor,
+    parts: Tensor | None,
+    other_parts: Tensor | None,
+    other_mask: Tensor | None,
+    cost: PairCost,
+) -> tuple[Tensor, Tensor]:
+    """The same as `tiled_expectation`, written out with both affinity matrices: the one to read and to test against."""
+    exponent = -(field.unsqueeze(2) - other_field.unsqueeze(1)).square().sum(-1)
+    if parts is not None and other_parts is not None:
+        exponent = exponent + (parts @ other_parts.mT).clamp_min(PART_FLOOR).log()
+    if other_mask is not None:
+        exponent = torch.where(other_mask.unsqueeze(1), exponent, exponent.new_full((), _SHUT_OUT))
+    matchability = torch.exp(exponent - exponent.logsumexp(-1, keepdim=True))  # M up to a factor per row
+    error = matchability.unsqueeze(-1) * cost.matrix()  # E = M ⊙ d
+    return error.sum(2), exponent.detach().amax(-1).exp()
+
+
+def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tensor | None, cost: PairCost) -> Engine:
+    """The engine for a call: the one asked for, or one that can stand in for it; never "auto".
+
+    "auto" takes "dense" for very small problems and "tiled" for others, until it has tiled so many pairs of a kind that
+    compiling would have paid (`COMPILE_PAIRS`), and from then on "fused". It depends on sizes only, not on the clock,
+    so that a run can be repeated. The first time that an engine is taken, the log says which and why.
+
+    Args:
+        engine: What was asked for.
+        field: (B, N, D), promoted.
+        other_field: (B, M, D).
+        parts: (B, N, K) or None.
+        cost: What to average.
+
+    Raises:
+        ValueError: The engine is unknown.
+    """
+    if engine not in get_args(Engine):
+        raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
+    if engine == "fused":
+        reason = fusing_refused(field, parts, cost)
+        return note(engine, "fused", "as asked for") if reason is None else note(engine, "tiled", reason, warn=True)
+    if engine != "auto":
+        return note(engine, engine, "as asked for")
+    pairs = field.shape[0] * field.shape[1] * other_field.shape[1]
+    if pairs <= DENSE_PAIRS:
+        return note(engine, "dense", f"up to {DENSE_PAIRS} pairs are written out")
+    kind = cost.form, field.shape[-1], field.device.type
+    _tiled_pairs[kind] += pairs
+    if _tiled_pairs[kind] < COMPILE_PAIRS.get(field.device.type, _COMPILE_PAIRS_ELSEWHERE):
+        return note(engine, "tiled", "compiling pays after some billions of pairs")
+    reason = fusing_refused(field, parts, cost)
+    if reason is not None:
+        return note(engine, "tiled", reason)
+    return note(engine, "fused", "so many pairs came that compiling pays")
+
+
+def expectation(
+    engine: Engine, field: Tensor, mask: Tensor | None, parts: Tensor | None, cost: PairCost
+) -> Expectation:
+    """The function of an engine that `find_engine` returned."""
+    if engine == "compact":
+        fuses = fusing_refused(field, parts, cost) is None
+        return partial(compact_expectation, inner=fused_expectation if fuses else tiled_expectation, mask=mask)
+    functions: dict[Engine, Callable[..., tuple[Tensor, Tensor]]] = {
+        "dense": dense_expectation,
+        "tiled": tiled_expectation,
+        "fused": fused_expectation,
+        "attention": attention_expectation,
+    }
+    return functions[engine]
+
+
+def fusing_refused(field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
+    """Why a call cannot take the fused engine; None if it can, and then it is compiled."""
+    if parts is not None:
+        return "the fused engine takes no part probabilities"
+    if field.dtype != torch.float32:
+        return f"the fused engine takes float32, not {field.dtype}"
+    return compiling_refused(cost.form, field.shape[-1], field.device)
+
+
+@cache
+def compiling_refused(form: Form, dimension: int, device: torch.device) -> str | None:
+    """Compile what the fused engine needs for a formula, once; why that failed, or None."""
+    reason = compiler_missing(device)
+    if reason is not None:
+        return reason
+    try:
+        kernel("peaks", None, dimension, device.type)
+        kernel("row_sums", form, dimension, device.type)
+        kernel("column_sums", form, dimension, device.type)
+    except Exception as error:  # a compiler may fail in any way
+        return f"compiling failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return None
+
+
+def note(engine: str, taken: Engine, reason: str, *, warn: bool = False) -> Engine:
+    """Log once which engine is taken."""
+    if (taken, reason) not in _noted:
+        _noted.add((taken, reason))
+        log.log(logging.WARNING if warn else logging.INFO, "matching engine %s -> %s: %s", engine, taken, reason)
+    return taken

@@ -1,0 +1,107 @@
+"""The fused engine: compiled sums over pairs with a backward pass of their own. Memory is O(N + M).
+
+A forward pass takes the greatest exponent of each row and then, in one loop over the pairs, Σ_j w_ij, Σ_j w_ij d_ij and
+the same weighted with (v_j - u_i). Since Σ_j p_ij (d_ij - ē_i) = 0, those already hold the gradient to the rows,
+
+    ∂ē_i/∂u_i = 2 Σ_j p_ij (d_ij - ē_i) (v_j - u_i) = 2 (Σ_j p_ij d_ij (v_j - u_i) - ē_i Σ_j p_ij (v_j - u_i)),
+
+so that the backward pass is one more loop, for the columns: 2 Σ_i g_i p_ij (d_ij - ē_i) (u_i - v_j).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from dkp.geometry import full_precision
+from dkp.losses.costs import PairCost
+from dkp.losses.kernels import SHUT_OUT, kernel
+from dkp.losses.tiled import tiled_expectation
+
+_ROOT = math.sqrt(math.log2(math.e))  # fields times this have exponents to base two
+
+
+def fused_expectation(
+    field: Tensor,
+    other_field: Tensor,
+    parts: Tensor | None,
+    other_parts: Tensor | None,
+    other_mask: Tensor | None,
+    cost: PairCost,
+) -> tuple[Tensor, Tensor]:
+    """The same as `tiled_expectation`, for float32 fields without parts.
+
+    Raises:
+        ValueError: Parts are given.
+        Exception: Whatever stops the compiler, at the first call for a formula and a number of channels.
+    """
+    if parts is not None:
+        raise ValueError("the fused engine takes no part probabilities")
+    images, count, size = field.shape
+    if min(count, other_field.shape[1]) < 2:  # sizes of one would get graphs of their own
+        return tiled_expectation(field, other_field, parts, other_parts, other_mask, cost)
+    if images > 1:
+        result = _FusedExpectation.apply(field, other_field, other_mask, cost)
+        return result[0], result[1]
+    half = max(2, (count + 1) // 2)
+    rows = torch.arange(2 * half, device=field.device).clamp(max=count - 1).view(2, half)
+    columns = torch.arange(other_field.shape[1], device=field.device).expand(2, -1)
+    halves = functional.pad(field, (0, 0, 0, 2 * half - count)).view(2, half, size)
+    mask = None if other_mask is None else other_mask.expand(2, -1)
+    cost = cost.pick(torch.zeros(2, dtype=torch.long, device=field.device), rows, columns)
+    average, best = _FusedExpectation.apply(halves, other_field.expand(2, -1, -1), mask, cost)
+    return average.flatten(0, 1)[None, :count], best.flatten()[None, :count]
+
+
+class _FusedExpectation(torch.autograd.Function):
+    @staticmethod
+    @full_precision
+    def forward(
+        ctx: Any, field: Tensor, other_field: Tensor, other_mask: Tensor | None, cost: PairCost
+    ) -> tuple[Tensor, Tensor]:
+        u, v = _by_axis(field), _by_axis(other_field)
+        bias = torch.zeros_like(v[0])
+        if other_mask is not None:
+            bias = bias.masked_fill(~other_mask, SHUT_OUT)
+        form, rows, columns, clip = cost.values()
+        rows, columns = rows.contiguous(), columns.contiguous()
+        dimension, device = u.shape[0], u.device.type
+        peak: Tensor = kernel("peaks", None, dimension, device)(u, v, bias)  # type: ignore[assignment]
+        sums: Any = kernel("row_sums", form, dimension, device)(u, v, bias, peak, rows, columns, clip)
+        total, errors, offsets, moments = sums
+        average = torch.stack([error / total for error in errors])  # (C, B, N)
+        offset = torch.stack(offsets) / total  # (D, B, N)
+        gradient = torch.stack([torch.stack(moment) for moment in moments]) / total - average.unsqueeze(1) * offset
+        ctx.save_for_backward(u, v, other_mask, rows, columns, clip, peak + total.log2(), average, gradient)
+        ctx.form = form
+        best = peak.exp2()
+        ctx.mark_non_differentiable(best)
+        return average.movedim(0, -1), best
+
+    @staticmethod
+    @once_differentiable
+    @full_precision
+    def backward(ctx: Any, grad_average: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        u, v, other_mask, rows, columns, clip, log_total, average, gradient = ctx.saved_tensors
+        slope = grad_average.movedim(-1, 0).contiguous()
+        grad_field = grad_other = None
+        if ctx.needs_input_grad[0]:
+            grad_field = (2 / _ROOT) * (gradient * slope.unsqueeze(1)).sum(0).movedim(0, -1)
+        if ctx.needs_input_grad[1]:
+            sums: Any = kernel("column_sums", ctx.form, u.shape[0], u.device.type)(
+                u, v, log_total, average, slope, rows, columns, clip
+            )
+            grad_other = (2 / _ROOT) * torch.stack(sums, -1)
+            if other_mask is not None:  # a candidate that takes no part may lie nearer than all that do
+                grad_other = torch.where(other_mask.unsqueeze(-1), grad_other, grad_other.new_zeros(()))
+        return grad_field, grad_other, None, None
+
+
+def _by_axis(field: Tensor) -> Tensor:
+    """(B, N, D) to (D, B, N), scaled for exponents to base two."""
+    return (field * _ROOT).movedim(-1, 0).contiguous()

@@ -1,0 +1,262 @@
+"""The arithmetic of the fused engine: sums over all pairs, written as plain tensor expressions and compiled.
+
+Each function is one or two reductions of an expression over pairs. Run as they stand they would keep several matrices
+of all pairs; compiled, each is one loop over the pairs that keeps only its sums (on CPU vectorised C++, on a GPU
+Triton). The reduced axis comes first and the kept one last, so that the vector units run over the kept axis and no sum
+has to be collected across them.
+
+Graphs are made once for each formula and number of field channels, for any size: `kernel` runs a new one on a made-up
+problem whose sizes are all different, since sizes that happen to be equal at the first call would be taken to be equal
+for ever. Inductor keeps what it compiled on disk (``TORCHINDUCTOR_CACHE_DIR``), so that a later process only loads it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from types import FunctionType
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dkp.losses.costs import Form
+
+Kernel = Literal["peaks", "row_sums", "column_sums"]
+
+LEAST_EXPONENT = -60.0
+"""To base two: farther pairs weigh 1e-18, so that nothing becomes a denormal number or infinite."""
+
+SHUT_OUT = -1e30
+"""Exponent of a candidate that does not take part."""
+
+_OPTIONS: dict[str, str | int | bool | Callable[..., object]] = {
+    # Recompute an expression for each of its sums instead of keeping it for all pairs.
+    "realize_reads_threshold": 10**6,
+    "realize_opcount_threshold": 10**6,
+    "realize_acc_reads_threshold": 10**6,
+    # a * b + c in one instruction
+    "cpp.enable_floating_point_contract_flag": "fast",
+}
+
+# 2^f = Σ c_k f^k for |f| <= 1/2, lowest power first; relative error at most 7.5e-8 (weighted least squares on 400
+# Chebyshev nodes, iterated towards the least maximum)
+_POWER = (1.00000007, 0.693146967, 0.240221197, 0.0555071332, 0.00967554122, 0.00132764579)
+_ROUNDING = 12582912.0  # 1.5 * 2^23: adding it rounds a float32 to an integer, which then is in the lowest bits
+
+
+def power_of_two(exponent: Tensor) -> Tensor:
+    """2^x for float32 exponents of at least `LEAST_EXPONENT` and at most 127, to 5e-7; much faster than exp2 on CPU."""
+    shifted = exponent + _ROUNDING
+    fraction = exponent - (shifted - _ROUNDING)
+    result = torch.full_like(fraction, _POWER[-1])
+    for coefficient in _POWER[-2::-1]:
+        result = result * fraction + coefficient
+    return (result.view(torch.int32) + (shifted.view(torch.int32) << 23)).view(torch.float32)
+
+
+def cost_values(form: Form, rows: list[Tensor], columns: list[Tensor], clip: Tensor) -> list[Tensor]:
+    """The channels of a cost, from numbers of rows and of columns that broadcast against each other.
+
+    Args:
+        form: The formula; see `PairValues`.
+        rows: What the formula needs of rows.
+        columns: What it needs of columns.
+        clip: Scalar.
+    """
+    x, y = columns[:2]
+    if form == "position":
+        return [x, y]
+    if form in ("euclidean", "euclidean_squared"):
+        across, down = rows[0] - x, rows[1] - y
+        distance = (across * across + down * down).sqrt()
+    else:
+        distance = (rows[0] * x + rows[1] * y + rows[2]).abs()
+    if form == "symmetric":
+        distance = distance * (0.5 + 0.5 * (rows[3] / columns[2]))
+    elif form == "sampson":
+        ratio = columns[2] / rows[3]
+        distance = distance * (1.0 + ratio * ratio).rsqrt()
+    distance = torch.minimum(distance, clip)
+    return [distance * distance if form in ("squared", "euclidean_squared") else distance]
+
+
+def _each(values: Tensor, axis: int) -> list[Tensor]:
+    """(c, B, L) as c tensors that broadcast over pairs: along the reduced axis (1) or the kept one (2)."""
+    return [value.unsqueeze(3 - axis) for value in values.unbind(0)]
+
+
+def peaks(field: Tensor, other_field: Tensor, bias: Tensor) -> Tensor:
+    """Greatest exponent of each row, max_j bias_j - |u_i - v_j|².
+
+    Args:
+        field: (D, B, N).
+        other_field: (D, B, M).
+        bias: (B, M).
+
+    Returns:
+        (B, N).
+    """
+    exponent = bias.unsqueeze(2)
+    for u, v in zip(_each(field, 2), _each(other_field, 1), strict=True):
+        exponent = exponent - (v - u) * (v - u)
+    return exponent.amax(1)
+
+
+def row_sums(
+    field: Tensor,
+    other_field: Tensor,
+    bias: Tensor,
+    peak: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    clip: Tensor,
+    *,
+    form: Form,
+) -> tuple[Tensor, list[Tensor], list[Tensor], list[list[Tensor]]]:
+    """Sums over the candidates of each row with w_ij = 2^(bias_j - |u_i - v_j|² - peak_i).
+
+    Args:
+        field: (D, B, N).
+        other_field: (D, B, M).
+        bias: (B, M).
+        peak: (B, N).
+        rows: (g, B, N) of the cost.
+        columns: (h, B, M) of the cost.
+        clip: Scalar.
+        form: Formula of the cost.
+
+    Returns:
+        Each (B, N): Σ w; for every channel c, Σ w d_c; for every axis a, Σ w (v - u)_a; and Σ w d_c (v - u)_a.
+    """
+    offsets = [v - u for u, v in zip(_each(field, 2), _each(other_field, 1), strict=True)]
+    exponent = bias.unsqueeze(2) - peak.unsqueeze(1)
+    for offset in offsets:
+        exponent = exponent - offset * offset
+    weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT))
+    errors = [weight * value for value in cost_values(form, _each(rows, 2), _each(columns, 1), clip)]
+    return (
+        weight.sum(1),
+        [error.sum(1) for error in errors],
+        [(weight * offset).sum(1) for offset in offsets],
+        [[(error * offset).sum(1) for offset in offsets] for error in errors],
+    )
+
+
+def column_sums(
+    field: Tensor,
+    other_field: Tensor,
+    log_total: Tensor,
+    average: Tensor,
+    slope: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    clip: Tensor,
+    *,
+    form: Form,
+) -> list[Tensor]:
+    """Σ_i p_ij Σ_c g_ic (d_ijc - ē_ic) (u_i - v_j)_a with p_ij = 2^(-|u_i - v_j|² - log_total_i).
+
+    Args:
+        field: (D, B, N).
+        other_field: (D, B, M).
+        log_total: (B, N), the logarithm to base two of each row's Σ_j 2^(-|u_i - v_j|²).
+        average: (C, B, N) ē.
+        slope: (C, B, N) g.
+        rows: (g, B, N) of the cost.
+        columns: (h, B, M) of the cost.
+        clip: Scalar.
+        form: Formula of the cost.
+
+    Returns:
+        For every axis a, (B, M).
+    """
+    offsets = [u - v for u, v in zip(_each(field, 1), _each(other_field, 2), strict=True)]
+    exponent = -log_total.unsqueeze(2)
+    for offset in offsets:
+        exponent = exponent - offset * offset
+    values = cost_values(form, _each(rows, 1), _each(columns, 2), clip)
+    pull = [(d - e) * g for d, e, g in zip(values, _each(average, 1), _each(slope, 1), strict=True)]
+    weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT)) * sum(pull[1:], pull[0])
+    return [(weight * offset).sum(1) for offset in offsets]
+
+
+_SOURCES: dict[Kernel, Callable[..., object]] = {"peaks": peaks, "row_sums": row_sums, "column_sums": column_sums}
+_ROWS: dict[Form, int] = {"symmetric": 4, "sampson": 4, "euclidean": 2, "euclidean_squared": 2, "position": 0}
+_COLUMNS: dict[Form, int] = {"symmetric": 3, "sampson": 3}
+
+
+@cache
+def kernel(name: Kernel, form: Form | None, dimension: int, device_type: str) -> Callable[..., object]:
+    """The compiled form of one of the functions above.
+
+    Args:
+        name: Which.
+        form: Formula of the cost; None for "peaks", which has none.
+        dimension: Channels D of the fields.
+        device_type: "cpu" or "cuda".
+
+    Raises:
+        Exception: Whatever stops the compiler.
+    """
+    import torch._inductor.config as inductor
+
+    plain = _SOURCES[name]
+    # torch.compile counts graphs per code object and gives up after a few; a copy has a count of its own.
+    label = "_".join([name, *([form] if form else []), str(dimension)])
+    assert isinstance(plain, FunctionType)
+    own = FunctionType(plain.__code__.replace(co_name=label), plain.__globals__, label)
+    own.__kwdefaults__ = None if form is None else {"form": form}
+    known = {key: value for key, value in _OPTIONS.items() if _has(inductor, key)}
+    compiled = torch.compile(own, dynamic=True, fullgraph=True, options=known)
+    with torch.no_grad(), torch.autocast(device_type, enabled=False):
+        compiled(*_example(name, form, dimension, torch.device(device_type)))
+    return compiled
+
+
+def _has(config: object, key: str) -> bool:
+    """Whether an option of that dotted name exists in this release of torch."""
+    for part in key.split("."):
+        if not hasattr(config, part):
+            return False
+        config = getattr(config, part)
+    return True
+
+
+def _example(name: Kernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor]:
+    """A problem of 13 pairs of views whose sizes are all different and large enough for several threads."""
+    images, count, other_count = 13 + dimension, 523, 541
+
+    def ones(*shape: int) -> Tensor:
+        return torch.ones(shape, device=device)
+
+    fields = [ones(dimension, images, count), ones(dimension, images, other_count)]
+    if name == "peaks":
+        return [*fields, ones(images, other_count)]
+    assert form is not None
+    cost = [
+        ones(_ROWS.get(form, 3), images, count),
+        ones(_COLUMNS.get(form, 2), images, other_count),
+        ones(),
+    ]
+    if name == "row_sums":
+        return [*fields, ones(images, other_count), ones(images, count), *cost]
+    channels = 2 if form == "position" else 1
+    return [*fields, ones(images, count), ones(channels, images, count), ones(channels, images, count), *cost]
+
+
+def compiler_missing(device: torch.device) -> str | None:
+    """Why nothing can be compiled for a device; None if it can, as far as one sees without trying."""
+    if any(os.environ.get(name, "0") == "1" for name in ("TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE")):
+        return "torch.compile is switched off by the environment"
+    if device.type == "cuda":
+        return None if find_spec("triton") else "Triton is not installed"
+    if device.type != "cpu":
+        return f"there is no compiled form for devices of type {device.type}"
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = os.environ.get("CXX", usual)
+    return None if shutil.which(compiler.split()[0]) else f"no C++ compiler is present ({compiler})"

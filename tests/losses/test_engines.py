@@ -1,0 +1,375 @@
+"""The engines beyond "dense" and "tiled": fused, compact, attention, and the choice between them."""
+
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from dkp.losses import (
+    compact,
+    engines,
+    expected_epipolar_distance,
+    expected_point_distance,
+    expected_position,
+    expected_warp_distance,
+    kernels,
+)
+from dkp.losses.costs import EpipolarCost
+from dkp.losses.ragged import WASTE, extent, group_images
+from dkp.losses.tiled import tiled_expectation
+
+SIGMA = 0.05
+CPU = torch.device("cpu")
+
+
+def surface_problem(
+    count: int, other_count: int, *, batch: int = 2, seed: int = 0, shift: float = 0.0
+) -> dict[str, Tensor]:
+    """Two views whose cells lie on a hemisphere of radius 0.4 m, in no order."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    def sphere(number: int) -> Tensor:
+        points = torch.randn(batch, number, 3, generator=generator)
+        points = 0.4 * points / points.norm(dim=-1, keepdim=True)
+        return torch.stack([points[..., 0], points[..., 1], points[..., 2].abs()], -1)
+
+    fundamental = draw(batch, 3, 3) - 0.5
+    fundamental[..., :2] *= 0.01
+    fundamental[..., :2, :] *= 0.01
+    return {
+        "field": sphere(count) + shift,
+        "other_field": sphere(other_count),
+        "pixels": draw(batch, count, 2) * 128,
+        "other_pixels": draw(batch, other_count, 2) * 128,
+        "fundamental": fundamental,
+        "mask": draw(batch, count) > 0.2,
+        "other_mask": draw(batch, other_count) > 0.2,
+        "weight": draw(batch, count),
+    }
+
+
+def call(function, data: dict[str, Tensor], *, sigma: float = SIGMA, **options):
+    """Call one of the four functions on a problem."""
+    named = {key: data[key] for key in ("mask", "other_mask", "parts", "other_parts") if key in data}
+    places = {
+        expected_position: ("other_pixels",),
+        expected_warp_distance: ("pixels", "other_pixels"),
+    }.get(function, ("pixels", "other_pixels", "fundamental"))
+    return function(data["field"], data["other_field"], *(data[key] for key in places), sigma, **{**named, **options})
+
+
+def results(function, data: dict[str, Tensor], **options) -> list[Tensor]:
+    """The result, the best matchability and the gradients to both fields."""
+    data = {**data, "field": data["field"].clone(), "other_field": data["other_field"].clone()}
+    leaves = [data[key].requires_grad_() for key in ("field", "other_field")]
+    first, best = call(function, data, **options)
+    scalar = (first if first.ndim == 2 else first.sum(-1)).mul(data["weight"]).sum()
+    return [first.detach(), best, *torch.autograd.grad(scalar, leaves)]
+
+
+def agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> None:
+    """Every tensor to a share of its greatest entry."""
+    for one, two in zip(found, expected, strict=True):
+        assert two.abs().max() > 0
+        assert (one - two).abs().max() <= tolerance * two.abs().max()
+
+
+# Fused
+
+FUSED = [
+    (expected_epipolar_distance, {"clip": 20.0}),
+    pytest.param((expected_epipolar_distance, {"distance": "squared"}), marks=pytest.mark.slow),
+    pytest.param((expected_epipolar_distance, {"distance": "symmetric", "clip": 7.0}), marks=pytest.mark.slow),
+    pytest.param((expected_epipolar_distance, {"distance": "sampson"}), marks=pytest.mark.slow),
+    pytest.param((expected_warp_distance, {"clip": 20.0}), marks=pytest.mark.slow),
+    pytest.param((expected_warp_distance, {"distance": "squared"}), marks=pytest.mark.slow),
+    pytest.param((expected_point_distance, {}), marks=pytest.mark.slow),
+    pytest.param((expected_position, {}), marks=pytest.mark.slow),
+]
+
+
+@pytest.fixture(scope="module")
+def compiler() -> None:
+    """Skip where nothing can be compiled."""
+    reason = kernels.compiler_missing(CPU)
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_fused_equals_dense(case, compiler, monkeypatch, caplog):
+    monkeypatch.setattr(engines, "_noted", set())
+    function, options = case
+    graphs = 0
+    for batch, count, other_count in ((3, 57, 45), (2, 45, 57), (1, 64, 31), (4, 33, 33)):
+        data = surface_problem(count, other_count, batch=batch)
+        found = results(function, data, engine="fused", **options)
+        agree(found, results(function, data, engine="dense", **options), 1e-4)
+        # One graph of each kind serves every size.
+        made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert graphs in (0, made)
+        graphs = made
+    assert not caplog.records  # nothing stood in for it
+
+
+def test_fused_keeps_bfloat16_fields_and_float32_geometry(compiler):
+    data = surface_problem(40, 50)
+    low = {**data, "field": data["field"].bfloat16(), "other_field": data["other_field"].bfloat16()}
+    high = {**low, "field": low["field"].float(), "other_field": low["other_field"].float()}
+    value, best, *gradients = results(expected_epipolar_distance, low, engine="fused", clip=20.0)
+    expected = results(expected_epipolar_distance, high, engine="dense", clip=20.0)
+    assert value.dtype == torch.float32
+    assert {gradient.dtype for gradient in gradients} == {torch.bfloat16}
+    agree([value, best], expected[:2], 1e-4)
+    agree([gradient.float() for gradient in gradients], expected[2:], 1e-2)
+
+
+def test_fused_at_the_edges(compiler):
+    data = surface_problem(40, 30)
+    clean = results(expected_epipolar_distance, data, engine="fused", clip=20.0)
+    dirty = dict(data)
+    for key, mask in (("field", "mask"), ("other_field", "other_mask")):
+        dirty[key] = torch.where(data[mask].unsqueeze(-1), data[key], torch.nan)
+    for one, two in zip(results(expected_epipolar_distance, dirty, engine="fused", clip=20.0), clean, strict=True):
+        torch.testing.assert_close(one, two)
+    data["other_mask"][0] = False  # one image without candidates
+    value, best, *gradients = results(expected_epipolar_distance, data, engine="fused", clip=20.0)
+    assert value[0].abs().max() == 0
+    assert best[0].abs().max() == 0
+    assert gradients[0][0].abs().max() == 0
+    torch.testing.assert_close(value[1], clean[0][1])
+    far = {**data, "field": data["field"] + 5.0}
+    for tensor in results(expected_epipolar_distance, far, engine="fused", clip=20.0, sigma=1e-4):
+        assert torch.isfinite(tensor).all()
+
+
+def test_power_of_two():
+    exponent = torch.cat([torch.linspace(kernels.LEAST_EXPONENT, 0, 100_001), torch.tensor([0.0, 1.0, 126.0])])
+    expected = exponent.double().exp2()
+    assert ((kernels.power_of_two(exponent).double() - expected).abs() / expected).max() < 5e-7
+
+
+def test_without_a_compiler_fused_is_tiled_and_says_so_once(monkeypatch, caplog):
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
+    monkeypatch.setattr(engines, "_noted", set())
+    engines.compiling_refused.cache_clear()
+    data = surface_problem(40, 30)
+    with caplog.at_level(logging.INFO, logger="dkp.losses"):
+        found = [results(expected_epipolar_distance, data, engine="fused") for _ in range(2)]
+    engines.compiling_refused.cache_clear()
+    expected = results(expected_epipolar_distance, data, engine="tiled")
+    for one, two in zip(found[0], expected, strict=True):
+        assert torch.equal(one, two)
+    notes = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(notes) == 1
+    assert "fused -> tiled: no C++ compiler is present" in notes[0]
+
+
+def test_a_compiler_that_fails_is_not_an_error(monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("cannot compile\nat all")
+
+    monkeypatch.setattr(engines, "compiler_missing", lambda device: None)
+    monkeypatch.setattr(engines, "kernel", fail)
+    engines.compiling_refused.cache_clear()
+    assert engines.compiling_refused("squared", 3, CPU) == "compiling failed: RuntimeError: cannot compile"
+    engines.compiling_refused.cache_clear()
+
+
+def test_the_fused_engine_refuses_parts_and_double_precision():
+    data = surface_problem(8, 9)
+    cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
+    assert "part" in str(engines.fusing_refused(data["field"], data["mask"].unsqueeze(-1).float(), cost))
+    assert "float64" in str(engines.fusing_refused(data["field"].double(), None, cost))
+
+
+# The choice
+
+
+def test_auto_goes_by_size_alone(monkeypatch, caplog):
+    monkeypatch.setattr(engines, "COMPILE_PAIRS", {"cpu": 3 * 200 * 200})
+    monkeypatch.setattr(engines, "compiling_refused", lambda *_: None)
+    monkeypatch.setattr(engines, "_tiled_pairs", type(engines._tiled_pairs)())
+    monkeypatch.setattr(engines, "_noted", set())
+
+    def taken(count: int) -> str:
+        data = surface_problem(count, count, batch=1)
+        cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
+        return engines.find_engine("auto", data["field"], data["other_field"], None, cost)
+
+    with caplog.at_level(logging.INFO, logger="dkp.losses"):
+        assert taken(50) == "dense"
+        assert [taken(200) for _ in range(4)] == ["tiled", "tiled", "fused", "fused"]
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == [
+        f"matching engine auto -> {name}" for name in ("dense", "tiled", "fused")
+    ]
+    monkeypatch.setattr(engines, "compiling_refused", lambda *_: "no compiler")
+    assert taken(200) == "tiled"
+
+
+# Attention
+
+LINEAR = [
+    (expected_epipolar_distance, {"distance": "squared"}),
+    (expected_warp_distance, {"distance": "squared"}),
+    (expected_point_distance, {"clip": 7.0}),
+    (expected_position, {}),
+]
+
+
+@pytest.mark.parametrize(("function", "options"), LINEAR)
+def test_attention_equals_dense(function, options):
+    data = surface_problem(150, 130, batch=3)
+    agree(
+        results(function, data, engine="attention", **options),
+        results(function, data, engine="dense", **options),
+        2e-4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "reason"),
+    [
+        (expected_epipolar_distance, {}, "not linear"),
+        (expected_epipolar_distance, {"distance": "squared", "clip": 20.0}, "clipped"),
+        (expected_epipolar_distance, {"distance": "squared", "sigma": 1e-4}, "err by"),
+    ],
+)
+def test_attention_refuses_what_it_cannot_do(function, options, reason):
+    with pytest.raises(ValueError, match=reason):
+        call(function, surface_problem(20, 20), engine="attention", **options)
+
+
+# Compact support
+
+
+def compact_results(data: dict[str, Tensor], sigma: float, inner=tiled_expectation, **options) -> list[Tensor]:
+    """Average, best and gradients of the compact engine, and of the inner one over all pairs."""
+    scale = 1 / (2**0.5 * sigma)
+    cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", 20.0)
+    found: list[Tensor] = []
+    for engine in ("compact", "whole"):
+        leaves = [data[key].clone().requires_grad_() for key in ("field", "other_field")]
+        u, v = (leaf * scale for leaf in leaves)
+        if engine == "compact":
+            average, best = compact.compact_expectation(
+                u, v, None, None, data["other_mask"], cost, inner=inner, mask=data["mask"], **options
+            )
+        else:
+            average, best = inner(u, v, None, None, data["other_mask"], cost)
+        seen = data["mask"] & (best > 0.2)
+        value = average[..., 0]
+        found += [value.detach(), best, *torch.autograd.grad((value * data["weight"])[seen].sum(), leaves)]
+    return found
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.02, 0.05])
+def test_compact_keeps_its_bound(sigma):
+    data = surface_problem(1500, 1400, batch=1)
+    value, best, grad, other_grad, full, full_best, full_grad, full_other = compact_results(data, sigma)
+    seen = data["mask"] & (full_best >= torch.exp(torch.tensor(-0.5 * compact.REACH**2)))
+    assert seen.float().mean() > 0.5
+    assert (value - full)[seen].abs().max() <= compact.TOLERANCE * 20.0  # distances lie in [0, 20]
+    torch.testing.assert_close(best[seen], full_best[seen])
+    agree([grad, other_grad], [full_grad, full_other], 1e-3)
+
+
+def test_compact_visits_few_blocks_and_leaves_no_more_than_tau():
+    data = surface_problem(4000, 4000, batch=1)
+    scale = 1 / (2**0.5 * 0.02)
+    u, v = data["field"] * scale, data["other_field"] * scale
+    rows, columns = compact.cut(u, data["mask"]), compact.cut(v, data["other_mask"])
+    visits = compact.needed(u, rows, columns, 1e-3, 3.0)
+    assert 0.01 < visits.float().mean() < 0.25
+    weight = (-torch.cdist(u[0].double(), v[0].double()).square()).exp() * data["other_mask"][0]
+    block_of = torch.empty(4000, dtype=torch.long)
+    block_of[columns.index[0].flatten()[:4000]] = torch.arange(4000) // compact.BLOCK
+    for block in range(0, rows.index.shape[1], 7):
+        members = rows.index[0, block][rows.valid[0, block]]
+        if len(members) == 0:  # masked rows come last
+            continue
+        lost = (weight[members] * ~visits[0, block][block_of]).sum(1) / weight[members].sum(1)
+        assert lost.max() <= 1e-3
+        assert lost.max() > 0
+
+
+def test_compact_beyond_reach_counts_as_without_candidates():
+    data = surface_problem(64, 64, shift=9.0)
+    value, best, *gradients = results(expected_epipolar_distance, data, engine="compact", distance="squared")
+    assert value.abs().max() == 0
+    assert best.abs().max() == 0
+    assert all(bool((gradient == 0).all()) for gradient in gradients)
+
+
+def test_blocks_hold_every_element_once():
+    data = surface_problem(101, 70, batch=3)
+    blocks = compact.cut(data["field"], data["mask"])
+    for image in range(3):
+        held = blocks.index[image][blocks.valid[image]]
+        assert sorted(held.tolist()) == data["mask"][image].nonzero()[:, 0].tolist()
+    members = data["field"][torch.arange(3)[:, None, None], blocks.index]
+    offset = (members - blocks.mean.unsqueeze(2)).norm(dim=-1)
+    assert (offset[blocks.valid] <= blocks.radius.unsqueeze(2).expand_as(offset)[blocks.valid] + 1e-6).all()
+
+
+# Ragged lists
+
+
+def test_groups_of_images_waste_little():
+    rows, columns = [10, 0, 400, 390, 50, 60, 7], [12, 9, 380, 400, 55, 0, 7]
+    groups = group_images(rows, columns)
+    assert sorted(image for group in groups for image in group.images) == [0, 2, 3, 4, 6]
+    for group in groups:
+        assert group.rows == max(rows[image] for image in group.images)
+        assert group.columns == max(columns[image] for image in group.images)
+        own = sum(rows[image] * columns[image] for image in group.images)
+        assert len(group.images) * group.rows * group.columns <= WASTE * own
+    assert extent(torch.tensor([[True, False, True, False], [False] * 4])) == [3, 0]
+
+
+@pytest.mark.parametrize("parts", [0, 3])
+def test_ragged_lists_equal_dense(parts, monkeypatch):
+    data = surface_problem(200, 180, batch=4)
+    for image, (count, other_count) in enumerate(((200, 180), (30, 20), (0, 50), (40, 0))):
+        data["mask"][image, count:] = False
+        data["other_mask"][image, other_count:] = False
+    if parts:
+        data["parts"] = torch.rand(4, 200, parts).softmax(-1)
+        data["other_parts"] = torch.rand(4, 180, parts).softmax(-1)
+    work = []
+
+    def counted(field: Tensor, other_field: Tensor, *rest: object):
+        work.append(field.shape[0] * field.shape[1] * other_field.shape[1])
+        return tiled_expectation(field, other_field, *rest)
+
+    monkeypatch.setattr(engines, "tiled_expectation", counted)
+    found = results(expected_epipolar_distance, data, engine="tiled")
+    agree(found, results(expected_epipolar_distance, data, engine="dense"), 1e-4)
+    assert sum(work) < 0.3 * 4 * 200 * 180
+
+
+MEMORY = """
+import sys, torch
+from dkp.bench.memory import peak_memory
+from dkp.losses import expected_epipolar_distance
+def run(n):
+    u, v = torch.rand(1, n, 3, requires_grad=True), torch.rand(1, n, 3, requires_grad=True)
+    x, y = torch.rand(1, n, 2) * 512, torch.rand(1, n, 2) * 512
+    found = expected_epipolar_distance(u, v, x, y, torch.rand(1, 3, 3), 0.05, clip=20.0, engine="fused")
+    found.distance.sum().backward()
+run(64)
+print(peak_memory(lambda: run(16384)))
+"""
+
+
+@pytest.mark.slow
+def test_memory_of_the_fused_engine(compiler):
+    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
+    grown = float(output) / 1e6
+    assert grown < 100, f"{grown:.0f} MB; one matrix of all pairs would take {16384**2 * 4 / 1e6:.0f} MB"
