@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -40,6 +39,8 @@ class Pyramid(nn.Module):
         weights: str | None = None,
     ) -> None:
         super().__init__()
+        import timm  # takes two seconds, which the plain network need not wait for
+
         if not timm.is_model(name):
             near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
             hint = f" (near: {near})" if near else ""
