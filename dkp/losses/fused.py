@@ -64,37 +64,43 @@ class _FusedExpectation(torch.autograd.Function):
     def forward(
         ctx: Any, field: Tensor, other_field: Tensor, other_mask: Tensor | None, cost: PairCost
     ) -> tuple[Tensor, Tensor]:
-        u, v = _by_axis(field), _by_axis(other_field)
+        u, v = separate(field * _ROOT, -1), separate(other_field * _ROOT, -1)
         bias = torch.zeros_like(v[0])
         if other_mask is not None:
             bias = bias.masked_fill(~other_mask, SHUT_OUT)
         form, rows, columns, clip = cost.values()
-        rows, columns = rows.contiguous(), columns.contiguous()
-        dimension, device = u.shape[0], u.device.type
-        peak: Tensor = kernel("peaks", None, dimension, device)(u, v, bias)  # type: ignore[assignment]
-        sums: Any = kernel("row_sums", form, dimension, device)(u, v, bias, peak, rows, columns, clip)
+        ctx.form, ctx.device = form, field.device.type
+        of_rows, of_columns = separate(rows, 0), separate(columns, 0)
+        peak: Any = kernel("peaks", None, len(u), ctx.device)(u, v, bias)
+        sums: Any = kernel("row_sums", form, len(u), ctx.device)(u, v, bias, peak, of_rows, of_columns, clip)
         total, errors, offsets, moments = sums
-        average = torch.stack([error / total for error in errors])  # (C, B, N)
-        offset = torch.stack(offsets) / total  # (D, B, N)
-        gradient = torch.stack([torch.stack(moment) for moment in moments]) / total - average.unsqueeze(1) * offset
-        ctx.save_for_backward(u, v, other_mask, rows, columns, clip, peak + total.log2(), average, gradient)
-        ctx.form = form
+        average = [error / total for error in errors]
+        offset = torch.stack(offsets, -1) / total.unsqueeze(-1)  # (B, N, D)
+        gradients = [
+            torch.stack(moment, -1) / total.unsqueeze(-1) - mean.unsqueeze(-1) * offset
+            for moment, mean in zip(moments, average, strict=True)
+        ]
+        groups = (u, v, of_rows, of_columns, average, gradients)
+        ctx.lengths = [len(group) for group in groups]
+        ctx.save_for_backward(other_mask, clip, peak + total.log2(), *(one for group in groups for one in group))
         best = peak.exp2()
         ctx.mark_non_differentiable(best)
-        return average.movedim(0, -1), best
+        return torch.stack(average, -1), best
 
     @staticmethod
     @once_differentiable
     @full_precision
     def backward(ctx: Any, grad_average: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        u, v, other_mask, rows, columns, clip, log_total, average, gradient = ctx.saved_tensors
-        slope = grad_average.movedim(-1, 0).contiguous()
+        other_mask, clip, log_total, *saved = ctx.saved_tensors
+        rest = iter(saved)
+        u, v, of_rows, of_columns, average, gradients = [[next(rest) for _ in range(size)] for size in ctx.lengths]
         grad_field = grad_other = None
         if ctx.needs_input_grad[0]:
-            grad_field = (2 / _ROOT) * (gradient * slope.unsqueeze(1)).sum(0).movedim(0, -1)
+            each = [one * slope.unsqueeze(-1) for one, slope in zip(gradients, grad_average.unbind(-1), strict=True)]
+            grad_field = (2 / _ROOT) * sum(each[1:], each[0])
         if ctx.needs_input_grad[1]:
-            sums: Any = kernel("column_sums", ctx.form, u.shape[0], u.device.type)(
-                u, v, log_total, average, slope, rows, columns, clip
+            sums: Any = kernel("column_sums", ctx.form, len(u), ctx.device)(
+                u, v, log_total, average, separate(grad_average, -1), of_rows, of_columns, clip
             )
             grad_other = (2 / _ROOT) * torch.stack(sums, -1)
             if other_mask is not None:  # a candidate that takes no part may lie nearer than all that do
@@ -102,6 +108,6 @@ class _FusedExpectation(torch.autograd.Function):
         return grad_field, grad_other, None, None
 
 
-def _by_axis(field: Tensor) -> Tensor:
-    """(B, N, D) to (D, B, N), scaled for exponents to base two."""
-    return (field * _ROOT).movedim(-1, 0).contiguous()
+def separate(tensor: Tensor, axis: int) -> list[Tensor]:
+    """The slices of a tensor along an axis, each with memory of its own."""
+    return [one.clone(memory_format=torch.contiguous_format) for one in tensor.unbind(axis)]

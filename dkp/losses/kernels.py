@@ -85,35 +85,40 @@ def cost_values(form: Form, rows: list[Tensor], columns: list[Tensor], clip: Ten
     return [distance * distance if form in ("squared", "euclidean_squared") else distance]
 
 
-def _each(values: Tensor, axis: int) -> list[Tensor]:
-    """(c, B, L) as c tensors that broadcast over pairs: along the reduced axis (1) or the kept one (2)."""
-    return [value.unsqueeze(3 - axis) for value in values.unbind(0)]
+def _kept(values: list[Tensor]) -> list[Tensor]:
+    """Tensors (B, L) as (B, 1, L): their axis is kept."""
+    return [value.unsqueeze(1) for value in values]
 
 
-def peaks(field: Tensor, other_field: Tensor, bias: Tensor) -> Tensor:
+def _summed(values: list[Tensor]) -> list[Tensor]:
+    """Tensors (B, L) as (B, L, 1): their axis is summed over."""
+    return [value.unsqueeze(2) for value in values]
+
+
+def peaks(field: list[Tensor], other_field: list[Tensor], bias: Tensor) -> Tensor:
     """Greatest exponent of each row, max_j bias_j - |u_i - v_j|².
 
     Args:
-        field: (D, B, N).
-        other_field: (D, B, M).
+        field: (B, N) for each of D axes.
+        other_field: (B, M) for each.
         bias: (B, M).
 
     Returns:
         (B, N).
     """
     exponent = bias.unsqueeze(2)
-    for u, v in zip(_each(field, 2), _each(other_field, 1), strict=True):
+    for u, v in zip(_kept(field), _summed(other_field), strict=True):
         exponent = exponent - (v - u) * (v - u)
     return exponent.amax(1)
 
 
 def row_sums(
-    field: Tensor,
-    other_field: Tensor,
+    field: list[Tensor],
+    other_field: list[Tensor],
     bias: Tensor,
     peak: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    rows: list[Tensor],
+    columns: list[Tensor],
     clip: Tensor,
     *,
     form: Form,
@@ -121,24 +126,24 @@ def row_sums(
     """Sums over the candidates of each row with w_ij = 2^(bias_j - |u_i - v_j|² - peak_i).
 
     Args:
-        field: (D, B, N).
-        other_field: (D, B, M).
+        field: (B, N) for each of D axes.
+        other_field: (B, M) for each.
         bias: (B, M).
         peak: (B, N).
-        rows: (g, B, N) of the cost.
-        columns: (h, B, M) of the cost.
+        rows: Of the cost, each (B, N).
+        columns: Of the cost, each (B, M).
         clip: Scalar.
         form: Formula of the cost.
 
     Returns:
         Each (B, N): Σ w; for every channel c, Σ w d_c; for every axis a, Σ w (v - u)_a; and Σ w d_c (v - u)_a.
     """
-    offsets = [v - u for u, v in zip(_each(field, 2), _each(other_field, 1), strict=True)]
+    offsets = [v - u for u, v in zip(_kept(field), _summed(other_field), strict=True)]
     exponent = bias.unsqueeze(2) - peak.unsqueeze(1)
     for offset in offsets:
         exponent = exponent - offset * offset
     weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT))
-    errors = [weight * value for value in cost_values(form, _each(rows, 2), _each(columns, 1), clip)]
+    errors = [weight * value for value in cost_values(form, _kept(rows), _summed(columns), clip)]
     return (
         weight.sum(1),
         [error.sum(1) for error in errors],
@@ -148,13 +153,13 @@ def row_sums(
 
 
 def column_sums(
-    field: Tensor,
-    other_field: Tensor,
+    field: list[Tensor],
+    other_field: list[Tensor],
     log_total: Tensor,
-    average: Tensor,
-    slope: Tensor,
-    rows: Tensor,
-    columns: Tensor,
+    average: list[Tensor],
+    slope: list[Tensor],
+    rows: list[Tensor],
+    columns: list[Tensor],
     clip: Tensor,
     *,
     form: Form,
@@ -162,25 +167,25 @@ def column_sums(
     """Σ_i p_ij Σ_c g_ic (d_ijc - ē_ic) (u_i - v_j)_a with p_ij = 2^(-|u_i - v_j|² - log_total_i).
 
     Args:
-        field: (D, B, N).
-        other_field: (D, B, M).
+        field: (B, N) for each of D axes.
+        other_field: (B, M) for each.
         log_total: (B, N), the logarithm to base two of each row's Σ_j 2^(-|u_i - v_j|²).
-        average: (C, B, N) ē.
-        slope: (C, B, N) g.
-        rows: (g, B, N) of the cost.
-        columns: (h, B, M) of the cost.
+        average: ē, (B, N) for each channel.
+        slope: g, (B, N) for each channel.
+        rows: Of the cost, each (B, N).
+        columns: Of the cost, each (B, M).
         clip: Scalar.
         form: Formula of the cost.
 
     Returns:
         For every axis a, (B, M).
     """
-    offsets = [u - v for u, v in zip(_each(field, 1), _each(other_field, 2), strict=True)]
+    offsets = [u - v for u, v in zip(_summed(field), _kept(other_field), strict=True)]
     exponent = -log_total.unsqueeze(2)
     for offset in offsets:
         exponent = exponent - offset * offset
-    values = cost_values(form, _each(rows, 1), _each(columns, 2), clip)
-    pull = [(d - e) * g for d, e, g in zip(values, _each(average, 1), _each(slope, 1), strict=True)]
+    values = cost_values(form, _summed(rows), _kept(columns), clip)
+    pull = [(d - e) * g for d, e, g in zip(values, _summed(average), _summed(slope), strict=True)]
     weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT)) * sum(pull[1:], pull[0])
     return [(weight * offset).sum(1) for offset in offsets]
 
@@ -227,26 +232,26 @@ def _has(config: object, key: str) -> bool:
     return True
 
 
-def _example(name: Kernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor]:
-    """A problem of 13 pairs of views whose sizes are all different and large enough for several threads."""
-    images, count, other_count = 13 + dimension, 523, 541
+def _example(name: Kernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor | list[Tensor]]:
+    """A problem of three pairs of views whose sizes are all different.
 
-    def ones(*shape: int) -> Tensor:
-        return torch.ones(shape, device=device)
+    Few images and many cells: from these the compiler concludes that threads should share the cells, too.
+    """
+    images, count, other_count = 3, 1523, 1541
 
+    def ones(number: int, *shape: int) -> list[Tensor]:
+        return [torch.ones(shape, device=device) for _ in range(number)]
+
+    row, column = ones(2, images, count), ones(1, images, other_count)[0]
     fields = [ones(dimension, images, count), ones(dimension, images, other_count)]
     if name == "peaks":
-        return [*fields, ones(images, other_count)]
+        return [*fields, column]
     assert form is not None
-    cost = [
-        ones(_ROWS.get(form, 3), images, count),
-        ones(_COLUMNS.get(form, 2), images, other_count),
-        ones(),
-    ]
+    cost = [ones(_ROWS.get(form, 3), images, count), ones(_COLUMNS.get(form, 2), images, other_count), ones(1)[0]]
     if name == "row_sums":
-        return [*fields, ones(images, other_count), ones(images, count), *cost]
+        return [*fields, column, row[0], *cost]
     channels = 2 if form == "position" else 1
-    return [*fields, ones(images, count), ones(channels, images, count), ones(channels, images, count), *cost]
+    return [*fields, row[0], ones(channels, images, count), ones(channels, images, count), *cost]
 
 
 def compiler_missing(device: torch.device) -> str | None:
