@@ -5,15 +5,18 @@ BIN := $(VENV)/bin
 CAPTURE ?= synthetic
 SEED ?= 0
 ARGS ?=
+BENCH ?= runs/bench
+CHECK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint format clean
+.PHONY: help setup train test bench lint format clean
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
 	@echo
 	@echo "  CAPTURE=synthetic|dog|board|person|PATH  SEED=N  ARGS='further options'  for make train"
+	@echo "  BENCH=FOLDER  CHECK=1                                                    for make bench"
 	@echo "  PYTHON=python3.12  VENV=.venv                                            for the environment"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -29,6 +32,9 @@ train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled view
 
 test: $(VENV)/.ready ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.ready ## Measure speed into BENCH; CHECK=1 compares with the committed ratios
+	$(BIN)/dkp bench --json $(BENCH)/bench.json --plots $(BENCH) $(if $(CHECK),--check docs/results/speed/bench.json) $(ARGS)
 
 lint: $(VENV)/.ready ## Ruff (lint and format) and the type checker
 	$(BIN)/ruff check .

@@ -1,0 +1,146 @@
+"""Forward and backward pass of the expected epipolar distance, every engine beside the others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from dkp.bench.memory import peak_memory
+from dkp.bench.problem import Problem
+from dkp.bench.timing import take_turns
+from dkp.errors import InputError
+from dkp.losses.costs import EpipolarCost
+from dkp.losses.engines import Engine, fusing_refused
+
+ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused", "compact")
+DENSE_LIMIT = 8192
+"""Cells beyond which the dense engine would need tens of gigabytes."""
+
+WARM_CELLS = 512
+
+
+def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> dict[str, Any]:
+    """Time, peak memory and error of each engine at each size.
+
+    Args:
+        sizes: Cells N = M of each of the two views.
+        repeats: Rounds of measuring.
+        memory: Also measure the peak memory, each engine in a process of its own.
+
+    Returns:
+        "first_call_seconds" of each engine (compiling, or loading what was compiled before); "runs", a list with
+        "engine", "cells", "seconds" (least), "median_seconds", "repeats", "memory_bytes" and "error", the greatest
+        relative difference of values and gradients to the dense engine (the first engine beyond `DENSE_LIMIT`);
+        "sigma" by size; "slope" by engine, the exponent in time ~ N^slope over the sizes from 4096; and "fused", empty
+        or why nothing could be compiled.
+    """
+    runs: list[dict[str, Any]] = []
+    sigma: dict[str, float] = {}
+    refused = why_not_fused()
+    engines = [engine for engine in ENGINES if engine != "fused" or refused is None]
+    first = first_calls(engines)
+    for cells in sizes:
+        problem = Problem.make(cells)
+        sigma[str(cells)] = problem.sigma
+        taking = [engine for engine in engines if engine != "dense" or cells <= DENSE_LIMIT]
+        reference: list[torch.Tensor] | None = None
+        errors: dict[str, float] = {}
+        for engine in taking:
+            found = problem.run(engine)
+            reference = reference or found
+            pairs = zip(found, reference, strict=True)
+            errors[engine] = max(float((one - two).abs().max() / two.abs().max()) for one, two in pairs)
+        del reference
+        times = take_turns({engine: _call(problem, engine) for engine in taking}, repeats)
+        for engine in taking:
+            runs.append(
+                {
+                    "engine": engine,
+                    "cells": cells,
+                    "seconds": times[engine].least,
+                    "median_seconds": times[engine].median,
+                    "repeats": times[engine].repeats,
+                    "memory_bytes": memory_of(engine, cells) if memory else None,
+                    "error": errors[engine],
+                }
+            )
+    return {
+        "first_call_seconds": first,
+        "runs": runs,
+        "sigma": sigma,
+        "slope": {engine: slope(runs, engine) for engine in engines},
+        "fused": refused or "",
+    }
+
+
+def _call(problem: Problem, engine: Engine):
+    return lambda: problem.run(engine)
+
+
+def why_not_fused() -> str | None:
+    """Why the fused engine cannot be had on this machine; None if it can."""
+    field = torch.zeros(1, 2, 3)
+    cost = EpipolarCost.create(field[..., :2], field[..., :2], torch.eye(3)[None], "point_line", 1.0)
+    return fusing_refused(field, None, cost)
+
+
+def first_calls(engines: Sequence[Engine]) -> dict[str, float]:
+    """Time of each engine's first call, in a fresh process [s]."""
+    script = (
+        "import sys, time\n"
+        "from dkp.bench.problem import Problem\n"
+        f"problem = Problem.make({WARM_CELLS})\n"
+        "start = time.perf_counter()\n"
+        "problem.run(sys.argv[1])\n"
+        "print(time.perf_counter() - start)\n"
+    )
+    result = {}
+    for engine in engines:
+        output = subprocess.run([sys.executable, "-c", script, engine], capture_output=True, text=True, check=True)
+        result[engine] = float(output.stdout.split()[-1])
+    return result
+
+
+def memory_of(engine: Engine, cells: int) -> int | None:
+    """Peak memory of a forward and backward pass, in a process of its own [bytes]; None where it cannot be measured."""
+    command = [sys.executable, "-m", "dkp.bench.loss", engine, str(cells)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        return None
+    return int(json.loads(done.stdout.splitlines()[-1]))
+
+
+def slope(runs: Sequence[dict[str, Any]], engine: str, least: int = 4096) -> float | None:
+    """Exponent of time over cells for an engine; None for fewer than two sizes."""
+    points = [(run["cells"], run["seconds"]) for run in runs if run["engine"] == engine and run["cells"] >= least]
+    if len(points) < 2:
+        return None
+    cells, seconds = np.log(np.asarray(points)).T
+    return float(np.polyfit(cells, seconds, 1)[0])
+
+
+def parse_sizes(text: str) -> list[int]:
+    """Sizes "1024,8192" as numbers.
+
+    Raises:
+        InputError: One is no number of at least two.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdigit() and int(word) >= 2 for word in words):
+        raise InputError(f"--sizes is {text!r}, expected numbers of cells such as 1024,8192")
+    return [int(word) for word in words]
+
+
+if __name__ == "__main__":
+    chosen: Any = sys.argv[1]
+    large = Problem.make(int(sys.argv[2]))
+    Problem.make(WARM_CELLS).run(chosen)
+    begun = time.perf_counter()
+    print(json.dumps(peak_memory(lambda: large.run(chosen))))

@@ -1,0 +1,149 @@
+"""The pipeline around the loss: a training step in its parts, the loader, the renderer, prediction, imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dkp.bench.timing import take_turns
+from dkp.data import SemiSupervisedDataModule
+from dkp.losses import MultiviewLoss
+from dkp.models import Detector
+from dkp.synthetic import synthesize
+from dkp.tasks import SemiSupervisedTask
+from dkp.tasks.pairs import flatten_views, view_pairs
+from dkp.tasks.terms import total_loss
+
+# The main job's adaptation, as configs/main/synthetic-student.yaml and synthetic-adapted.yaml have it.
+LABELLED, INSTANTS, VIEWS, SIGMA = 12, 4, 4, 0.1
+
+SUBJECTS, FRAMES, CAMERAS = 4, 8, 6
+IMPORTS = ("torch", "dkp.losses", "dkp.tasks", "dkp.cli")
+
+
+def bench_pipeline(repeats: int = 10) -> dict[str, Any]:
+    """Measure the pipeline on a small rendered capture.
+
+    Args:
+        repeats: Training steps and batches that are timed.
+
+    Returns:
+        "renderer" (views_per_second), "loader" (batches_per_second of one worker process a part, and of the main
+        process), "step" (seconds of data, network, loss, optimiser and whole, and the shares of waiting and of the
+        multiview loss), "predict" (images_per_second) and "import" (seconds by module).
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        capture = Path(folder) / "capture"
+        start = time.perf_counter()
+        synthesize(capture, subjects=SUBJECTS, frames=FRAMES, cameras=CAMERAS, size=128, progress=False)
+        rendered = time.perf_counter() - start
+        alone = {workers: loader_speed(make_data(capture, workers), repeats) for workers in (0, 1)}
+        step, predict = bench_step(make_data(capture, 1), repeats)
+    return {
+        "renderer": {"views_per_second": SUBJECTS * FRAMES * CAMERAS / rendered},
+        "loader": {
+            "batches_per_second": alone[1],
+            "batches_per_second_main_process": alone[0],
+            "batches_per_step": alone[1] * step["whole"],
+        },
+        "step": step,
+        "predict": predict,
+        "import": {module: import_time(module) for module in IMPORTS},
+    }
+
+
+def make_data(capture: Path, workers: int) -> SemiSupervisedDataModule:
+    """The data of the main job on a capture."""
+    data = SemiSupervisedDataModule(
+        unlabelled=str(capture),
+        labelled_batch_size=LABELLED,
+        unlabelled_batch_size=INSTANTS,
+        views_per_instant=VIEWS,
+        steps_per_epoch=10_000,
+        num_workers=workers,
+    )
+    data.setup("fit")
+    return data
+
+
+def loader_speed(data: SemiSupervisedDataModule, batches: int) -> float:
+    """Training batches (both parts) a second, nothing else running, after the first two."""
+    iterator = iter(data.train_dataloader())
+    for _ in range(2):
+        next(iterator)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(iterator)
+    return batches / (time.perf_counter() - start)
+
+
+def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Times of the parts of a training step [s], and the images that the detector takes a second."""
+    task = SemiSupervisedTask(Detector(norm="batch"), multiview_loss=MultiviewLoss(sigma=SIGMA))
+    task.configure_models("fit")
+    task.configure_losses()
+    task.train()
+    iterator = iter(data.train_dataloader())
+    optimiser = torch.optim.AdamW(task.detector.parameters(), lr=1e-4)
+    batch = next(iterator)[0]
+
+    def fetch() -> Mapping[str, Any]:
+        return next(iterator)[0]
+
+    def whole() -> None:
+        optimiser.zero_grad(set_to_none=True)
+        total_loss(task.training_terms(fetch())).backward()
+        optimiser.step()
+
+    def network() -> None:
+        for images in (batch["labelled"]["image"], flatten_views(batch["unlabelled"])):
+            field = task(images)
+            (field.foreground.sum() + field.coordinate.sum()).backward()
+        task.teacher_field(flatten_views(batch["unlabelled"]))
+
+    with torch.no_grad():
+        fixed = task.teacher_field(flatten_views(batch["unlabelled"]))
+    pairs = view_pairs(batch["unlabelled"])
+
+    def multiview() -> None:
+        field = fixed.detach()
+        field.coordinate.requires_grad_()
+        task.multiview_term(field, pairs).value.backward()
+
+    network()  # gradients for the optimiser
+    alternatives = {"data": fetch, "network": network, "loss": multiview, "optimiser": optimiser.step, "whole": whole}
+    times = {name: one.least for name, one in take_turns(alternatives, repeats).items()}
+    steps = waiting(iterator, task, optimiser, repeats)
+    step = {**times, **steps, "loss_share": times["loss"] / times["whole"]}
+    images = flatten_views(batch["unlabelled"])
+    task.eval()
+    with torch.inference_mode():
+        forward = take_turns({"predict": lambda: task(images)}, repeats)["predict"].least
+    return step, {"images_per_second": len(images) / forward}
+
+
+def waiting(iterator: Any, task: SemiSupervisedTask, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, float]:
+    """The share of a run of steps that goes by waiting for data."""
+    waited = 0.0
+    begun = time.perf_counter()
+    for _ in range(steps):
+        start = time.perf_counter()
+        batch = next(iterator)[0]
+        waited += time.perf_counter() - start
+        optimiser.zero_grad(set_to_none=True)
+        total_loss(task.training_terms(batch)).backward()
+        optimiser.step()
+    return {"waiting_share": waited / (time.perf_counter() - begun)}
+
+
+def import_time(module: str) -> float:
+    """Least of three times to import a module in a fresh process, the interpreter's start included [s]."""
+    command = [sys.executable, "-c", f"import {module}"]
+    return take_turns({module: lambda: subprocess.run(command, check=True)}, 3)[module].least

@@ -1,0 +1,55 @@
+"""Ratios of measured speeds, which another machine can be held to, and the comparison with those committed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+ALLOWED = 0.25
+"""A ratio may be worse by this share before the comparison fails."""
+
+
+class SlowerThanCommitted(Exception):
+    """A ratio of the bench is worse than the committed one by more than is allowed."""
+
+
+def ratios(result: Mapping[str, Any]) -> dict[str, float]:
+    """Ratios of a result, each the better the larger.
+
+    Args:
+        result: With "loss" (of `bench_loss`) or "pipeline" (of `bench_pipeline`), or both.
+
+    Returns:
+        Such as "fused over dense at 8192" (how many times faster), "dense memory over fused at 8192",
+        "batches loaded per step".
+    """
+    found: dict[str, float] = {}
+    runs = {(run["engine"], run["cells"]): run for run in result.get("loss", {}).get("runs", [])}
+    for (engine, cells), run in runs.items():
+        for slower in ("dense", "tiled", "fused"):
+            other = runs.get((slower, cells))
+            if other is None or ENGINE_ORDER[engine] <= ENGINE_ORDER[slower]:
+                continue
+            found[f"{engine} over {slower} at {cells}"] = other["seconds"] / run["seconds"]
+            if slower == "dense" and run["memory_bytes"] and other["memory_bytes"]:
+                found[f"dense memory over {engine} at {cells}"] = other["memory_bytes"] / run["memory_bytes"]
+    pipeline = result.get("pipeline")
+    if pipeline:
+        step = pipeline["step"]
+        found["step over loss"] = step["whole"] / step["loss"]
+        found["step over network"] = step["whole"] / step["network"]
+        found["batches loaded per step"] = pipeline["loader"]["batches_per_step"]
+        found["torch import over dkp.losses import"] = pipeline["import"]["torch"] / pipeline["import"]["dkp.losses"]
+    return found
+
+
+ENGINE_ORDER = {"dense": 0, "tiled": 1, "fused": 2, "compact": 3}
+
+
+def compare(found: Mapping[str, float], committed: Mapping[str, float], allowed: float = ALLOWED) -> list[str]:
+    """Sentences on the ratios that got worse by more than is allowed; only ratios in both are compared."""
+    return [
+        f"{name} is {value:.3g}, committed {committed[name]:.3g}"
+        for name, value in found.items()
+        if name in committed and value < (1 - allowed) * committed[name]
+    ]

@@ -1,0 +1,47 @@
+"""Times of alternatives, taken in turns so that a busy moment of the machine does not fall on one of them alone."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+
+class Times(NamedTuple):
+    """Times of one alternative.
+
+    Attributes:
+        least: [s] of wall time; what the machine can do.
+        median: [s] of wall time; far above `least` where other work was going on.
+        repeats: How many were taken.
+    """
+
+    least: float
+    median: float
+    repeats: int
+
+
+def take_turns(
+    alternatives: Mapping[str, Callable[[], object]], repeats: int = 5, budget: float = 60.0
+) -> dict[str, Times]:
+    """Time alternatives in turns.
+
+    Args:
+        alternatives: What to call.
+        repeats: Rounds.
+        budget: No new round begins after so much time [s]; there is always one.
+
+    Returns:
+        The times of each.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in alternatives}
+    began = time.perf_counter()
+    for _ in range(repeats):
+        for name, call in alternatives.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - start)
+        if time.perf_counter() - began > budget:
+            break
+    return {name: Times(min(one), statistics.median(one), len(one)) for name, one in taken.items()}
