@@ -177,8 +177,9 @@ def _markings(
         tan = (low_muzzle | socks) & (coat.extent < 0.4)
         return [(dark, coat.dark), (light, coat.light), (tan, coat.tan)]
     if coat.marking == "brindle":
-        wave = np.sin(2 * np.pi * (place.front + 0.25 * place.up + 0.010 * grain) / 0.034)
-        return [((wave + 0.35 * speck > 0.55 - 0.6 * coat.extent) & ~head, coat.dark), (muzzle, coat.dark)]
+        wave = np.sin(2 * np.pi * (place.front + 0.25 * place.up + 0.016 * grain) / 0.030)
+        stripes = (wave + 0.6 * speck > 0.6 - 0.5 * coat.extent) & ~head
+        return [(stripes, 0.45 * coat.ground + 0.55 * coat.dark), (muzzle, coat.dark)]
     return []
 
 
