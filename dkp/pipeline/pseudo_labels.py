@@ -69,7 +69,7 @@ def pseudo_label(
         if not labels.points:
             raise InputError(
                 f"{ckpt_path}: no surface point was triangulated in {path}, expected a detector of whose fields "
-                f"{min_views} agree on some"
+                f"{min_views} agree on some (see the options sigma, threshold and min_views)"
             )
         writer.splits = {"train": labels.frames}
     return Capture.open(out)

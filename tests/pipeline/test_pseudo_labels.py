@@ -68,7 +68,7 @@ def detector(folder, name="teacher"):
 
 def test_rounds(workspace, capsys):
     """Label, retrain, label again: each command takes what the one before it wrote."""
-    options = ["--min-views", "2", "--sigma", "0.1", "--threshold", "0.15", "--points", "200"]
+    options = ["--min-views", "2", "--sigma", "0.03", "--threshold", "0.15", "--points", "200"]
     main(["pseudo-label", *detector(workspace), "--out", str(workspace / "runs" / "pseudo"), *options])
     assert "dkp: wrote" in capsys.readouterr().out
     written = Capture.open(workspace / "runs" / "pseudo")
@@ -91,7 +91,7 @@ def test_rounds(workspace, capsys):
 
 def test_the_views_are_chosen_by_a_split(workspace, tmp_path):
     run = workspace / "runs" / "teacher"
-    options = {"min_views": 2, "sigma": 0.1, "threshold": 0.15, "points": 50}
+    options = {"min_views": 2, "sigma": 0.03, "threshold": 0.15, "points": 50}
     place = f"{workspace / 'plane'}#test"
     found = pseudo_label(
         str(run / "config.yaml"), str(run / "checkpoints" / "last.ckpt"), str(tmp_path / "o"), place, **options
