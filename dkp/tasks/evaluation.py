@@ -60,7 +60,7 @@ class EvaluationSettings:
     consistency: bool = True
     accuracy: bool = True
     point_similarity: bool = False
-    reconstruction: bool = True
+    reconstruction: bool = False
     surface_points: int = 300
     cameras: list[str] | None = None
     joints: list[str] | None = None

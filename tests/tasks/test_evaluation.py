@@ -25,7 +25,8 @@ def measured(batch, plane, **changes):
     shift = changes.pop("shift", 0.0)
     coordinate = batch["coordinate"].flatten(0, 1) + torch.tensor([shift, 0.0, 0.0])[:, None, None]
     field = EmbeddingField(20 * batch["foreground"].flatten(0, 1).float() - 10, coordinate, stride=2)
-    evaluation = Evaluation(plane, EvaluationSettings(consistency=False, accuracy=False, **changes))
+    options = {"consistency": False, "accuracy": False, "reconstruction": True} | changes
+    evaluation = Evaluation(plane, EvaluationSettings(**options))
     evaluation.update(field, field.coordinate, batch)
     return {name: value.item() for name, value in evaluation.compute().items()}
 
@@ -76,8 +77,9 @@ def test_keypoints_of_a_surface_with_joints(plane, plane_batch):
 
 
 def test_testing_reconstructs_and_validation_does_not(make_detector, make_trainer, plane, plane_data):
-    task = LabelledTask(make_detector(), plane, schedule="constant")
+    settings = EvaluationSettings(reconstruction=True)
+    task = LabelledTask(make_detector(), plane, schedule="constant", metrics=settings)
     tested = make_trainer().test(task, plane_data(), verbose=False)[0]
     assert "test/triangulated" in tested
-    task = LabelledTask(make_detector(), plane, schedule="constant")
+    task = LabelledTask(make_detector(), plane, schedule="constant", metrics=settings)
     assert "val/triangulated" not in make_trainer().validate(task, plane_data(), verbose=False)[0]
