@@ -101,7 +101,7 @@ def first_calls(engines: Sequence[Engine]) -> dict[str, float]:
         "problem.run(sys.argv[1])\n"
         "print(time.perf_counter() - start)\n"
     )
-    result = {}
+    result: dict[str, float] = {}
     for engine in engines:
         output = subprocess.run([sys.executable, "-c", script, engine], capture_output=True, text=True, check=True)
         result[engine] = float(output.stdout.split()[-1])

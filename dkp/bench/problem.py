@@ -58,13 +58,13 @@ class Problem:
 
     def run(self, engine: Engine) -> list[Tensor]:
         """Forward and backward pass; the distances and both gradients."""
-        leaves = [field.clone().requires_grad_() for field in (self.field, self.other_field)]
+        field, other = self.field.clone().requires_grad_(), self.other_field.clone().requires_grad_()
         matched = expected_epipolar_distance(
-            *leaves, self.pixels, self.other_pixels, self.fundamental, self.sigma, clip=CLIP, engine=engine
+            field, other, self.pixels, self.other_pixels, self.fundamental, self.sigma, clip=CLIP, engine=engine
         )
         visible = matched.max_matchability > math.exp(-2.0)
         value = (matched.distance * visible).sum() / visible.sum().clamp_min(1)
-        return [(matched.distance * visible).detach(), *torch.autograd.grad(value, leaves)]
+        return [(matched.distance * visible).detach(), *torch.autograd.grad(value, [field, other])]
 
 
 def facing_points(surface: Surface, direction: np.ndarray, count: int, generator: np.random.Generator) -> Tensor:

@@ -247,7 +247,11 @@ def _example(name: Kernel, form: Form | None, dimension: int, device: torch.devi
     if name == "peaks":
         return [*fields, column]
     assert form is not None
-    cost = [ones(_ROWS.get(form, 3), images, count), ones(_COLUMNS.get(form, 2), images, other_count), ones(1)[0]]
+    cost: list[Tensor | list[Tensor]] = [
+        ones(_ROWS.get(form, 3), images, count),
+        ones(_COLUMNS.get(form, 2), images, other_count),
+        ones(1)[0],
+    ]
     if name == "row_sums":
         return [*fields, column, row[0], *cost]
     channels = 2 if form == "position" else 1

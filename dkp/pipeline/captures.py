@@ -30,8 +30,9 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
         path = captures / f"{prefix(species)}target-seed{seed}"
         if not path.exists():
             console.print(f"rendering the unlabelled target into {path}")
-            options = {"subjects": 20, "frames": 12, "cameras": 6, "size": 128, "seed": 1000 + seed}
-            synthesize(path, species=species, domain="target", **options)
+            synthesize(
+                path, subjects=20, frames=12, cameras=6, size=128, seed=1000 + seed, domain="target", species=species
+            )
     elif capture == "board":
         path = captures / "board"
         if not path.exists():
@@ -70,8 +71,7 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
     path = captures / f"{prefix(species)}source-{domain}-seed{seed}"
     if not path.exists():
         console.print(f"rendering the labelled source into {path}")
-        options = {"subjects": 40, "frames": 10, "cameras": 6, "size": 128, "seed": seed, "clip": 2}
-        synthesize(path, species=species, domain=domain, **options)
+        synthesize(path, subjects=40, frames=10, cameras=6, size=128, seed=seed, domain=domain, clip=2, species=species)
     return path
 
 
