@@ -29,7 +29,8 @@ from dkp.losses.costs import Form
 Kernel = Literal["peaks", "row_sums", "column_sums"]
 
 LEAST_EXPONENT = -60.0
-"""To base two: farther pairs weigh 1e-18, so that nothing becomes a denormal number or infinite."""
+"""To base two: farther pairs weigh 1e-18, so that nothing becomes a denormal number. No exponent is positive but
+by rounding, which is large where fields are far apart in units of sigma."""
 
 SHUT_OUT = -1e30
 """Exponent of a candidate that does not take part."""
@@ -142,7 +143,7 @@ def row_sums(
     exponent = bias.unsqueeze(2) - peak.unsqueeze(1)
     for offset in offsets:
         exponent = exponent - offset * offset
-    weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT))
+    weight = power_of_two(exponent.clamp(LEAST_EXPONENT, 0.0))
     errors = [weight * value for value in cost_values(form, _kept(rows), _summed(columns), clip)]
     return (
         weight.sum(1),
@@ -186,7 +187,7 @@ def column_sums(
         exponent = exponent - offset * offset
     values = cost_values(form, _summed(rows), _kept(columns), clip)
     pull = [(d - e) * g for d, e, g in zip(values, _summed(average), _summed(slope), strict=True)]
-    weight = power_of_two(exponent.clamp(min=LEAST_EXPONENT)) * sum(pull[1:], pull[0])
+    weight = power_of_two(exponent.clamp(LEAST_EXPONENT, 0.0)) * sum(pull[1:], pull[0])
     return [(weight * offset).sum(1) for offset in offsets]
 
 

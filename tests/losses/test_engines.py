@@ -152,7 +152,7 @@ def test_fused_equals_dense(case, compiler, monkeypatch, caplog):
         made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
         assert graphs in (0, made)
         graphs = made
-    assert not caplog.records  # nothing stood in for it
+    assert not [record for record in caplog.records if record.name.startswith("dkp")]  # nothing stood in for it
 
 
 def test_fused_keeps_bfloat16_fields_and_float32_geometry(compiler):
