@@ -156,6 +156,8 @@ class Job:
         if self.kind == "object":
             extent = float(2 * max(target.surface.bounds[1]))
             options += [f"--{name}={share * extent:.5g}" for name, share in RELATIVE.items()]
+            if stage == "adapted":
+                options.append(f"--model.init_args.sigma_final={RELATIVE['sigma'] / 2 * extent:.5g}")
         return ["fit", *(f"--config={configs / layer}.yaml" for layer in layers), *options, *overrides]
 
     def test(self, detector: str) -> list[str]:

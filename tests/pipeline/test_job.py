@@ -133,6 +133,8 @@ def test_lengths_of_the_losses_follow_an_unknown_surface(planes, people, tmp_pat
     large = job_of(tmp_path, "object", planes / "wide").fit("adapted", [])
     assert {"--sigma=0.02", "--scale=0.02", "--beta=0.006"} <= set(small)
     assert {"--sigma=0.025", "--scale=0.025", "--beta=0.0075"} <= set(large)
+    assert "--model.init_args.sigma_final=0.01" in small
+    assert "--model.init_args.sigma_final=0.0125" in large
     assert configs(small)[-2:] == ["main/synthetic-student", "main/synthetic-adapted"]
     assert not any(
         word.startswith("--sigma") for word in job_of(tmp_path, "person", people / "bare").fit("teacher", [])
