@@ -100,12 +100,12 @@ def test_layers_of_the_stages(kind, people, tmp_path):
     ]  # fmt: skip
 
 
-def test_control_and_adapted_differ_in_their_layers_only(planes, tmp_path):
+def test_control_and_adapted_differ_in_their_layers_and_the_last_sigma_only(planes, tmp_path):
     job = job_of(tmp_path, "object", planes / "mine", planes / "labelled")
     control, adapted = (
         [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
     )
-    assert control == adapted
+    assert adapted == [*control, "--model.init_args.sigma_final=0.01"]
 
 
 def test_options_of_a_fit(planes, tmp_path):
