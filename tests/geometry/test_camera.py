@@ -99,7 +99,8 @@ def test_transformed_images_see_transformed_pixels(corner, size, out, flip, lens
     points = camera.unproject(pixel_grid(5, 9, 140, dtype=torch.float64).reshape(-1, 2), torch.full((45,), 3.0))
     pixels = camera.project(points)[0]
     crop = camera.crop(*corner, *size).resize(*out)
-    expected = (pixels - torch.tensor(corner)) * torch.tensor(out) / torch.tensor(size)
+    shift, side = torch.tensor([corner, size], dtype=torch.float64)
+    expected = (pixels - shift) * torch.tensor(out) / side
     if flip:
         crop = crop.flip()
         expected[:, 0] = out[0] - expected[:, 0]
