@@ -7,7 +7,7 @@ turned into the local bone rotations of :class:`dkp.synthetic.body.SkinnedBody`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
@@ -46,15 +46,24 @@ def sample_motion(
     Raises:
         InputError: for a count, rate or name that makes no sense.
     """
+    require_motion(frames, fps, activity, ACTIVITIES)
+    times = np.arange(frames) / fps
+    angles = _sample_angles(rng, times, activity)
+    return _with_root(rng, angles, times, shape)
+
+
+def require_motion(frames: int, fps: float, activity: str | None, known: Collection[str]) -> None:
+    """Refuse a count, rate or name of an activity that makes no sense.
+
+    Raises:
+        InputError: one of them does not.
+    """
     if frames < 1 or not fps > 0:
         raise InputError(
             f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate"
         )
-    if activity is not None and activity not in ACTIVITIES:
-        raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(ACTIVITIES)}")
-    times = np.arange(frames) / fps
-    angles = _sample_angles(rng, times, activity)
-    return _with_root(rng, angles, times, shape)
+    if activity is not None and activity not in known:
+        raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(known)}")
 
 
 def _with_root(

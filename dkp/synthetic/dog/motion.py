@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from dkp.errors import InputError
 from dkp.synthetic.dog.activities import ACTIVITIES, GAITS, SHARES, Controls, Gait, mirrored, standing
 from dkp.synthetic.dog.pose import CONTROLS, LEGS, RANGES, Build, dog_rotations
+from dkp.synthetic.motion import require_motion
 
 
 def sample_dog_motion(
@@ -38,12 +38,7 @@ def sample_dog_motion(
     Raises:
         InputError: for a count, rate or name that makes no sense.
     """
-    if frames < 1 or not fps > 0:
-        raise InputError(
-            f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate"
-        )
-    if activity is not None and activity not in ACTIVITIES:
-        raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(ACTIVITIES)}")
+    require_motion(frames, fps, activity, ACTIVITIES)
     times = np.arange(frames) / fps
     rotations, root = dog_rotations(_sample_controls(rng, times, activity), Build.of_shape(shape))
     span = max(float(times[-1]), 1.0)
