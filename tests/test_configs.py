@@ -22,6 +22,8 @@ LAYERS = [
     ("adapted", "unet", "person", ["ours", "equivariance", "temporal", "silhouette"], "ddp", "csv"),
     ("adapted", "timm_small", "board", ["expected_point"], "cpu", "csv"),
     ("control", "timm_medium", "synthetic", ["distillation_only"], "gpu", "csv"),
+    ("control", "unet", "dog", ["distillation_only", "equivariance", "mean_teacher"], "cpu", "csv"),
+    ("labelled_only", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
     ("adapted", "unet", "dog", ["ours"], "cpu", "csv"),
     ("bootstrapping", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
 ]

@@ -83,8 +83,26 @@ def choose_labelled(instants: Sequence[Instant], share: float, seed: int) -> lis
     Returns:
         Frame ids in the order of the instants.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"labelled_share is {share} where a share from 0 to 1 is expected")
     labelled = [one.frame for one in instants if any(view.label or view.points for view in one.views)]
-    order = np.random.default_rng((seed, 0x1ABE1)).permutation(len(labelled))
-    return [labelled[i] for i in sorted(order[: math.ceil(share * len(labelled) - 1e-9)])]
+    return choose_frames(labelled, "labelled_share", share, (seed, 0x1ABE1))
+
+
+def choose_frames(frames: Sequence[str], option: str, share: float, seed: tuple[int, ...]) -> list[str]:
+    """A share of some frames, at random; a larger share contains a smaller one.
+
+    Args:
+        frames: their ids.
+        option: where the share comes from, for the message.
+        share: 0..1, rounded up.
+        seed: of the choice.
+
+    Returns:
+        Frame ids in their order.
+
+    Raises:
+        InputError: the share is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"{option} is {share} where a share from 0 to 1 is expected")
+    order = np.random.default_rng(seed).permutation(len(frames))
+    return [frames[i] for i in sorted(order[: math.ceil(share * len(frames) - 1e-9)])]

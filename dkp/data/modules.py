@@ -16,7 +16,7 @@ from dkp.captures import Capture
 from dkp.data.augmentation import Augmentation
 from dkp.data.cache import CaptureImages, NextFrame
 from dkp.data.collate import collate
-from dkp.data.labelled import LabelledViews, choose_labelled
+from dkp.data.labelled import LabelledViews, choose_frames, choose_labelled
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
 from dkp.data.sampling import KeyedSampler
@@ -172,16 +172,28 @@ class CaptureDataModule(pl.LightningDataModule):
             pin_memory=self.trainer is not None and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
         )
 
-    def labelled_views(self, captures: Sequence[str], share: float, augmentation: Augmentation) -> LabelledViews | None:
-        """The labelled training views of some captures; None where the share is 0."""
+    def labelled_views(
+        self, captures: Sequence[str], shares: float | Sequence[float], augmentation: Augmentation
+    ) -> LabelledViews | None:
+        """The labelled training views of some captures; None where the share is 0.
+
+        Raises:
+            InputError: there are not as many shares as captures, or no view has a label.
+        """
         images = []
-        for place in captures:
+        each = [shares] * len(captures) if isinstance(shares, (int, float)) else list(shares)
+        if len(each) != len(captures):
+            raise InputError(
+                f"data.labelled_share has {len(each)} shares where one number, or one for each of the {len(captures)} "
+                "labelled captures, is expected"
+            )
+        for place, share in zip(captures, each, strict=True):
             path, split = split_of(place, "train")
             frames = choose_labelled(Capture.open(path).instants(split), share, self.seed) if share < 1 else None
             if frames != []:
                 images.append(self.read(place, "train", require_labels=True, frames=frames))
         if not images:
-            if share > 0 and captures:
+            if any(each):
                 raise InputError(f"{', '.join(captures)}: no view has a label")
             return None
         return LabelledViews(images, self.size, self.stride, augmentation, self.hide_background, self.seed)
@@ -192,7 +204,8 @@ class LabelledDataModule(CaptureDataModule):
 
     Args:
         train: captures with labels.
-        labelled_share: share of the labelled instants that is used, 0 < share <= 1; larger shares contain smaller ones.
+        labelled_share: share of the labelled instants that is used, 0 < share <= 1, or one for each capture; larger
+            shares contain smaller ones.
         batch_size: views in a batch, per process.
         val: see `CaptureDataModule`, also for the following.
         test: captures for testing.
@@ -214,7 +227,7 @@ class LabelledDataModule(CaptureDataModule):
     def __init__(
         self,
         train: Captures = None,
-        labelled_share: float = 1.0,
+        labelled_share: float | list[float] = 1.0,
         batch_size: int = 32,
         val: Captures = None,
         test: Captures = None,
@@ -265,8 +278,10 @@ class SemiSupervisedDataModule(CaptureDataModule):
 
     Args:
         unlabelled: captures for the multiview term; their labels are not read.
+        unlabelled_share: share of their instants that is used, 0 < share <= 1; larger shares contain smaller ones.
         labelled: captures with labels; None = those in `unlabelled`.
-        labelled_share: share of the labelled instants that is used, 0..1; 0 = no labelled part at all.
+        labelled_share: share of the labelled instants that is used, 0..1, or one for each capture; 0 = no labelled part
+            at all.
         labelled_batch_size: labelled views in a batch, per process.
         unlabelled_batch_size: instants in a batch, per process.
         views_per_instant: views drawn of each unlabelled instant: a number (2, 3, ...) or "all".
@@ -294,8 +309,9 @@ class SemiSupervisedDataModule(CaptureDataModule):
     def __init__(
         self,
         unlabelled: Captures = None,
+        unlabelled_share: float = 1.0,
         labelled: Captures = None,
-        labelled_share: float = 1.0,
+        labelled_share: float | list[float] = 1.0,
         labelled_batch_size: int = 16,
         unlabelled_batch_size: int = 8,
         views_per_instant: int | Literal["all"] = 2,
@@ -322,7 +338,10 @@ class SemiSupervisedDataModule(CaptureDataModule):
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
             steps_per_epoch, eval_batch_size, num_workers, seed,
         )  # fmt: skip
+        if not 0 < unlabelled_share <= 1:
+            raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")
         self.unlabelled_captures = places(unlabelled)
+        self.unlabelled_share = unlabelled_share
         self.labelled_captures = places(labelled) or self.unlabelled_captures
         self.labelled_share = labelled_share
         self.labelled_batch_size = labelled_batch_size
@@ -341,7 +360,8 @@ class SemiSupervisedDataModule(CaptureDataModule):
         if self.unlabelled is not None:
             return
         images = [
-            self.read(place, "train", labels=False, next_frame=self.next_frame) for place in self.unlabelled_captures
+            self.read(place, "train", labels=False, next_frame=self.next_frame, frames=self._unlabelled_frames(place))
+            for place in self.unlabelled_captures
         ]
         self.unlabelled = MultiviewInstants(
             images,
@@ -356,6 +376,13 @@ class SemiSupervisedDataModule(CaptureDataModule):
             seed=self.seed,
         )
         self.labelled = self.labelled_views(self.labelled_captures, self.labelled_share, self.augmentation)
+
+    def _unlabelled_frames(self, place: str) -> list[str] | None:
+        if self.unlabelled_share == 1:
+            return None
+        path, split = split_of(place, "train")
+        frames = [one.frame for one in Capture.open(path).instants(split)]
+        return choose_frames(frames, "data.unlabelled_share", self.unlabelled_share, (self.seed, 0xF7EE))
 
     def train_dataloader(self) -> CombinedLoader:
         """Both parts side by side, equally many batches of each."""

@@ -51,8 +51,8 @@ HINTS = {
 class SemiSupervisedTask(DenseKeypointTask):
     """L = λ_L L_L + λ_M L_M + λ_R L_R + λ_T L_T (+ silhouette terms), on {"labelled": ..., "unlabelled": ...} batches.
 
-    The student starts from the teacher's weights. The teacher is frozen, always in eval mode, part of the checkpoint
-    (so a run can be tested without the teacher's file) and absent outside training.
+    The student starts from the teacher's weights. The teacher is frozen (or a moving average of the student), always in
+    eval mode, part of the checkpoint (so a run can be tested without the teacher's file) and absent outside training.
 
     Args:
         detector: the student.
@@ -79,6 +79,8 @@ class SemiSupervisedTask(DenseKeypointTask):
         batch_norm: running statistics of the student: "train" = all its batches, "frozen" = the teacher's,
             "unlabelled" = unlabelled batches only.
         start_from_teacher: copy the teacher's weights into the student.
+        teacher_momentum: the teacher follows the student as a moving average, of which this share is kept in a step
+            ("mean teacher"); None = it is frozen.
         equivariance_views: images of a batch that are transformed for λ_equivariance, chosen at random.
         equivariance_degrees: largest rotation.
         equivariance_scale: largest magnification minus one.
@@ -114,6 +116,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         sigma_steps: int = 1000,
         batch_norm: BatchNormMode = "train",
         start_from_teacher: bool = True,
+        teacher_momentum: float | None = None,
         equivariance_views: int = 4,
         equivariance_degrees: float = 30.0,
         equivariance_scale: float = 0.25,
@@ -160,6 +163,12 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.sigma_steps = sigma_steps
         self.batch_norm = batch_norm
         self.start_from_teacher = start_from_teacher
+        if teacher_momentum is not None and not (0 <= teacher_momentum < 1 and start_from_teacher):
+            raise InputError(
+                f"model.teacher_momentum is {teacher_momentum} with model.start_from_teacher {start_from_teacher} where"
+                " a share from 0 to below 1 and a student that starts from the teacher are expected"
+            )
+        self.teacher_momentum = teacher_momentum
         self.equivariance_views = equivariance_views
         self.equivariance = {
             "degrees": equivariance_degrees,
@@ -233,6 +242,12 @@ class SemiSupervisedTask(DenseKeypointTask):
                 '"labelled" images for lambda_labelled or "unlabelled" views for the others'
             )
         return terms
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Move a teacher that is a moving average towards the student."""
+        if self.teacher_momentum is not None:
+            assert self.teacher is not None
+            move_towards(self.teacher, self.detector, 1 - self.teacher_momentum)
 
     def set_sigma(self) -> None:
         """σ of this step."""
@@ -376,6 +391,15 @@ def mask_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
     loss = functional.binary_cross_entropy_with_logits(field.foreground, target, reduction="none").mean((1, 2))
     share = there.to(loss.dtype)
     return LossTerm((loss * share).sum() / share.sum().clamp(min=1), share.mean(), {})
+
+
+@torch.no_grad()
+def move_towards(module: nn.Module, other: nn.Module, share: float) -> None:
+    """Move a module's parameters and running statistics a share of the way to another's."""
+    goal = other.state_dict()
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(goal[name], share)
 
 
 def batch_norms(module: nn.Module) -> Iterator[nn.modules.batchnorm._BatchNorm]:

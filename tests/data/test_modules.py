@@ -55,6 +55,31 @@ def test_few_labels(capture):
     assert len(set(module.labelled.makers[0].images.frame)) == 1
 
 
+def test_a_share_for_each_capture(capture):
+    places = [f"{capture.path}#train", f"{capture.path}#test"]
+    module = LabelledDataModule(train=places, labelled_share=[0.5, 1.0], **QUICK)
+    module.setup("fit")
+    assert [len(maker.images) for maker in module.labelled.makers] == [4, 8]
+    module = LabelledDataModule(train=places, labelled_share=[0.0, 0.5], **QUICK)
+    module.setup("fit")
+    assert [len(maker.images) for maker in module.labelled.makers] == [4]
+    with pytest.raises(InputError, match="3 shares where one number, or one for each of the 2 labelled captures"):
+        LabelledDataModule(train=places, labelled_share=[1.0, 1.0, 1.0], **QUICK).setup("fit")
+
+
+def test_few_unlabelled_instants(capture):
+    def frames(share):
+        module = SemiSupervisedDataModule(unlabelled=f"{capture.path}#", unlabelled_share=share, **QUICK)
+        module.setup("fit")
+        return set(module.unlabelled.makers[0].images.frame)
+
+    assert len(frames(1.0)) == 4
+    assert len(frames(0.5)) == 2
+    assert frames(0.25) < frames(0.5)
+    with pytest.raises(InputError, match=r"unlabelled_share is 0\.0"):
+        frames(0.0)
+
+
 def test_semi_supervised(capture):
     module = SemiSupervisedDataModule(
         unlabelled=f"{capture.path}#",

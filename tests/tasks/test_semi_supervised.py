@@ -39,6 +39,24 @@ def test_teacher_stays_frozen_in_eval_mode_while_the_student_moves(make_detector
     assert any(not torch.equal(value, before[name]) for name, value in task.detector.state_dict().items())
 
 
+def test_a_moving_average_follows_the_student(make_detector, make_trainer, plane, plane_data):
+    teacher = make_detector(seed=3, norm="batch")
+    start = state(teacher)
+    task = make_task(make_detector, plane, detector=make_detector(norm="batch"), teacher=teacher, teacher_momentum=0.75)
+    make_trainer(limit_train_batches=1, limit_val_batches=0).fit(task, plane_data())
+    for name, value in task.detector.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(task.teacher.state_dict()[name], start[name].lerp(value, 0.25))
+    assert not any(module.training for module in task.teacher.modules())
+    assert not any(parameter.requires_grad for parameter in task.teacher.parameters())
+
+
+@pytest.mark.parametrize("options", [{"teacher_momentum": 1.0}, {"teacher_momentum": 0.9, "start_from_teacher": False}])
+def test_a_moving_average_needs_a_share_and_a_common_start(make_detector, plane, options):
+    with pytest.raises(InputError, match="teacher_momentum"):
+        make_task(make_detector, plane, **options)
+
+
 def test_student_starts_from_the_teachers_file(make_detector, make_trainer, plane, plane_data, tmp_path):
     source = foreground_detector(make_detector, seed=5)
     path = save_detector(source, tmp_path / "teacher.safetensors")
