@@ -17,6 +17,7 @@ from dkp.errors import InputError
 
 LIGHTNING = {
     "fit": "Train a task from configurations, into a run folder.",
+    "resume": "Go on with a run that was interrupted, in its folder.",
     "validate": "Evaluate a task on the validation views.",
     "test": "Evaluate a task on the test views.",
     "predict": "Write one npz a view: foreground, coordinate, vertex.",
@@ -45,6 +46,7 @@ FUNCTIONS = {
 
 KNOWN_ERRORS = {
     "TrainingDiverged": 1,
+    "ProcessLost": 1,
     "SlowerThanCommitted": 1,
     "MisconfigurationException": 2,
     "InterpolationKeyError": 2,
@@ -71,6 +73,7 @@ def overview() -> str:
     order = [
         "train",
         "fit",
+        "resume",
         "validate",
         "test",
         "predict",
@@ -137,6 +140,9 @@ def dispatch(words: list[str]) -> None:
         print(f"dkp {__version__}")
         return
     command, rest = words[0], words[1:]
+    if command == "resume":
+        importlib.import_module("dkp.lightning_cli").resume(rest)
+        return
     if command in LIGHTNING:
         importlib.import_module("dkp.lightning_cli").run(command, rest)
         return

@@ -1,24 +1,40 @@
-"""``dkp fit``, ``validate``, ``test`` and ``predict``: the Lightning command line with dkp's run folders."""
+"""``dkp fit``, ``resume``, ``validate``, ``test`` and ``predict``: the Lightning command line with dkp's run folders."""
 
 from __future__ import annotations
 
 import itertools
 import logging
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jsonargparse
 import pytorch_lightning as pl
+import torch
 import yaml
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
+from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 import dkp.data
 import dkp.models
 import dkp.tasks
-from dkp.callbacks import MetricsFile, PredictionWriter, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
+from dkp.callbacks import (
+    MetricsFile,
+    PredictionWriter,
+    RunCheckpoint,
+    RunLogger,
+    SaveRunConfig,
+    WholeFileIO,
+    newest_checkpoint,
+    run_folder,
+)
 from dkp.errors import InputError
 
 # "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
@@ -45,6 +61,29 @@ KEYWORDS = ("best", "last", "hpc", "registry")
 """Values of ckpt_path that Lightning resolves."""
 
 
+LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "DistBackendError", "Socket")
+"""What errors of torch.distributed say where another process is gone."""
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the same run has ended."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run that goes on.
+
+    Attributes:
+        folder: of the run.
+        checkpoint: to go on from; None = from the beginning.
+        steps: of the checkpoint.
+    """
+
+    folder: Path
+    checkpoint: Path | None
+    steps: int
+
+
 class TrainingCLI(LightningCLI):
     """One subcommand of the Lightning command line.
 
@@ -55,10 +94,14 @@ class TrainingCLI(LightningCLI):
         subcommand: "fit", "validate", "test" or "predict".
         args: the options after the subcommand.
         callbacks: for the trainer, beside those of the configuration.
+        resumed: the run that goes on in its folder; None = a new run.
     """
 
-    def __init__(self, subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()) -> None:
+    def __init__(
+        self, subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
+    ) -> None:
         self.only = subcommand
+        self.resumed = resumed
         self.further = list(callbacks)
         jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
@@ -97,12 +140,11 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with the run's folder, checkpoints and metrics file."""
         config = self._get(self.config_init, "trainer")
-        name = self._get(self.config, "name")
         loggers = config["logger"]
         if not config.get("fast_dev_run") and loggers is not False:
-            folder = name if self.subcommand == "fit" else f"{name}/{self.subcommand}"
             others = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
-            kwargs["logger"] = [RunLogger(self._get(self.config, "root"), folder), *others]
+            kwargs["logger"] = [self.run_logger(), *others]
+        self.add_plugins(config)
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
         config["callbacks"] += [*self.further, MetricsFile()]
@@ -122,6 +164,36 @@ class TrainingCLI(LightningCLI):
                 logger.claim()  # before any further process is started
         return trainer
 
+    def run_logger(self) -> RunLogger:
+        """The run's folder: a new one, or that of the run that goes on."""
+        if self.resumed is not None:
+            folder = self.resumed.folder
+            return RunLogger(str(folder.parent), folder.name, resumed_steps=self.resumed.steps)
+        name = self._get(self.config, "name")
+        return RunLogger(
+            self._get(self.config, "root"), name if self.subcommand == "fit" else f"{name}/{self.subcommand}"
+        )
+
+    def add_plugins(self, config: Any) -> None:
+        """Whole checkpoint files; on SLURM no requeueing by Lightning, which would mix up the runs of a folder.
+
+        Batch normalisation over processes is left out where there is none: torch has it for GPUs only.
+        """
+        given = config["plugins"] or []
+        plugins = given if isinstance(given, list) else [given]
+        if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+            plugins = [*plugins, WholeFileIO()]
+        if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+            plugins = [*plugins, SLURMEnvironment(auto_requeue=False)]
+        config["plugins"] = plugins
+        accelerator = config["accelerator"]
+        if config["sync_batchnorm"] and (accelerator == "cpu" or (accelerator == "auto" and not on_gpu())):
+            config["sync_batchnorm"] = False
+            if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+                rank_zero_warn(
+                    "trainer.sync_batchnorm is for GPUs: on the CPU every process normalises by its own batch"
+                )
+
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
@@ -129,6 +201,21 @@ class TrainingCLI(LightningCLI):
             if not self.trainer.interrupted:
                 raise
             raise KeyboardInterrupt from error
+        except Exception as error:
+            self.end_other_processes()
+            if lost_process(error) and self.trainer.world_size > 1:
+                raise ProcessLost(
+                    f"process {self.trainer.global_rank} of {self.trainer.world_size} stopped at step "
+                    f"{self.trainer.global_step} because another process of the run has ended, see its messages "
+                    f"({str(error).splitlines()[0]})"
+                ) from error
+            raise
+
+    def end_other_processes(self) -> None:
+        """End the processes that this one started: they would wait for it."""
+        launcher = self.trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher):
+            launcher.kill(signal.SIGTERM)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
@@ -137,6 +224,20 @@ class TrainingCLI(LightningCLI):
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = False
         return kwargs
+
+
+def on_gpu() -> bool:
+    """Whether torch finds a GPU."""
+    return bool(torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def lost_process(error: BaseException | None) -> bool:
+    """Whether an exception, or what it was raised from, is about another process that is gone."""
+    while error is not None:
+        if isinstance(error, RuntimeError) and any(word in f"{type(error).__name__} {error}" for word in LOST_PROCESS):
+            return True
+        error = error.__cause__
+    return False
 
 
 def require_readable(words: Sequence[str]) -> None:
@@ -163,7 +264,45 @@ def require_readable(words: Sequence[str]) -> None:
             raise InputError(f"--config {value} holds {type(content).__name__} where keys with values are expected")
 
 
-def run(subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()) -> TrainingCLI:
+def resume(words: Sequence[str]) -> None:
+    """``dkp resume RUN [OPTIONS]``: go on with a run that was interrupted, in its folder, from its newest checkpoint.
+
+    Args:
+        words: the run's folder; then options of `dkp fit`, which count this once.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    if not words or words[0].startswith("-"):
+        print(RESUME_HELP)
+        if not words:
+            raise InputError("dkp resume has no folder where RUN, the folder of a run, is expected")
+        return
+    folder, options = Path(words[0]), list(words[1:])
+    config, finished = folder / "config.yaml", folder / "metrics.json"
+    if not config.is_file():
+        raise InputError(f"{config} does not exist where the configuration of a run is expected")
+    if finished.is_file() and not options:
+        print(f"dkp: {folder} is complete, there is nothing to resume")
+        return
+    found = newest_checkpoint(folder)
+    resumed = Resumed(folder, None, 0) if found is None else Resumed(folder, *found)
+    finished.unlink(missing_ok=True)
+    place = f"step {resumed.steps}, {resumed.checkpoint}" if found else "the beginning: it has no checkpoint"
+    rank_zero_info(f"dkp: {folder} goes on from {place}")
+    checkpoint = [] if resumed.checkpoint is None else ["--ckpt_path", str(resumed.checkpoint)]
+    run("fit", ["--config", str(config), *checkpoint, *options], resumed=resumed)
+
+
+RESUME_HELP = """usage: dkp resume RUN [OPTIONS]
+
+Go on with an interrupted run, in its own folder, from its newest checkpoint that can be read.
+OPTIONS are those of `dkp fit` and count this once, such as --trainer.devices 1 or --trainer.max_steps 4000."""
+
+
+def run(
+    subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
+) -> TrainingCLI:
     """Parse the options, run the subcommand and say where the results are.
 
     Args:
@@ -171,6 +310,7 @@ def run(subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()
         args: the options after the subcommand.
         callbacks: for the trainer, beside those of the configuration; one that writes predictions takes the place of
             `PredictionWriter`.
+        resumed: the run that goes on in its folder; None = a new run.
     """
     logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
         lambda record: "Tip:" not in record.getMessage()
@@ -179,7 +319,7 @@ def run(subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = ()
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*log directory.*exists and is not empty.*")
         warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
-        cli = TrainingCLI(subcommand, args, callbacks)
+        cli = TrainingCLI(subcommand, args, callbacks, resumed)
     folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:
         if subcommand != "predict":

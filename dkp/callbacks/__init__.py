@@ -1,9 +1,10 @@
 """Lightning callbacks: the run's folder, its checkpoints and metrics, averaged weights, predictions as files."""
 
 from dkp.callbacks.average import DetectorAverage
+from dkp.callbacks.checkpoints import RunCheckpoint, WholeFileIO, newest_checkpoint
 from dkp.callbacks.predictions import PredictionWriter
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
-from dkp.callbacks.run_folder import MetricsFile, RunCheckpoint, RunLogger, SaveRunConfig, run_folder
+from dkp.callbacks.run_folder import MetricsFile, RunLogger, SaveRunConfig, run_folder
 
 __all__ = [
     "DetectorAverage",
@@ -13,5 +14,7 @@ __all__ = [
     "RunCheckpoint",
     "RunLogger",
     "SaveRunConfig",
+    "WholeFileIO",
+    "newest_checkpoint",
     "run_folder",
 ]

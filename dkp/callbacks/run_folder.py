@@ -1,9 +1,12 @@
-"""The folder of a run: claimed once, never overwritten, and what is written into it."""
+"""The folder of a run: claimed once, never overwritten unless the run is resumed, and what is written into it."""
 
 from __future__ import annotations
 
+import csv
+import errno
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,11 @@ from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities import rank_zero_only
+
+from dkp.errors import InputError
 
 
 def claim_folder(root: str | Path, name: str) -> str:
@@ -28,6 +35,90 @@ def claim_folder(root: str | Path, name: str) -> str:
             count += 1
 
 
+def cannot_write(path: Path, error: Exception, rest: str = "") -> InputError:
+    """The error for a file of a run that could not be written, such as on a full disk.
+
+    Args:
+        path: the file.
+        error: what was raised.
+        rest: the end of the sentence.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    if isinstance(cause, OSError) and cause.errno is not None:
+        reason = os.strerror(cause.errno)
+        if cause.errno == errno.ENOENT:
+            reason = f"{reason}: {path.parent} is gone"
+    else:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path} cannot be written ({reason}){rest}")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+class MetricsTable(ExperimentWriter):
+    """metrics.csv, which is whole at any moment but for its last line.
+
+    Args:
+        log_dir: the run's folder.
+        steps: keep the rows of the first so many steps of a file that is there; None = there is none.
+    """
+
+    def __init__(self, log_dir: str, steps: int | None) -> None:
+        self.steps = steps
+        super().__init__(log_dir)
+
+    def _check_log_dir_exists(self) -> None:
+        """Take over the rows to keep, and leave out a last line that was torn."""
+        path = Path(self.metrics_file_path)
+        if self.steps is None or not path.is_file():
+            return
+        text = path.read_text()
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+        rows = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < self.steps]
+        self.metrics_keys = sorted({name for row in rows for name in row})
+        self._write(path, rows)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        path = Path(self.metrics_file_path)
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._write(path, rows)
+
+    def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        partial = path.with_name(path.name + ".partial")
+        with partial.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(partial, path)
+
+    def save(self) -> None:
+        """Append the new rows.
+
+        Raises:
+            InputError: the disk is full or the folder cannot be written.
+        """
+        try:
+            super().save()
+        except OSError as error:
+            self.metrics = []  # or they would be tried again when training ends
+            raise cannot_write(Path(self.metrics_file_path), error) from error
+
+
 class RunLogger(CSVLogger):
     """The run's folder ROOT/NAME and its metrics.csv.
 
@@ -38,12 +129,20 @@ class RunLogger(CSVLogger):
         root: folder of all runs.
         name: name of this run; may contain slashes.
         flush_logs_every_n_steps: how often metrics.csv is written.
+        resumed_steps: the folder is there and its run goes on after so many steps; None = a new run.
     """
 
-    def __init__(self, root: str = "runs", name: str = "run", flush_logs_every_n_steps: int = 50) -> None:
+    def __init__(
+        self,
+        root: str = "runs",
+        name: str = "run",
+        flush_logs_every_n_steps: int = 50,
+        resumed_steps: int | None = None,
+    ) -> None:
         super().__init__(root, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
         self._run_name = name
-        self._claimed: str | None = None
+        self.resumed_steps = resumed_steps
+        self._claimed: str | None = None if resumed_steps is None else name
 
     @property
     def version(self) -> str:
@@ -57,6 +156,14 @@ class RunLogger(CSVLogger):
                 return self._run_name
             self._claimed = claim_folder(self.save_dir, self._run_name)
         return self._claimed
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> MetricsTable:
+        """What writes metrics.csv."""
+        if self._experiment is None:
+            self._experiment = MetricsTable(self.log_dir, self.resumed_steps)
+        return self._experiment
 
     @rank_zero_only
     def log_hyperparams(self, params: Any = None) -> None:
@@ -77,59 +184,41 @@ class SaveRunConfig(SaveConfigCallback):
         super().__init__(parser, config, save_to_log_dir=False)
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Save once, at the first stage."""
+        """Save once, at the first stage; a run that is resumed has its configuration."""
         self.folder = None if self.already_saved else run_folder(trainer)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """On the first process only."""
         text = self.parser.dump(self.config, skip_none=False)
-        if self.folder is not None:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / self.config_filename).write_text(text)
+        resumed = any(isinstance(one, RunLogger) and one.resumed_steps is not None for one in trainer.loggers)
+        if self.folder is not None and not resumed:
+            replace_text(self.folder / self.config_filename, text)
         for logger in trainer.loggers:
             if not isinstance(logger, RunLogger):
                 logger.log_hyperparams(yaml.safe_load(text))
 
 
-class RunCheckpoint(ModelCheckpoint):
-    """checkpoints/best.ckpt and checkpoints/last.ckpt of a run.
+class MetricsFile(Callback):
+    """Write the last metrics to metrics.json when fitting, validating or testing ends.
 
-    They are saved at the end of an epoch, after its validation: a checkpoint saved by the validation itself lies within
-    the epoch, and resuming from it would skip one. Without validation, or where its metrics lack the monitored one,
-    "best" is the latest, with a warning.
-
-    Args:
-        monitor: the metric that chooses the best; None = the latest.
-        mode: "min" or "max".
+    Checkpoints hold them too: a run that is resumed after its last step has none of its own.
     """
 
-    def __init__(self, monitor: str | None = "val/geodesic_median_cm", mode: str = "min") -> None:
-        super().__init__(
-            filename="best",
-            monitor=monitor,
-            mode=mode,
-            save_top_k=1,
-            auto_insert_metric_name=False,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
+    def __init__(self) -> None:
+        self.resumed: dict[str, float] = {}
 
-    def _without_missing_monitor(self, trainer: pl.Trainer) -> None:
-        if self.monitor is not None and self.monitor not in trainer.callback_metrics:
-            rank_zero_warn(f"{self.monitor} is not among the metrics: best.ckpt is the latest one")
-            self.monitor = None
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the metrics so far."""
+        checkpoint["metrics"] = {name: float(value) for name, value in trainer.callback_metrics.items()}
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the best as the base class does, and the last always (the base class saves it with a new best only)."""
-        self._without_missing_monitor(trainer)
-        super().on_train_epoch_end(trainer, pl_module)
-        if self.dirpath is not None and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
-
-
-class MetricsFile(Callback):
-    """Write the last metrics to metrics.json when fitting, validating or testing ends."""
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Remember the metrics."""
+        self.resumed = checkpoint.get("metrics", {})
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, "fit")
@@ -145,9 +234,10 @@ class MetricsFile(Callback):
         folder = run_folder(trainer)
         if folder is None or not trainer.is_global_zero:
             return
-        values = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        values = dict(sorted((logged or (self.resumed if stage == "fit" else {})).items()))
         content: dict[str, Any] = {"stage": stage, "step": trainer.global_step, "epoch": trainer.current_epoch}
         if stage == "fit" and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
             content["best"] = trainer.checkpoint_callback.best_model_path or None
         content["metrics"] = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        (folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
+        replace_text(folder / "metrics.json", json.dumps(content, indent=2) + "\n")

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import cv2
 import pytorch_lightning as pl
-from pytorch_lightning.overrides.distributed import UnrepeatedDistributedSampler
 from pytorch_lightning.utilities import CombinedLoader
 from torch import distributed
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +18,7 @@ from dkp.data.collate import collate
 from dkp.data.labelled import LabelledViews, choose_frames, choose_labelled
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
-from dkp.data.sampling import KeyedSampler
+from dkp.data.sampling import EvaluationSampler, KeyedSampler
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
 
@@ -89,6 +88,18 @@ class CaptureDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.datasets: dict[str, list[MultiviewInstants]] = {}
+        self.first_epoch = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """How many epochs of training data were drawn, for checkpoints."""
+        return {"epochs": 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Begin with the data of the epoch that comes next.
+
+        Lightning tells samplers the epoch too late in a resumed run: its worker processes have begun by then.
+        """
+        self.first_epoch = state_dict["epochs"]
 
     def setup(self, stage: str | None = None) -> None:
         """Read what a stage needs into memory, once."""
@@ -144,7 +155,7 @@ class CaptureDataModule(pl.LightningDataModule):
             DataLoader(
                 dataset,
                 batch_size=self.eval_batch_size,
-                sampler=UnrepeatedDistributedSampler(dataset, shuffle=False) if grouped else None,
+                sampler=EvaluationSampler(len(dataset)) if grouped else None,
                 shuffle=None if grouped else False,
                 collate_fn=collate,
             )
@@ -161,10 +172,12 @@ class CaptureDataModule(pl.LightningDataModule):
             steps: batches of an epoch.
             part: tells loaders that run side by side apart.
         """
+        sampler = KeyedSampler(length, steps * batch_size, seed=2 * self.seed + part)
+        sampler.set_epoch(self.first_epoch)
         return DataLoader(
             dataset,
             batch_size=batch_size,
-            sampler=KeyedSampler(length, steps * batch_size, seed=2 * self.seed + part),
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             collate_fn=collate,

@@ -24,8 +24,8 @@ class MultiviewInstants(Dataset):
     """Instants of one or more captures, each with V views and the eligible pairs among them.
 
     A key is an index or (index, serial number); the views drawn and their augmentation depend on the seed and the key
-    alone. Instants with fewer than V views are padded (`present` is False there); an instant without an eligible pair
-    has no valid pair, and that is harmless. Where posed surfaces were read, samples have "vertices" (V, 3) [m] and
+    alone. The key None gives an instant without any view. Instants with fewer than V views are padded (`present` is
+    False there); an instant without an eligible pair has no valid pair, and that is harmless. Where posed surfaces were read, samples have "vertices" (V, 3) [m] and
     "posed", whether the instant's is known (zeros where it is not).
 
     Args:
@@ -100,6 +100,8 @@ class MultiviewInstants(Dataset):
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
         """One sample, to be put together by `collate`."""
+        if key is None:
+            return without_views(self[0])
         index, serial = split_key(key)
         place, instant = self.index[index]
         maker, pairs = self.makers[place], self.pairs[place][instant]
@@ -139,3 +141,9 @@ class MultiviewInstants(Dataset):
         """Stack the views; empty slots repeat the first view's camera and are otherwise zero."""
         empty = arrays[0] if name in CAMERA else np.zeros_like(arrays[0])
         return np.stack(arrays + [empty] * (self.slots - len(arrays)))
+
+
+def without_views(sample: dict[str, Any]) -> dict[str, Any]:
+    """The sample with all of its views, pairs and labels marked as absent."""
+    marks = ("present", "pair_valid", "labelled", "posed")
+    return sample | {name: np.zeros_like(sample[name]) for name in marks if name in sample}

@@ -1,4 +1,4 @@
-"""The order in which training samples are drawn: endless, the same for any number of workers, split over processes."""
+"""The order in which samples are drawn: for training endless, for evaluation once each; both split over processes."""
 
 from __future__ import annotations
 
@@ -49,3 +49,30 @@ class KeyedSampler(DistributedSampler):
                 turn = serial // self.size
                 order = np.random.default_rng((self.seed, turn)).permutation(self.size)
             yield int(order[serial % self.size]), serial
+
+
+class EvaluationSampler(DistributedSampler):
+    """Every sample once, shared out over the processes; nothing is repeated to make the shares equal.
+
+    A process that is left without a sample, because there are fewer than processes, gets the key None: a sample that
+    nothing is measured on. With no batch at all, its processes would wait for each other.
+
+    Args:
+        size: number of samples in the data set.
+        rank: of this process; None = that of the process group.
+        world: number of processes; None likewise.
+    """
+
+    def __init__(self, size: int, rank: int | None = None, world: int | None = None) -> None:
+        self.rank = distributed.get_rank() if rank is None else rank
+        self.num_replicas = distributed.get_world_size() if world is None else world
+        self.keys: list[int | None] = [*range(self.rank, size, self.num_replicas)] or [None]
+        self.epoch = 0
+        self.drop_last = False
+        self.shuffle = False
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.keys)

@@ -13,7 +13,7 @@ from dkp.losses.matching import (
 from dkp.losses.multiview import MultiviewLoss
 from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
 from dkp.losses.silhouette import SilhouetteLoss, epipolar_support
-from dkp.losses.term import LossTerm, masked_mean
+from dkp.losses.term import LossTerm, Mean, masked_mean
 from dkp.losses.warp import WarpLoss, warp_from_affine, warp_from_flow
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LabelledLoss",
     "LossTerm",
     "Matched",
+    "Mean",
     "MultiviewLoss",
     "Selection",
     "SilhouetteLoss",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dkp.fields import ChartField, EmbeddingField, Field
-from dkp.losses.term import LossTerm, masked_mean
+from dkp.losses.term import LossTerm, Mean
 
 Penalty = Literal["smooth_l1", "l2"]
 
@@ -113,12 +113,12 @@ class DistillationLoss(nn.Module):
             coordinate, foreground = self._embedding(student, teacher)
         else:
             raise TypeError(f"the student gives {type(student).__name__}, the teacher {type(teacher).__name__}")
-        coordinate_mean = masked_mean(coordinate, weight * on_body)
-        foreground_mean = masked_mean(foreground, every)
+        coordinate_mean, foreground_mean = Mean.of((coordinate, weight * on_body)), Mean.of((foreground, every))
         return LossTerm(
-            self.coordinate_weight * coordinate_mean + self.foreground_weight * foreground_mean,
+            self.coordinate_weight * coordinate_mean.value + self.foreground_weight * foreground_mean.value,
             on_body.sum() / max(1, on_body.numel()),
-            {"coordinate": coordinate_mean.detach(), "foreground": foreground_mean.detach()},
+            {"coordinate": coordinate_mean.value.detach(), "foreground": foreground_mean.value.detach()},
+            (coordinate_mean.times(self.coordinate_weight), foreground_mean.times(self.foreground_weight)),
         )
 
     def _embedding(self, student: EmbeddingField, teacher: EmbeddingField) -> tuple[Tensor, Tensor]:

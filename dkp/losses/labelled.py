@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from dkp.fields import ChartField, Field
 from dkp.geometry import full_precision, promote
 from dkp.losses.distillation import coordinate_penalty
-from dkp.losses.term import LossTerm, masked_mean
+from dkp.losses.term import LossTerm, Mean, masked_mean
 
 Losses = tuple[Tensor, Tensor, Tensor | None]
 
@@ -174,13 +174,13 @@ class LabelledLoss(nn.Module):
     def _reduce(
         self, coordinate: Tensor, foreground: Tensor, error: Tensor | None, *, known: Tensor, surface: Tensor
     ) -> LossTerm:
-        coordinate_mean = masked_mean(coordinate, surface)
-        foreground_mean = masked_mean(foreground, known)
-        parts = {"coordinate": coordinate_mean.detach(), "foreground": foreground_mean.detach()}
+        coordinate_mean, foreground_mean = Mean.of((coordinate, surface)), Mean.of((foreground, known))
+        parts = {"coordinate": coordinate_mean.value.detach(), "foreground": foreground_mean.value.detach()}
         if error is not None:
             parts["error"] = masked_mean(error, surface)
         return LossTerm(
-            self.coordinate_weight * coordinate_mean + self.foreground_weight * foreground_mean,
+            self.coordinate_weight * coordinate_mean.value + self.foreground_weight * foreground_mean.value,
             known.sum() / max(1, known.numel()),
             parts,
+            (coordinate_mean.times(self.coordinate_weight), foreground_mean.times(self.foreground_weight)),
         )

@@ -16,7 +16,7 @@ from dkp.fields import ChartAtlas, ChartField, Field
 from dkp.losses.costs import Distance
 from dkp.losses.matching import Engine, Matched, expected_epipolar_distance, expected_point_distance
 from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
-from dkp.losses.term import LossTerm, masked_mean, share
+from dkp.losses.term import LossTerm, Mean, masked_mean, share
 
 Kind = Literal["expected_distance", "expected_point"]
 
@@ -106,21 +106,22 @@ class MultiviewLoss(nn.Module):
         second = self._gather(other_field, other_mask, pair_valid)
         forth = self._match(first, second, fundamental, self.kind, self.distance)
         back = self._match(second, first, fundamental.mT, self.kind, self.distance)
-        means, shown, looked, best = [], [], [], []
+        pairs, shown, looked, best = [], [], [], []
         for matched, side in ((forth, first), (back, second)):
             visible = (matched.max_matchability > self.visibility_threshold) & side.mask
-            means.append(masked_mean(matched.distance, visible))
+            pairs.append((matched.distance, visible))
             shown.append(visible.flatten())
             looked.append(side.mask.flatten())
             best.append(matched.max_matchability.flatten())
         # A direction in which nothing is visible does not pull the mean down.
-        fires = torch.stack([visible.any() for visible in shown]).to(means[0].dtype)
-        value = torch.stack(means).sum() / fires.sum().clamp_min(1.0)
+        mean = Mean.of(*pairs)
+        value = mean.value
         visible, every = torch.cat(shown), torch.cat(looked)
         return LossTerm(
             value / self.normalisation,
             share(visible, every),
             {"distance": value.detach(), "matchability": masked_mean(torch.cat(best), every)},
+            (mean.times(1 / self.normalisation),),
         )
 
     @torch.no_grad()

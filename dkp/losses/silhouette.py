@@ -13,7 +13,7 @@ from dkp.fields import Field
 from dkp.geometry import full_precision, promote
 from dkp.losses.costs import EpipolarCost
 from dkp.losses.selection import gather_cells, gather_pixels, select_cells
-from dkp.losses.term import LossTerm, masked_mean, share
+from dkp.losses.term import LossTerm, Mean, share
 from dkp.losses.tiled import BlockBuffers, row_blocks
 
 
@@ -136,8 +136,10 @@ class SilhouetteLoss(nn.Module):
             looked.append(selection.mask.flatten())
             weak.append((support < 0.5).flatten())
         crossing, every = torch.cat(crossings), torch.cat(looked)
+        mean = Mean.of((torch.cat(losses), crossing))
         return LossTerm(
-            masked_mean(torch.cat(losses), crossing),
+            mean.value,
             share(crossing, every),
             {"unsupported": share(torch.cat(weak), crossing)},
+            (mean,),
         )

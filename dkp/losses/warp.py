@@ -15,7 +15,7 @@ from dkp.losses.costs import PointDistance
 from dkp.losses.matching import Engine, expected_warp_distance
 from dkp.losses.multiview import VISIBLE_WITHIN_TWO_SIGMA, gather_field
 from dkp.losses.selection import gather_cells, select_cells
-from dkp.losses.term import LossTerm, masked_mean, share
+from dkp.losses.term import LossTerm, Mean, share
 
 
 @full_precision
@@ -143,5 +143,10 @@ class WarpLoss(nn.Module):
             engine=self.engine,
         )
         visible = (matched.max_matchability > self.visibility_threshold) & cells.mask
-        value = masked_mean(matched.distance, visible)
-        return LossTerm(value / self.normalisation, share(visible, cells.mask), {"distance": value.detach()})
+        mean = Mean.of((matched.distance, visible))
+        return LossTerm(
+            mean.value / self.normalisation,
+            share(visible, cells.mask),
+            {"distance": mean.value.detach()},
+            (mean.times(1 / self.normalisation),),
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,17 @@ from dkp.models import Detector
 from dkp.surface import Surface
 from dkp.tasks.evaluation import Evaluation, EvaluationSettings
 from dkp.tasks.pairs import flatten_views
+from dkp.tasks.processes import over_processes, step_seed
 from dkp.tasks.schedules import LearningRateSchedule, forget_length, learning_rate_schedule
-from dkp.tasks.terms import TermLedger, WeightedTerm, gradient_norms, require_finite, silent_term_error, total_loss
+from dkp.tasks.terms import (
+    TermLedger,
+    WeightedTerm,
+    gradient_norms,
+    require_finite,
+    require_finite_weights,
+    silent_term_error,
+    total_loss,
+)
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -124,9 +134,26 @@ class DenseKeypointTask(pl.LightningModule):
 
     # Training
 
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Make the random draws of a step depend on the seed, the step and the process alone.
+
+        So a resumed run draws what the uninterrupted one draws, and processes draw differently.
+        """
+        seed = os.environ.get("PL_GLOBAL_SEED")  # set by `seed_everything`
+        if seed is not None:
+            torch.manual_seed(step_seed(int(seed), self.global_step, batch_idx, self.global_rank))
+
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One step: terms, their sum, the log."""
         terms = self.training_terms(batch)
+        if self.trainer.world_size > 1:
+            trained = [parameter for parameter in self.detector.parameters() if parameter.requires_grad]
+            terms = over_processes(terms, list(self._ledger.due), trained)
+        if not terms:
+            raise InputError(
+                "a training batch has none of the parts that the configured loss terms need; expected "
+                '"labelled" images for lambda_labelled or "unlabelled" views for the others'
+            )
         total = total_loss(terms)
         require_finite(terms, total, self.global_step)
         size = 1
@@ -261,8 +288,13 @@ class DenseKeypointTask(pl.LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave out what can be rebuilt: metric states and the atlas."""
+        """Leave out what can be rebuilt: metric states and the atlas.
+
+        Raises:
+            TrainingDiverged: the weights are no longer finite and would replace good ones.
+        """
         state = checkpoint["state_dict"]
+        require_finite_weights(self.detector, self.global_step)
         for name in [n for n in state if n.startswith("evaluations.") or "atlas." in n]:
             del state[name]
 

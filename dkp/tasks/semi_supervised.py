@@ -17,6 +17,7 @@ from dkp.losses import (
     DistillationLoss,
     LabelledLoss,
     LossTerm,
+    Mean,
     MultiviewLoss,
     SilhouetteLoss,
     WarpLoss,
@@ -236,11 +237,6 @@ class SemiSupervisedTask(DenseKeypointTask):
             ramped = name in ("multiview", "temporal", "equivariance")
             factor = ramp(self.global_step, self.ramp_steps) if ramped else 1.0
             self.weigh(name, term, self.weights[name] * factor, terms)
-        if not terms:
-            raise InputError(
-                "a training batch has none of the parts that the configured loss terms need; expected "
-                '"labelled" images for lambda_labelled or "unlabelled" views for the others'
-            )
         return terms
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -389,8 +385,8 @@ def mask_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
     target = functional.avg_pool2d(mask.to(field.foreground.dtype), field.stride)
     there = present_views(batch) & mask.flatten(1).any(1)
     loss = functional.binary_cross_entropy_with_logits(field.foreground, target, reduction="none").mean((1, 2))
-    share = there.to(loss.dtype)
-    return LossTerm((loss * share).sum() / share.sum().clamp(min=1), share.mean(), {})
+    mean = Mean.of((loss, there))
+    return LossTerm(mean.value, there.float().mean(), {}, (mean,))
 
 
 @torch.no_grad()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dkp.errors import InputError
 from dkp.losses import LossTerm
@@ -67,6 +67,20 @@ def require_finite(terms: Mapping[str, WeightedTerm], total: Tensor, step: int) 
     ]
     reason = ", ".join(culprits) or f"their weighted sum = {total.item()}"
     raise TrainingDiverged(f"training stopped at step {step} because a loss is not finite: {reason}")
+
+
+def require_finite_weights(module: nn.Module, step: int) -> None:
+    """Stop where training has spoilt the weights.
+
+    Raises:
+        TrainingDiverged: with the first such tensor and the step.
+    """
+    for name, value in module.state_dict().items():
+        if not bool(torch.isfinite(value).all()):
+            raise TrainingDiverged(
+                f"training stopped at step {step} because the weights {name} are not finite; the checkpoint saved "
+                "before is kept"
+            )
 
 
 def gradient_norms(terms: Mapping[str, WeightedTerm], parameters: Sequence[Tensor]) -> dict[str, Tensor]:
