@@ -1,4 +1,4 @@
-"""``dkp fit``, ``resume``, ``validate``, ``test`` and ``predict``: the Lightning command line with dkp's run folders."""
+"""``dkp fit``, ``resume``, ``validate``, ``test``, ``predict``: the Lightning command line with dkp's run folders."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -42,10 +43,8 @@ class WholeFileIO(TorchCheckpointIO):
                 os.fsync(stream.fileno())
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
-            try:
+            with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
-            except OSError:
-                pass
             kept = "; the checkpoint saved before is kept" if path.is_file() else ""
             raise cannot_write(path, error, kept) from error
 

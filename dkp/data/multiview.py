@@ -25,8 +25,8 @@ class MultiviewInstants(Dataset):
 
     A key is an index or (index, serial number); the views drawn and their augmentation depend on the seed and the key
     alone. The key None gives an instant without any view. Instants with fewer than V views are padded (`present` is
-    False there); an instant without an eligible pair has no valid pair, and that is harmless. Where posed surfaces were read, samples have "vertices" (V, 3) [m] and
-    "posed", whether the instant's is known (zeros where it is not).
+    False there); an instant without an eligible pair has no valid pair, and that is harmless. Where posed surfaces were
+    read, samples have "vertices" (V, 3) [m] and "posed", whether the instant's is known (zeros where it is not).
 
     Args:
         images: the captures' views in memory.

@@ -3,12 +3,15 @@
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
 
 import pytest
 import torch
+
+from dkp.tasks import SemiSupervisedTask
 
 from ..pipeline.conftest import SIZE, write_plane
 
@@ -62,6 +65,21 @@ def finish(process: int, timeout: float = 300) -> int:
     os.killpg(process, signal.SIGKILL)
     os.waitpid(process, 0)
     raise TimeoutError(f"the process still ran after {timeout} s")
+
+
+def at_end_of_step(step: int | None, delay: float = 0.0) -> None:
+    """Have this process killed some time [s] after a step of training; None = not at all."""
+    original = SemiSupervisedTask.on_train_batch_end
+
+    def end_of_step(self, *args):
+        original(self, *args)
+        if self.global_step == step:
+            if delay:
+                threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            else:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    SemiSupervisedTask.on_train_batch_end = end_of_step
 
 
 @pytest.fixture(scope="session")

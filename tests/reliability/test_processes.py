@@ -1,6 +1,7 @@
 """Several processes, on one node or on two: the numbers of one process, and an end where one of them dies."""
 
 import json
+import math
 import os
 import signal
 import socket
@@ -12,10 +13,9 @@ import pytest
 import torch
 
 from dkp.cli import main
-from dkp.tasks import DenseKeypointTask
 
 from ..pipeline.conftest import write_plane
-from .conftest import finish, layers, start
+from .conftest import at_end_of_step, finish, layers, start
 
 FORKED = ["--trainer.devices", "2", "--trainer.strategy", "ddp_fork_find_unused_parameters_true"]
 NODES = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
@@ -49,13 +49,8 @@ def slurm(rank: int, port: str) -> dict[str, str]:
 
 def node(environment, words, die_at=None):
     """A process of a run over nodes; killed at a step, if one is given."""
-
-    def end_of_step(self, *args):
-        if self.global_step == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     os.environ.update(environment)
-    DenseKeypointTask.on_train_batch_end = end_of_step
+    at_end_of_step(die_at)
     main(words)
 
 
@@ -67,7 +62,8 @@ def on_two_nodes(cluster, words, log: Path) -> None:
 
 
 def metrics(run: Path) -> dict[str, float]:
-    return json.loads((run / "metrics.json").read_text())["metrics"]
+    values = json.loads((run / "metrics.json").read_text())["metrics"]
+    return {name: math.nan if value is None else value for name, value in values.items()}
 
 
 def require_same(found, expected, tolerance=1e-4):
@@ -114,7 +110,11 @@ def test_training_over_processes_is_training_with_their_batches_together(workspa
         {name: value for name, value in metrics(folder).items() if not name.startswith("train/") or is_shared(name)}
         for folder in (run, alone)
     )
-    require_same(found, expected, 2e-3)
+    # Which cells match best jumps with the last bit of a coordinate; pairs and percentiles rest on few matches.
+    smooth = [name for name in expected if "epipolar" not in name and "matched" not in name and "/pair/" not in name]
+    require_same({name: found[name] for name in smooth}, {name: expected[name] for name in smooth}, 1e-3)
+    assert found["val/epipolar_mean_px"] == pytest.approx(expected["val/epipolar_mean_px"], rel=0.02)
+    assert found.keys() == expected.keys()
     rows = [(run / "metrics.csv").read_text().splitlines() for run in (run, alone)]
     assert len(rows[0]) == len(rows[1])
 

@@ -2,9 +2,7 @@
 
 import json
 import os
-import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -12,9 +10,8 @@ import torch
 
 from dkp.callbacks import newest_checkpoint
 from dkp.cli import main
-from dkp.tasks import DenseKeypointTask
 
-from .conftest import finish, layers, start
+from .conftest import at_end_of_step, finish, layers, start
 
 STEPS, EPOCH = 12, 3
 KILLS = int(os.environ.get("DKP_KILLS", "0"))
@@ -30,17 +27,20 @@ def options(workspace, name):
     words += ["--data.steps_per_epoch", str(EPOCH), "--data.num_workers", "1"]
     words += ["--data.val", str(workspace / "plane#test")]
     words += ["--model.ramp_steps", "5", "--model.sigma_final", "0.01", "--model.sigma_steps", "10"]
+    words += ["--model.teacher_momentum", "0.9"]
     return [*words, "--model.warmup_steps", "2", "--model.learning_rate", "0.003"]
 
 
-def fit(words, kill_after=None):
-    """`dkp fit`, or `dkp resume` where the words begin with a folder; killed after a step, if one is given."""
+def fit(words, kill_after=None, delay=0.0):
+    """`dkp fit`, or `dkp resume` where the words begin with a folder.
 
-    def end_of_step(self, *args):
-        if self.global_step == kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    DenseKeypointTask.on_train_batch_end = end_of_step
+    Args:
+        words: of the command line.
+        kill_after: step at which the process is killed; None = it is not.
+        delay: time from the end of that step to the kill [s].
+    """
+    if kill_after is not None:
+        at_end_of_step(kill_after, delay)
     main(["fit" if words[0].startswith("-") else "resume", *words])
 
 
@@ -140,32 +140,30 @@ def test_damaged_checkpoints_are_passed_over(tmp_path, whole):
 @pytest.mark.skipif(not KILLS, reason="DKP_KILLS is not set: how often a run is killed at random moments")
 @pytest.mark.timeout(7200)
 def test_kills_at_random_moments(workspace, whole):
-    """Kill at random times, also while starting and while saving, until so many kills are done; then let it finish."""
+    """Kill at random steps and some time after, also while checkpoints are written; after four kills, let it finish."""
     rng = np.random.default_rng(0)
-    kills = rounds = 0
-    places = {"start": 0, "before a checkpoint": 0, "with a checkpoint": 0, "amid writing": 0}
+    kills = rounds = writing = 0
+    steps_left: list[int] = []
     while kills < KILLS:
         name = f"random{rounds}"
         run, log = workspace / "runs" / name, workspace / f"{name}.log"
         words, steps = options(workspace, name), 0
         for _ in range(4):
-            process = start(fit, words if not (run / "config.yaml").is_file() else [str(run)], log=log)
-            time.sleep(rng.uniform(0.5, 9.0))
-            os.killpg(process, signal.SIGKILL)
-            if finish(process) == 0:
+            moment = int(rng.integers(steps + 1, STEPS + 1)), rng.uniform(0, 0.6)
+            status = finish(start(fit, [str(run)] if run.is_dir() else words, *moment, log=log))
+            if status == 0:
                 break
+            assert status == -signal.SIGKILL, log.read_text()[-3000:]
             kills += 1
-            if not (run / "config.yaml").is_file():
-                shutil.rmtree(run, ignore_errors=True)  # there was nothing yet; a new run takes another name otherwise
+            writing += bool(list(run.glob("checkpoints/*.partial")))
             found = newest_checkpoint(run)
-            writing = bool(list(run.glob("checkpoints/*.partial")))
-            state = "before a checkpoint" if run.is_dir() else "start"
-            places["amid writing" if writing else state if found is None else "with a checkpoint"] += 1
-            assert found is None or found[1] % EPOCH == 0
-            assert (0 if found is None else found[1]) >= steps  # nothing that was saved is lost
-            steps = 0 if found is None else found[1]
+            saved = 0 if found is None else found[1]
+            assert saved % EPOCH == 0
+            assert saved >= (moment[0] - 1) // EPOCH * EPOCH  # no epoch is lost but the one in progress
+            steps = saved
+            steps_left.append(saved)
         if not (run / "metrics.json").is_file():
-            assert finish(start(fit, words if not (run / "config.yaml").is_file() else [str(run)], log=log)) == 0
+            assert finish(start(fit, [str(run)], log=log)) == 0, log.read_text()[-3000:]
         require_equal_runs(run, whole)
         rounds += 1
-    print(f"\n{kills} kills in {rounds} runs: {places}")
+    print(f"\n{kills} kills in {rounds} runs, {writing} amid writing a checkpoint; steps that were saved: {steps_left}")
