@@ -1,5 +1,6 @@
 """Losses on dense fields: the matching of views and its engines, and the terms made of it."""
 
+from dkp.losses.consensus import ConsensusLoss, consistent_mean
 from dkp.losses.distillation import DistillationLoss
 from dkp.losses.labelled import LabelledLoss, sample_cells
 from dkp.losses.matching import (
@@ -17,6 +18,7 @@ from dkp.losses.term import LossTerm, Mean, masked_mean
 from dkp.losses.warp import WarpLoss, warp_from_affine, warp_from_flow
 
 __all__ = [
+    "ConsensusLoss",
     "DistillationLoss",
     "ExpectedPosition",
     "LabelledLoss",
@@ -27,6 +29,7 @@ __all__ = [
     "Selection",
     "SilhouetteLoss",
     "WarpLoss",
+    "consistent_mean",
     "epipolar_support",
     "expected_epipolar_distance",
     "expected_point_distance",

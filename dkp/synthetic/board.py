@@ -1,6 +1,6 @@
 """Synthetic views of the printed board, as a labelled source capture or one at a time.
 
-Every instant poses the board anew and looks at it with cameras all around its front, tilted by up to 70 degrees and
+Every instant poses the board anew and looks at it with cameras all around its front, tilted by up to 80 degrees and
 turned at any angle in the plane, so each instant has views that are geometrically consistent. The print is the real
 one; its surroundings are drawn by `dkp.synthetic.board_view`.
 """
@@ -32,7 +32,7 @@ from dkp.synthetic.board_view import BoardView, draw_view
 CAMERAS = 4
 SENSOR = (1280, 720)
 """Width and height of every camera [px]."""
-MOST_TILT = 70.0
+MOST_TILT = 80.0
 """Largest angle of a line of sight to the board's normal [degrees]."""
 _LEAST_SHARE = 0.7  # of the printed area inside the source frame
 _TEST_SHARE = 10  # one instant in this many is for testing

@@ -14,6 +14,7 @@ from torch.nn import functional
 from dkp.errors import InputError
 from dkp.fields import Field
 from dkp.losses import (
+    ConsensusLoss,
     DistillationLoss,
     LabelledLoss,
     LossTerm,
@@ -44,6 +45,8 @@ HINTS = {
     "distillation": "check that the teacher finds any foreground in the unlabelled images",
     "temporal": "check that the unlabelled data gives optical flow",
     "equivariance": "check that there are unlabelled images with foreground",
+    "consensus": "check that the unlabelled frames have pairs of views whose fields match near epipolar lines; "
+    "a larger sigma finds more",
     "silhouette": "check that the unlabelled frames have pairs of views and the detector finds foreground in them",
     "mask": "check that the unlabelled frames have masks and the data gives them",
 }
@@ -65,12 +68,14 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_distillation: λ_R.
         lambda_temporal: λ_T for optical flow to the next frame.
         lambda_equivariance: λ_T for known transformations of the same image.
+        lambda_consensus: weight of the agreement with what other views say along the epipolar line.
         lambda_silhouette: weight of the foreground's consistency between views.
         lambda_mask: weight of the captured masks.
         labelled_loss: None = its defaults; so for the following.
         multiview_loss: L_M.
         distillation_loss: L_R.
         warp_loss: L_T.
+        consensus_loss: agreement with what other views say; its σ is that of L_M.
         silhouette_loss: the foreground's consistency between views.
         trust_radius: distance from the epipolar line [px] at which a teacher's cell counts half in L_R, judged in the
             other view that agrees best; None = every cell counts fully.
@@ -104,12 +109,14 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_distillation: float = 1.0,
         lambda_temporal: float = 0.0,
         lambda_equivariance: float = 0.0,
+        lambda_consensus: float = 0.0,
         lambda_silhouette: float = 0.0,
         lambda_mask: float = 0.0,
         labelled_loss: LabelledLoss | None = None,
         multiview_loss: MultiviewLoss | None = None,
         distillation_loss: DistillationLoss | None = None,
         warp_loss: WarpLoss | None = None,
+        consensus_loss: ConsensusLoss | None = None,
         silhouette_loss: SilhouetteLoss | None = None,
         trust_radius: float | None = None,
         ramp_steps: int = 0,
@@ -133,7 +140,15 @@ class SemiSupervisedTask(DenseKeypointTask):
             detector, surface, learning_rate, weight_decay, schedule, warmup_steps, metrics, gradient_norms_every
         )
         self.keep_hyperparameters(
-            ignore=("teacher", "labelled_loss", "multiview_loss", "distillation_loss", "warp_loss", "silhouette_loss")
+            ignore=(
+                "teacher",
+                "labelled_loss",
+                "multiview_loss",
+                "distillation_loss",
+                "warp_loss",
+                "consensus_loss",
+                "silhouette_loss",
+            )
         )
         self.weights = {
             "labelled": lambda_labelled,
@@ -141,6 +156,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             "distillation": lambda_distillation,
             "temporal": lambda_temporal,
             "equivariance": lambda_equivariance,
+            "consensus": lambda_consensus,
             "silhouette": lambda_silhouette,
             "mask": lambda_mask,
         }
@@ -157,6 +173,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.multiview_loss = multiview_loss
         self.distillation_loss = distillation_loss
         self.warp_loss = warp_loss
+        self.consensus_loss = consensus_loss
         self.silhouette_loss = silhouette_loss
         self.trust_radius = trust_radius
         self.ramp_steps = ramp_steps
@@ -207,9 +224,10 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.multiview_loss = self.multiview_loss or MultiviewLoss()
         self.distillation_loss = self.distillation_loss or DistillationLoss()
         self.warp_loss = self.warp_loss or WarpLoss()
+        self.consensus_loss = self.consensus_loss or ConsensusLoss()
         self.silhouette_loss = self.silhouette_loss or SilhouetteLoss()
         if self.detector.representation == "charts":
-            for loss in (self.multiview_loss, self.warp_loss):
+            for loss in (self.multiview_loss, self.warp_loss, self.consensus_loss):
                 loss.atlas = loss.atlas or self.chart_atlas()
         self._sigma = self.multiview_loss.sigma
 
@@ -234,7 +252,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             term = None if labelled is None else self.labelled_term(labelled)
             self.weigh("labelled", term, self.weights["labelled"], terms)
         for name, term in self.unlabelled_terms(unlabelled).items():
-            ramped = name in ("multiview", "temporal", "equivariance")
+            ramped = name in ("multiview", "consensus", "temporal", "equivariance")
             factor = ramp(self.global_step, self.ramp_steps) if ramped else 1.0
             self.weigh(name, term, self.weights[name] * factor, terms)
         return terms
@@ -248,7 +266,10 @@ class SemiSupervisedTask(DenseKeypointTask):
     def set_sigma(self) -> None:
         """σ of this step."""
         assert self.multiview_loss is not None
-        self.multiview_loss.sigma = anneal(self._sigma, self.sigma_final, self.global_step, self.sigma_steps)
+        sigma = anneal(self._sigma, self.sigma_final, self.global_step, self.sigma_steps)
+        self.multiview_loss.sigma = sigma
+        if self.consensus_loss is not None:
+            self.consensus_loss.sigma = sigma
 
     def labelled_term(self, batch: Mapping[str, Any]) -> LossTerm:
         """L_L."""
@@ -277,6 +298,8 @@ class SemiSupervisedTask(DenseKeypointTask):
                 terms[name] = self.temporal_term(field, batch) if "flow" in batch else None
             elif name == "equivariance":
                 terms[name] = self.equivariance_term(field, images, present)
+            elif name == "consensus":
+                terms[name] = self.consensus_term(field, pairs)
             elif name == "silhouette":
                 terms[name] = self.silhouette_term(field, target, pairs)
             elif name == "mask":
@@ -287,6 +310,11 @@ class SemiSupervisedTask(DenseKeypointTask):
         """L_M over all valid pairs of the batch at once."""
         assert self.multiview_loss is not None
         return self.multiview_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
+
+    def consensus_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
+        """Agreement with what the other views say along epipolar lines, over all valid pairs of the batch at once."""
+        assert self.consensus_loss is not None
+        return self.consensus_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
 
     def teacher_field(self, images: Tensor) -> Field:
         """The frozen teacher's field of the same images."""

@@ -17,6 +17,7 @@ SYMBOLS = {
     "distillation": "L_R",
     "temporal": "L_T (flow)",
     "equivariance": "L_T (transformation)",
+    "consensus": "consensus along epipolar lines",
     "silhouette": "silhouette consistency",
     "mask": "captured masks",
 }

@@ -1,4 +1,4 @@
-"""The multiview, silhouette and warp losses on an exactly known scene, and what they cannot see."""
+"""The multiview, consensus, silhouette and warp losses on an exactly known scene, and what they cannot see."""
 
 import math
 
@@ -9,10 +9,12 @@ from torch import Tensor
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField
 from dkp.geometry import Camera, eligible_pairs, epipole, fundamental_matrix, pixel_grid
 from dkp.losses import (
+    ConsensusLoss,
     LabelledLoss,
     MultiviewLoss,
     SilhouetteLoss,
     WarpLoss,
+    consistent_mean,
     epipolar_support,
     expected_epipolar_distance,
     warp_from_affine,
@@ -186,6 +188,91 @@ def test_opposite_cameras_teach_nothing_and_are_not_paired():
     term = MultiviewLoss(sigma=0.02)(exact_field(front), exact_field(back), fundamental_matrix(front, back)[None])
     paired = MultiviewLoss(sigma=0.02)(exact_field(front), exact_field(RIGHT), fundamental_matrix(front, RIGHT)[None])
     assert term.valid_share < 0.3 * paired.valid_share
+
+
+# -------------------------------------------------------------------------------------------------------- consensus
+
+
+def problem(seed: int, rows: int = 23, columns: int = 17, batch: int = 2) -> dict[str, Tensor]:
+    """A random matching problem with masks."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "field": torch.rand(batch, rows, 3, generator=generator) * 0.3,
+        "other_field": torch.rand(batch, columns, 3, generator=generator) * 0.3,
+        "pixels": torch.rand(batch, rows, 2, generator=generator) * SIZE,
+        "other_pixels": torch.rand(batch, columns, 2, generator=generator) * SIZE,
+        "fundamental": MATRIX.expand(batch, 3, 3),
+        "mask": torch.rand(batch, rows, generator=generator) > 0.2,
+        "other_mask": torch.rand(batch, columns, generator=generator) > 0.2,
+    }
+
+
+@pytest.mark.parametrize("block", [1 << 22, 40])
+def test_the_consistent_mean_is_the_written_out_one(monkeypatch, block):
+    monkeypatch.setattr("dkp.losses.consensus.BLOCK", block)
+    given = problem(0)
+    mean, support = consistent_mean(**given, sigma=0.1, radius=20.0)
+    for b in range(2):
+        for i in range(23):
+            homogeneous = torch.cat([given["pixels"][b, i], torch.ones(1)])
+            line = MATRIX[0] @ homogeneous
+            weights = torch.zeros(17, dtype=torch.float64)
+            for j in torch.nonzero(given["other_mask"][b]).flatten().tolist():
+                x, y = given["other_pixels"][b, j]
+                distance = (line[0] * x + line[1] * y + line[2]).abs() / line[:2].norm()
+                gap = (given["field"][b, i] - given["other_field"][b, j]).square().sum()
+                weights[j] = math.exp(-gap / (2 * 0.1**2) - distance.square() / (2 * 20.0**2))
+            expected = (weights[:, None] * given["other_field"][b]).sum(0) / weights.sum()
+            assert support[b, i].item() == pytest.approx(weights.max().item() * given["mask"][b, i].item(), abs=1e-4)
+            if weights.max() > 1e-3:
+                assert mean[b, i].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(0, 4), (4, 0), (4, 4)])
+def test_without_candidates_nothing_is_supported(rows, columns):
+    given = problem(1, rows, columns)
+    given["other_mask"] = torch.zeros_like(given["other_mask"])
+    given["other_field"] = torch.full_like(given["other_field"], torch.nan)
+    mean, support = consistent_mean(**given, sigma=0.1, radius=20.0)
+    assert mean.isfinite().all()
+    assert mean.shape == given["field"].shape
+    assert (support == 0).all()
+
+
+def test_the_consensus_sees_a_disagreement_that_the_multiview_loss_does_not():
+    """One view's coordinates lie off the surface by less than sigma: the order of the candidates stays."""
+    left, right = exact_field(LEFT), exact_field(RIGHT)
+    inflated = changed(right, lambda u: 1.12 * u)
+    multiview, consensus = MultiviewLoss(sigma=0.05), ConsensusLoss(sigma=0.05)
+    assert distance_of(multiview, left, inflated) < 1.1 * distance_of(multiview, left, right)
+    assert consensus(left, inflated, MATRIX).value > 1.5 * consensus(left, right, MATRIX).value
+
+
+def test_the_consensus_pulls_disagreeing_views_together():
+    torch.manual_seed(0)
+    loss = ConsensusLoss(sigma=0.1, max_pixels=10_000)
+    exact = exact_field(LEFT), exact_field(RIGHT)
+    noise = [(0.05 * torch.randn(3)).view(1, 3, 1, 1) for _ in exact]
+    fields = [changed(field, lambda u, e=error: u + e) for field, error in zip(exact, noise, strict=True)]
+    first = loss(*fields, MATRIX)
+    assert 0.4 < first.valid_share <= 1
+    for field in fields:
+        field.coordinate.requires_grad_()
+    loss(*fields, MATRIX).value.backward()
+    step = 300.0
+    moved = [changed(field, lambda u, g=field.coordinate.grad: (u - step * g).detach()) for field in fields]
+    after = loss(*moved, MATRIX)
+    assert after.value < first.value
+    assert after.parts["difference"] < first.parts["difference"]
+
+
+def test_a_consensus_of_unrelated_fields_does_not_fire():
+    left = exact_field(LEFT)
+    left.coordinate.requires_grad_()
+    term = ConsensusLoss(sigma=0.02)(left, changed(exact_field(RIGHT), lambda u: u + 10.0), MATRIX)
+    assert term.valid_share == 0
+    term.value.backward()
+    assert (left.coordinate.grad == 0).all()
 
 
 # ---------------------------------------------------------------------------------------------------------- batches

@@ -20,7 +20,7 @@ def make_task(make_detector, plane, **options):
 
 
 def only(**weights):
-    names = ("labelled", "multiview", "distillation", "temporal", "equivariance", "silhouette", "mask")
+    names = ("labelled", "multiview", "distillation", "temporal", "equivariance", "consensus", "silhouette", "mask")
     return {f"lambda_{name}": float(weights.get(name, 0.0)) for name in names}
 
 
@@ -78,13 +78,19 @@ def test_only_the_student_is_optimised(make_detector, make_trainer, plane, plane
 def test_every_configured_term_is_logged_with_weight_share_and_gradient_norm(
     make_detector, make_trainer, plane, plane_data
 ):
-    weights = only(labelled=1, multiview=0.5, distillation=2, equivariance=0.25, silhouette=1, mask=1)
+    weights = only(labelled=1, multiview=0.5, distillation=2, equivariance=0.25, consensus=0.5, silhouette=1, mask=1)
     task = make_task(
         make_detector, plane, detector=foreground_detector(make_detector), gradient_norms_every=1, **weights
     )
     trainer = make_trainer(limit_train_batches=2, limit_val_batches=0)
     trainer.fit(task, plane_data())
-    for name, weight in {"labelled": 1, "multiview": 0.5, "distillation": 2, "equivariance": 0.25}.items():
+    for name, weight in {
+        "labelled": 1,
+        "multiview": 0.5,
+        "distillation": 2,
+        "equivariance": 0.25,
+        "consensus": 0.5,
+    }.items():
         assert f"train/{name}" in trainer.callback_metrics
         assert trainer.callback_metrics[f"train/{name}/weight"] == weight
         assert trainer.callback_metrics[f"train/{name}/valid_share"] > 0

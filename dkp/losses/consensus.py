@@ -1,0 +1,172 @@
+"""The consensus term: a cell is drawn to what the cells on its epipolar line in other views say.
+
+L_M weighs the candidates of a cell against each other and is content once those that it prefers lie on the epipolar
+line; how far the two coordinates of a match are apart does not matter to it. This term (ours, not the paper's) sees to
+that: among the candidates that both match and lie near the line, it moves the cell to their mean.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from dkp.fields import ChartAtlas, Field
+from dkp.geometry import epipolar_lines, full_precision
+from dkp.losses.distillation import coordinate_penalty
+from dkp.losses.multiview import VISIBLE_WITHIN_TWO_SIGMA, Cells, gather_field
+from dkp.losses.term import LossTerm, masked_mean, share
+
+BLOCK = 1 << 22
+"""Most pairs that are held at once."""
+
+
+@torch.no_grad()
+@full_precision
+def consistent_mean(
+    field: Tensor,
+    other_field: Tensor,
+    pixels: Tensor,
+    other_pixels: Tensor,
+    fundamental: Tensor,
+    sigma: float,
+    radius: float,
+    *,
+    mask: Tensor | None = None,
+    other_mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Mean surface coordinate of the candidates that match a cell and lie near its epipolar line.
+
+    With w_ij = exp(-|u_i - u'_j|² / (2 σ²) - d_ij² / (2 r²)), the mean Σ_j w_ij u'_j / Σ_j w_ij: one step of
+    expectation maximisation for a mixture whose components are the other view's cells.
+
+    Args:
+        field: (B, N, D) surface coordinates of the cells of the first view [m].
+        other_field: (B, M, D) those of the other view [m].
+        pixels: (B, N, 2) [px], undistorted.
+        other_pixels: (B, M, 2) [px].
+        fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+        sigma: Width of the match between coordinates [m].
+        radius: Width r of the epipolar line [px].
+        mask: (B, N) bool, cells that take part (default all).
+        other_mask: (B, M) bool, candidates that take part (default all).
+
+    Returns:
+        mean: (B, N, D) [m], without a gradient.
+        support: (B, N) in [0, 1], max_j w_ij; zero where masked or without candidates.
+    """
+    batch, rows, _ = field.shape
+    columns = other_field.shape[1]
+    mean, support = field.float().clone(), field.new_zeros(batch, rows, dtype=torch.float32)
+    if not (batch and rows and columns):
+        return mean, support
+    lines = epipolar_lines(pixels.float(), fundamental.float()) / (math.sqrt(2.0) * radius)
+    scale = 1.0 / (math.sqrt(2.0) * sigma)
+    u, v = field.float() * scale, other_field.float() * scale
+    ends = torch.cat([v, torch.ones_like(v[..., :1])], -1)  # Σ_j w_ij (v_j, 1)
+    homogeneous = torch.nn.functional.pad(other_pixels.float(), (0, 1), value=1.0).mT
+    height = -v.square().sum(-1)
+    if other_mask is not None:
+        height = height.masked_fill(~other_mask, -torch.inf)
+        ends = torch.where(other_mask[..., None], ends, torch.zeros_like(ends))
+        v = torch.where(other_mask[..., None], v, torch.zeros_like(v))
+    step = max(1, BLOCK // (batch * columns))
+    for start in range(0, rows, step):
+        part = slice(start, start + step)
+        exponent = torch.baddbmm(height[:, None], u[:, part], v.mT, alpha=2.0)
+        exponent -= torch.bmm(lines[:, part], homogeneous).square_()
+        exponent -= u[:, part].square().sum(-1, keepdim=True)
+        best = exponent.amax(-1, keepdim=True)
+        weight = torch.exp_(exponent - best.clamp_min(-1e4))
+        total = torch.bmm(weight, ends)
+        found = total[..., -1:] > 0
+        mean[:, part] = torch.where(found, total[..., :-1] / total[..., -1:].clamp_min(1e-12) / scale, mean[:, part])
+        support[:, part] = best[..., 0].clamp_max(0.0).exp()
+    if mask is not None:
+        support = support.masked_fill(~mask, 0.0)
+    return mean, support
+
+
+class ConsensusLoss(nn.Module):
+    """Penalty on each cell's distance from the `consistent_mean` of the other view, over a batch of pairs both ways.
+
+    A cell takes part if some candidate supports it at least as well as one at two standard deviations.
+    """
+
+    def __init__(
+        self,
+        sigma: float = 0.05,
+        *,
+        radius: float = 2.0,
+        beta: float = 0.03,
+        scale: float = 0.1,
+        max_pixels: int = 2048,
+        foreground_threshold: float = 0.5,
+        atlas: ChartAtlas | None = None,
+    ) -> None:
+        """Choose the form of the loss.
+
+        Args:
+            sigma: Width of the match between coordinates [m].
+            radius: Width of the epipolar line [px].
+            beta: Where smooth L1 turns linear [m].
+            scale: Coordinate difference that makes a loss of one [m].
+            max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
+            foreground_threshold: Least foreground probability of a cell that takes part.
+            atlas: For chart fields, the way from charts to surface coordinates.
+        """
+        super().__init__()
+        self.sigma = sigma
+        self.radius = radius
+        self.beta = beta
+        self.scale = scale
+        self.max_pixels = max_pixels
+        self.foreground_threshold = foreground_threshold
+        self.atlas = atlas
+
+    def forward(self, field: Field, other_field: Field, fundamental: Tensor) -> LossTerm:
+        """Compute the loss of a batch of pairs.
+
+        Args:
+            field: First views, batch B.
+            other_field: Second views, batch B.
+            fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+
+        Returns:
+            The loss, the share of the cells that are supported, and ``difference``, the mean distance to the consensus
+            [m].
+        """
+        first, second = (
+            gather_field(
+                one, one.foreground_probability.detach() > self.foreground_threshold, self.max_pixels, self.atlas
+            )
+            for one in (field, other_field)
+        )
+        penalties, lengths, shown, looked = [], [], [], []
+        for cells, other, matrix in ((first, second, fundamental), (second, first, fundamental.mT)):
+            mean, support = self._consensus(cells, other, matrix)
+            difference = cells.coordinate.float() - mean
+            penalties.append(coordinate_penalty(difference.mT, "smooth_l1", self.beta, self.scale).flatten())
+            lengths.append(difference.detach().norm(dim=-1).flatten())
+            shown.append((support > VISIBLE_WITHIN_TWO_SIGMA).flatten())
+            looked.append(cells.mask.flatten())
+        supported, every = torch.cat(shown), torch.cat(looked)
+        return LossTerm(
+            masked_mean(torch.cat(penalties), supported),
+            share(supported, every),
+            {"difference": masked_mean(torch.cat(lengths), supported)},
+        )
+
+    def _consensus(self, cells: Cells, other: Cells, fundamental: Tensor) -> tuple[Tensor, Tensor]:
+        return consistent_mean(
+            cells.coordinate,
+            other.coordinate,
+            cells.pixels,
+            other.pixels,
+            fundamental,
+            self.sigma,
+            self.radius,
+            mask=cells.mask,
+            other_mask=other.mask,
+        )
