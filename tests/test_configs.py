@@ -143,14 +143,14 @@ def test_a_dotted_override_changes_one_value_only(capsys):
     assert model["multiview_loss"]["init_args"]["clip"] == 20
 
 
-def test_the_control_differs_from_the_adapted_run_in_the_multiview_term_only(capsys):
+def test_the_control_differs_from_the_adapted_run_in_what_joins_views_only(capsys):
     ours = merged(capsys, *words("adapted", "unet", "synthetic", ["ours"]))
     control = merged(capsys, *words("control", "unet", "synthetic", ["distillation_only"]))
     assert ours["data"] == control["data"]
     assert ours["trainer"] == control["trainer"]
     first, second = ours["model"]["init_args"], control["model"]["init_args"]
     different = {key for key in first if first[key] != second[key]}
-    assert different == {"lambda_multiview", "multiview_loss", "ramp_steps"}
+    assert different == {"lambda_multiview", "multiview_loss", "consensus_loss", "ramp_steps"}
 
 
 def test_averaging_is_added_to_a_trainer(capsys):

@@ -74,7 +74,9 @@ def test_boards_are_not_mirrored(capture):
     for view in capture.views:
         coordinates, pixels = labelled(capture, view)
         if len(pixels) > 100:
-            assert np.linalg.det(cv2.findHomography(coordinates[:, :2], pixels)[0][:2, :2]) > 0
+            homography = cv2.findHomography(coordinates[:, :2], pixels)[0]
+            depth = homography[2, :2] @ coordinates[:, :2].mean(0) + homography[2, 2]
+            assert np.linalg.det(homography) * depth > 0  # the sign of its Jacobian's determinant
 
 
 def test_instants_give_pairs(capture):
