@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dkp.captures import Capture, DenseLabel, View
-from dkp.captures.images import in_threads
+from dkp.captures.images import Item, Result, in_threads
 from dkp.data.augmentation import map_points, warp_image
 from dkp.data.cells import DenseCoordinates, PointCoordinates, cell_centres, sample_dense
 from dkp.data.flow import NextViews, next_views
@@ -26,6 +26,7 @@ RELATIVE_GAP = 0.03
 """Coordinates further apart than this share of the surface's largest side (5 cm on a human) are not interpolated."""
 
 NextFrame = Literal["no", "truth", "flow"]
+OnBad = Literal["skip", "raise"]
 
 
 @dataclass
@@ -62,10 +63,13 @@ class CaptureImages:
         min_foreground: views whose labels (with `require_labels`) or masks show fewer pixels than this, counted at the
             stored size, are skipped.
         truth: also read the posed surface of every instant, where it is known.
+        on_bad: "skip" leaves out views of which a file is missing, damaged or holds no numbers, with a warning that
+            counts them (and takes such a posed surface for unknown); "raise" ends with an error.
         threads: threads that read files; None = one per core.
 
     Raises:
-        InputError: no view is left, a camera is unknown, or what `next_frame` needs is missing.
+        InputError: no view is left, a camera is unknown, what `next_frame` needs is missing, or data are bad and
+            `on_bad` is "raise".
 
     Attributes:
         images: (N, S, S, 3) uint8 RGB.
@@ -81,6 +85,7 @@ class CaptureImages:
         instants: for each instant the indices of its views.
         vertices: for each instant the posed surface (V, 3) float32 [m], or None; an empty list without `truth`.
         skipped: number of views left out for want of foreground.
+        bad: what was wrong with each view or posed surface that was left out.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class CaptureImages:
         next_frame: NextFrame = "no",
         min_foreground: int = 16,
         truth: bool = False,
+        on_bad: OnBad = "skip",
         threads: int | None = None,
     ) -> None:
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
@@ -112,7 +118,9 @@ class CaptureImages:
         views = self._choose(capture, split, cameras, frames, require_labels)
         largest = max(max(view.size) for view in views)
         self.side = largest if side is None else min(side, largest)
-        read = in_threads(self._read, views, threads)
+        self.on_bad = on_bad
+        self.bad: list[str] = []
+        views, read = self._read_all(views, threads)
         keep = [i for i, one in enumerate(read) if enough_foreground(one, require_labels, min_foreground)]
         self.skipped = len(read) - len(keep)
         if not keep:
@@ -128,7 +136,8 @@ class CaptureImages:
         self.next: NextViews | None = None
         self.vertices: list[np.ndarray | None] = []
         if truth:
-            self.vertices = in_threads(self._posed, [self.frame[int(views[0])] for views in self.instants], threads)
+            frames = [self.frame[int(views[0])] for views in self.instants]
+            self.vertices = self._sound(in_threads(self._or_problem(self._posed), frames, threads), "posed surfaces")
         if next_frame != "no":
             self.next = next_views(capture, self, [read[i].faces for i in keep], next_frame, threads)
         del self._capture
@@ -158,6 +167,38 @@ class CaptureImages:
                 raise InputError(f"{self.name}: none of its {len(views)} views has a label")
             views = labelled
         return views
+
+    def _read_all(self, views: list[View], threads: int | None) -> tuple[list[View], list[ReadView]]:
+        """The views that can be read, and what they hold."""
+        found = self._sound(in_threads(self._or_problem(self._read), views, threads), "views")
+        kept = [(view, one) for view, one in zip(views, found, strict=True) if one is not None]
+        if not kept:
+            raise InputError(f"{self.name}: none of its {len(views)} views can be read; the first: {self.bad[0]}")
+        return [view for view, _ in kept], [one for _, one in kept]
+
+    def _or_problem(self, function: Callable[[Item], Result]) -> Callable[[Item], Result | InputError]:
+        """The function, returning what is wrong instead of raising it, where bad data are skipped."""
+
+        def attempt(item: Item) -> Result | InputError:
+            try:
+                return function(item)
+            except InputError as error:
+                if self.on_bad == "raise":
+                    raise InputError(f"{error}; data.on_bad skip leaves such data out") from error
+                return error
+
+        return attempt
+
+    def _sound(self, found: Sequence[Result | InputError], what: str) -> list[Result | None]:
+        """None in place of what is bad, with one warning for all."""
+        problems = [str(one) for one in found if isinstance(one, InputError)]
+        if problems:
+            self.bad += problems
+            logger.warning(
+                "%s: skipped %d of %d %s that cannot be used; the first: %s",
+                self.name, len(problems), len(found), what, problems[0],
+            )  # fmt: skip
+        return [None if isinstance(one, InputError) else one for one in found]
 
     def _read(self, view: View) -> ReadView:
         capture, side = self._capture, self.side

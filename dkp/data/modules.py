@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dkp.captures import Capture
 from dkp.data.augmentation import Augmentation
-from dkp.data.cache import CaptureImages, NextFrame
+from dkp.data.cache import CaptureImages, NextFrame, OnBad
 from dkp.data.collate import collate
 from dkp.data.labelled import LabelledViews, choose_frames, choose_labelled
 from dkp.data.multiview import MultiviewInstants
@@ -50,6 +50,8 @@ class CaptureDataModule(pl.LightningDataModule):
         eval_batch_size: instants in an evaluation batch.
         num_workers: processes that make training batches; 0 = none but the main one.
         seed: of all random draws in the data.
+        on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
+            out with a warning that counts them, "raise" ends with an error.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class CaptureDataModule(pl.LightningDataModule):
         eval_batch_size: int = 4,
         num_workers: int = 1,
         seed: int = 0,
+        on_bad: OnBad = "skip",
     ) -> None:
         super().__init__()
         for name, value in (("steps_per_epoch", steps_per_epoch), ("eval_batch_size", eval_batch_size)):
@@ -87,6 +90,7 @@ class CaptureDataModule(pl.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.seed = seed
+        self.on_bad = on_bad
         self.datasets: dict[str, list[MultiviewInstants]] = {}
         self.first_epoch = 0
 
@@ -123,9 +127,8 @@ class CaptureDataModule(pl.LightningDataModule):
             options: of `CaptureImages`.
         """
         path, split = split_of(place, role)
-        return CaptureImages(
-            Capture.open(path), split, 2 * self.size, charts=self.charts, cameras=self.cameras, **options
-        )
+        capture, options = Capture.open(path), {"cameras": self.cameras, "on_bad": self.on_bad, **options}
+        return CaptureImages(capture, split, 2 * self.size, charts=self.charts, **options)
 
     def evaluation(self, place: str, role: str) -> MultiviewInstants:
         """All views and pairs of a capture, without augmentation; for testing with the posed surfaces."""
@@ -235,6 +238,8 @@ class LabelledDataModule(CaptureDataModule):
         eval_batch_size: instants in an evaluation batch.
         num_workers: processes that make training batches.
         seed: of all random draws in the data.
+        on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
+            out with a warning that counts them, "raise" ends with an error.
     """
 
     def __init__(
@@ -257,10 +262,11 @@ class LabelledDataModule(CaptureDataModule):
         eval_batch_size: int = 4,
         num_workers: int = 1,
         seed: int = 0,
+        on_bad: OnBad = "skip",
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad,
         )  # fmt: skip
         self.train = places(train)
         self.labelled_share = labelled_share
@@ -317,6 +323,8 @@ class SemiSupervisedDataModule(CaptureDataModule):
         eval_batch_size: instants in an evaluation batch.
         num_workers: processes that make training batches, for each of the two parts.
         seed: of all random draws in the data.
+        on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
+            out with a warning that counts them, "raise" ends with an error.
     """
 
     def __init__(
@@ -346,10 +354,11 @@ class SemiSupervisedDataModule(CaptureDataModule):
         eval_batch_size: int = 4,
         num_workers: int = 1,
         seed: int = 0,
+        on_bad: OnBad = "skip",
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad,
         )  # fmt: skip
         if not 0 < unlabelled_share <= 1:
             raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def present_views(batch: Mapping[str, Any]) -> Tensor:
 
 
 def view_pairs(batch: Mapping[str, Any]) -> ViewPairs:
-    """The pairs of a multiview batch whose two views are present.
+    """The pairs of a multiview batch whose two views are present; those without epipolar lines are left out.
 
     Args:
         batch: "pairs" (B, P, 2) long, "pair_valid" (B, P) bool, "present" (B, V) bool, "camera" Camera (B, V) without
@@ -62,10 +63,19 @@ def view_pairs(batch: Mapping[str, Any]) -> ViewPairs:
     keep = (batch["pair_valid"] & there).flatten().nonzero()[:, 0]
     first, second = index.flatten(0, 1)[keep].unbind(-1)
     camera: Camera = batch["camera"].reshape(count * views)
+    fundamental = fundamental_matrix(camera[first], camera[second])
+    sound = fundamental.isfinite().all(-1).all(-1) & (fundamental != 0).any(-1).any(-1)
+    if not bool(sound.all()):
+        warnings.warn(
+            f"left out {int((~sound).sum())} of {len(sound)} pairs of views of a batch: their cameras stand at one place "
+            "or are not finite",
+            stacklevel=2,
+        )
+        keep, first, second, fundamental = keep[sound], first[sound], second[sound], fundamental[sound]
     return ViewPairs(
         first=first,
         second=second,
-        fundamental=fundamental_matrix(camera[first], camera[second]),
+        fundamental=fundamental,
         instant=instant.flatten()[keep],
         pair=pairs.flatten(0, 1)[keep],
     )

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from dkp.captures import DenseLabel
+from dkp.captures.images import write_image
+from dkp.captures.labels import write_dense_label, write_npz
 from dkp.data.cache import CaptureImages
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -161,3 +164,63 @@ def test_views_that_are_not_square_are_padded(tmp_path, surface):
     assert (images.images[0, :30] == 90).all()
     assert (images.images[0, 30:] == 0).all()
     np.testing.assert_allclose(images.intrinsics[0], [[50, 0, 20], [0, 50, 15], [0, 0, 1]])
+
+
+def damage(capture, view, fault):
+    """Spoil a file of a view."""
+    image, label, mask = (capture.path / name for name in (view.image, view.label, view.mask))
+    if fault == "image cut":
+        image.write_bytes(image.read_bytes()[: image.stat().st_size // 2])
+    elif fault == "image empty":
+        image.write_bytes(b"")
+    elif fault == "image missing":
+        image.unlink()
+    elif fault == "image of another size":
+        write_image(image, np.zeros((16, 16, 3), np.uint8))
+    elif fault == "mask cut":
+        mask.write_bytes(mask.read_bytes()[:60])
+    elif fault == "label cut":
+        label.write_bytes(label.read_bytes()[: label.stat().st_size // 2])
+    elif fault == "label not a number":
+        dense = capture.label(view)
+        write_dense_label(label, DenseLabel(dense.face, np.where(dense.foreground[..., None], np.nan, 0)))
+
+
+FAULTS = ["image cut", "image empty", "image missing", "image of another size", "mask cut", "label cut"]
+FAULTS += ["label not a number"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_view_with_a_bad_file_is_left_out_and_counted(make_capture, tmp_path, caplog, fault):
+    capture = make_capture(tmp_path / "c", frames=2, size=32)
+    clean = CaptureImages(capture, None, 32)
+    view = capture.views[5]
+    damage(capture, view, fault)
+    with caplog.at_level(logging.WARNING):
+        images = CaptureImages(capture, None, 32)
+    assert "skipped 1 of 8 views that cannot be used; the first: " in caplog.text
+    assert len(images) == 7
+    assert len(images.bad) == 1
+    assert [len(views) for views in images.instants] == [4, 3]
+    kept = [index for index in range(8) if index != 5]
+    assert (images.images == clean.images[kept]).all()
+    assert (images.coordinate == clean.coordinate[kept]).all()
+    with pytest.raises(InputError, match=r"expected .*; data\.on_bad skip leaves such data out"):
+        CaptureImages(capture, None, 32, on_bad="raise")
+
+
+def test_a_posed_surface_that_is_no_number_is_unknown(make_capture, tmp_path, caplog):
+    capture = make_capture(tmp_path / "c", frames=2, size=32)
+    write_npz(capture.path / "truth" / "f01.npz", {"vertices": np.full((len(capture.surface.vertices), 3), np.nan)})
+    with caplog.at_level(logging.WARNING):
+        images = CaptureImages(capture, None, 32, truth=True)
+    assert "skipped 1 of 2 posed surfaces" in caplog.text
+    assert [vertices is None for vertices in images.vertices] == [False, True]
+
+
+def test_a_capture_without_any_good_view_is_an_error(make_capture, tmp_path):
+    capture = make_capture(tmp_path / "c", frames=1, size=32)
+    for view in capture.views:
+        (capture.path / view.image).unlink()
+    with pytest.raises(InputError, match=r"none of its 4 views can be read; the first: .*cam_0"):
+        CaptureImages(capture, None, 32)

@@ -37,7 +37,7 @@ def start(function, *args, log: Path | None = None) -> int:
         return process
     status = 1
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         stream = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(stream, 1)
         os.dup2(stream, 2)

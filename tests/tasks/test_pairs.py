@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from dkp.geometry import fundamental_matrix
+from dkp.geometry import Camera, fundamental_matrix
 from dkp.tasks.pairs import flatten_views, view_pairs
 
 
@@ -47,3 +48,22 @@ def test_no_pair_at_all_gives_empty_lists(plane_batch):
     pairs = view_pairs(batch)
     assert len(pairs) == 0
     assert pairs.fundamental.shape == (0, 3, 3)
+
+
+@pytest.mark.parametrize("fault", ["one place", "not a number"])
+def test_pairs_without_epipolar_lines_are_left_out_and_counted(plane_batch, fault):
+    batch = plane_batch(2)
+    camera = batch["camera"]
+    changed = Camera.create(
+        camera.intrinsics.clone(), camera.rotation.clone(), camera.translation.clone(), image_size=camera.image_size
+    )
+    if fault == "one place":
+        changed.rotation[0, 1], changed.translation[0, 1] = camera.rotation[0, 0], camera.translation[0, 0]
+    else:
+        changed.intrinsics[0, 1, 0, 0] = torch.nan
+    with pytest.warns(UserWarning, match=r"left out \d of 6 pairs"):
+        pairs = view_pairs(batch | {"camera": changed})
+    left = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
+    assert left == ([(0, 2), (1, 2)] if fault == "one place" else [(0, 2)]) + [(3, 4), (3, 5), (4, 5)]
+    assert pairs.instant.tolist() == [0] * (len(left) - 3) + [1] * 3
+    assert pairs.fundamental.isfinite().all()
