@@ -56,33 +56,36 @@ def consistent_mean(
         mean: (B, N, D) [m], without a gradient.
         support: (B, N) in [0, 1], max_j w_ij; zero where masked or without candidates.
     """
-    batch, rows, _ = field.shape
-    columns = other_field.shape[1]
-    mean, support = field.float().clone(), field.new_zeros(batch, rows, dtype=torch.float32)
-    if not (batch and rows and columns):
+    rows, columns = field.shape[1], other_field.shape[1]
+    field, other_field, pixels, other_pixels, fundamental = (
+        tensor.float() for tensor in (field, other_field, pixels, other_pixels, fundamental)
+    )
+    mean, support = field.clone(), field.new_zeros(field.shape[:2])
+    if not (rows and columns):
         return mean, support
-    lines = epipolar_lines(pixels.float(), fundamental.float()) / (math.sqrt(2.0) * radius)
-    scale = 1.0 / (math.sqrt(2.0) * sigma)
-    u, v = field.float() * scale, other_field.float() * scale
-    ends = torch.cat([v, torch.ones_like(v[..., :1])], -1)  # Σ_j w_ij (v_j, 1)
-    homogeneous = torch.nn.functional.pad(other_pixels.float(), (0, 1), value=1.0).mT
-    height = -v.square().sum(-1)
+    if other_mask is not None:  # what stands in a cell that takes no part must not matter, not even a NaN
+        other_field = other_field.masked_fill(~other_mask[..., None], 0.0)
+    width = math.sqrt(2.0) * sigma
+    u, v = field / width, other_field / width
+    # A squared distance to a line is linear in the monomials of the pixel, so that one product gives all exponents.
+    a, b, c = (epipolar_lines(pixels, fundamental) / (math.sqrt(2.0) * radius)).unbind(-1)
+    x, y = other_pixels.unbind(-1)
+    one, other_one = torch.ones_like(a), torch.ones_like(x)
+    height = v.square().sum(-1)
     if other_mask is not None:
-        height = height.masked_fill(~other_mask, -torch.inf)
-        ends = torch.where(other_mask[..., None], ends, torch.zeros_like(ends))
-        v = torch.where(other_mask[..., None], v, torch.zeros_like(v))
-    step = max(1, BLOCK // (batch * columns))
+        height = height.masked_fill(~other_mask, 1e30)
+    left = [
+        2 * u,
+        torch.stack([-u.square().sum(-1) - c * c, -one, -a * a, -2 * a * b, -b * b, -2 * a * c, -2 * b * c], -1),
+    ]
+    right = [v, torch.stack([other_one, height, x * x, x * y, y * y, x, y], -1)]
+    query, key = torch.cat(left, -1), torch.cat(right, -1).mT
+    step = max(1, BLOCK // (len(field) * columns))
     for start in range(0, rows, step):
         part = slice(start, start + step)
-        exponent = torch.baddbmm(height[:, None], u[:, part], v.mT, alpha=2.0)
-        exponent -= torch.bmm(lines[:, part], homogeneous).square_()
-        exponent -= u[:, part].square().sum(-1, keepdim=True)
-        best = exponent.amax(-1, keepdim=True)
-        weight = torch.exp_(exponent - best.clamp_min(-1e4))
-        total = torch.bmm(weight, ends)
-        found = total[..., -1:] > 0
-        mean[:, part] = torch.where(found, total[..., :-1] / total[..., -1:].clamp_min(1e-12) / scale, mean[:, part])
-        support[:, part] = best[..., 0].clamp_max(0.0).exp()
+        exponent = torch.bmm(query[:, part], key)
+        support[:, part] = exponent.amax(-1).clamp_max(0.0).exp()
+        mean[:, part] = torch.bmm(exponent.softmax(-1), other_field)
     if mask is not None:
         support = support.masked_fill(~mask, 0.0)
     return mean, support
