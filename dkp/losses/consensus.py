@@ -16,7 +16,7 @@ from dkp.fields import ChartAtlas, Field
 from dkp.geometry import epipolar_lines, full_precision
 from dkp.losses.distillation import coordinate_penalty
 from dkp.losses.multiview import VISIBLE_WITHIN_TWO_SIGMA, Cells, gather_field
-from dkp.losses.term import LossTerm, masked_mean, share
+from dkp.losses.term import LossTerm, Mean, masked_mean, share
 
 BLOCK = 1 << 22
 """Most pairs that are held at once."""
@@ -155,10 +155,12 @@ class ConsensusLoss(nn.Module):
             shown.append((support > VISIBLE_WITHIN_TWO_SIGMA).flatten())
             looked.append(cells.mask.flatten())
         supported, every = torch.cat(shown), torch.cat(looked)
+        mean = Mean.of((torch.cat(penalties), supported))
         return LossTerm(
-            masked_mean(torch.cat(penalties), supported),
+            mean.value,
             share(supported, every),
             {"difference": masked_mean(torch.cat(lengths), supported)},
+            (mean,),
         )
 
     def _consensus(self, cells: Cells, other: Cells, fundamental: Tensor) -> tuple[Tensor, Tensor]:
