@@ -7,15 +7,17 @@ SEED ?= 0
 ARGS ?=
 BENCH ?= runs/bench
 CHECK ?=
+QUICK ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test bench lint format clean
+.PHONY: help setup train reproduce results-check test bench lint format clean
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-13s %s\n", $$1, $$2}'
 	@echo
 	@echo "  CAPTURE=synthetic|dog|board|person|PATH  SEED=N  ARGS='further options'  for make train"
+	@echo "  QUICK=1 (one seed of three methods, into runs/quick)  ARGS='--only ...'  for make reproduce"
 	@echo "  BENCH=FOLDER  CHECK=1                                                    for make bench"
 	@echo "  PYTHON=python3.12  VENV=.venv                                            for the environment"
 
@@ -29,6 +31,12 @@ setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
 
 train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled views -> table and figure
 	$(BIN)/dkp train --capture $(CAPTURE) --seed $(SEED) $(ARGS)
+
+reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
+	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)
+
+results-check: $(VENV)/.ready ## Run one cell of docs/results again and compare
+	$(BIN)/dkp study check full $(ARGS)
 
 test: $(VENV)/.ready ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)

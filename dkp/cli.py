@@ -39,6 +39,10 @@ FUNCTIONS = {
     "import person": ("dkp.captures.import_person:import_person", "Import a recording of a person as a capture."),
     "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
     "synthesize-board": ("dkp.synthetic.board:synthesize_board", "Render a synthetic labelled capture of the board."),
+    "study run": ("dkp.study.command:run", "Run methods on captures with several seeds, side by side at equal cost."),
+    "study status": ("dkp.study.command:status", "List the cells of a study and whether there is a result of each."),
+    "study report": ("dkp.study.command:report", "Write summary, tables and pictures of a study."),
+    "study check": ("dkp.study.command:check", "Run a cell of a study again and compare it with the committed result."),
     "bench": ("dkp.bench.command:bench", "Measure speed: the loss's engines, a training step, loader, renderer."),
 }
 """Commands that are a function: where it is and what it does."""
@@ -48,6 +52,7 @@ KNOWN_ERRORS = {
     "TrainingDiverged": 1,
     "ProcessLost": 1,
     "SlowerThanCommitted": 1,
+    "NotReproduced": 1,
     "MisconfigurationException": 2,
     "InterpolationKeyError": 2,
     "InterpolationResolutionError": 2,

@@ -5,9 +5,11 @@ from dkp.callbacks.checkpoints import RunCheckpoint, WholeFileIO, newest_checkpo
 from dkp.callbacks.predictions import PredictionWriter
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.callbacks.run_folder import MetricsFile, RunLogger, SaveRunConfig, run_folder
+from dkp.callbacks.snapshots import DetectorSnapshots
 
 __all__ = [
     "DetectorAverage",
+    "DetectorSnapshots",
     "MetricsFile",
     "PredictionWriter",
     "PseudoLabelWriter",

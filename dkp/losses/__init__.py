@@ -15,6 +15,7 @@ from dkp.losses.multiview import MultiviewLoss
 from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
 from dkp.losses.silhouette import SilhouetteLoss, epipolar_support
 from dkp.losses.term import LossTerm, Mean, masked_mean
+from dkp.losses.unnormalised import UnnormalisedMultiviewLoss
 from dkp.losses.warp import WarpLoss, warp_from_affine, warp_from_flow
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MultiviewLoss",
     "Selection",
     "SilhouetteLoss",
+    "UnnormalisedMultiviewLoss",
     "WarpLoss",
     "consistent_mean",
     "epipolar_support",

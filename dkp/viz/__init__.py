@@ -1,17 +1,25 @@
 """Figures and tables of dense keypoint fields; nothing here trains or reads captures."""
 
 from dkp.viz.colours import CoordinateColours
+from dkp.viz.comparison import CurvePanel, Panel, comparison_figure, curve_figure
 from dkp.viz.epipolar import epipolar_figure
 from dkp.viz.figures import FieldRow, draw_field, draw_template, field_figure, save_figure
+from dkp.viz.progress import Moment, progress_figure
 from dkp.viz.table import summary_markdown, summary_table
 
 __all__ = [
     "CoordinateColours",
+    "CurvePanel",
     "FieldRow",
+    "Moment",
+    "Panel",
+    "comparison_figure",
+    "curve_figure",
     "draw_field",
     "draw_template",
     "epipolar_figure",
     "field_figure",
+    "progress_figure",
     "save_figure",
     "summary_markdown",
     "summary_table",

@@ -11,7 +11,7 @@ from dkp.errors import InputError
 from dkp.pipeline import captures
 from dkp.pipeline.captures import check_same_surface, prepare_source, prepare_target
 
-from .conftest import camera_at
+from ..conftest import camera_at
 
 QUIET = Console(quiet=True)
 

@@ -1,0 +1,42 @@
+"""The multiview loss without its normalisation, to compare with."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dkp.geometry import full_precision, promote
+from dkp.losses.costs import Distance
+from dkp.losses.matching import Matched
+from dkp.losses.multiview import Cells, Kind, MultiviewLoss
+
+
+class UnnormalisedMultiviewLoss(MultiviewLoss):
+    """`MultiviewLoss` with Σ_j M_ij d_ij in place of Σ_j M_ij d_ij / Σ_j M_ij.
+
+    It has its least value where matches are destroyed: two fields that share nothing score 0. Takes memory for all
+    pairs of cells.
+    """
+
+    def _match(self, cells: Cells, other: Cells, fundamental: Tensor, kind: Kind, distance: Distance) -> Matched:
+        matched = super()._match(cells, other, fundamental, kind, distance)
+        if kind == "expected_point":  # a position needs the normalisation
+            return matched
+        return Matched(matched.distance * total_matchability(cells, other, self.sigma), matched.max_matchability)
+
+
+@full_precision
+def total_matchability(cells: Cells, other: Cells, sigma: float) -> Tensor:
+    """(B, N) Σ_j M_ij over the candidates of the other view.
+
+    Args:
+        cells: batch B, N of one view.
+        other: those of the other view.
+        sigma: width of the matchability [m].
+    """
+    first, second = promote(cells.coordinate, other.coordinate)
+    squared = (first[:, :, None] - second[:, None]).square().sum(-1)
+    matchability = torch.exp(-squared / (2 * sigma**2)) * other.mask[:, None]
+    if cells.parts is not None and other.parts is not None:
+        matchability = matchability * (cells.parts @ other.parts.mT)
+    return matchability.sum(-1)

@@ -1,0 +1,106 @@
+"""Pictures of a study: methods with error bars, curves, and fields over the course of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import yaml
+
+from dkp.callbacks.snapshots import FOLDER
+from dkp.data import SemiSupervisedDataModule, collate
+from dkp.fields import ChartAtlas, ChartField
+from dkp.losses import MultiviewLoss
+from dkp.models import load_detector
+from dkp.study.plan import Ablation, Cell
+from dkp.study.recipe import detector
+from dkp.study.summary import FLOOR, Results
+from dkp.study.tables import HEADINGS
+from dkp.tasks.evaluation import RELATIVE_GATE
+from dkp.tasks.pairs import flatten_views, view_pairs
+from dkp.viz import CurvePanel, Moment, Panel, comparison_figure, curve_figure, progress_figure
+
+SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surface_median_mm")
+
+
+def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
+    """The methods of a capture with error bars; None where there is no result at all."""
+    plan = results.plan
+    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    panels = [
+        Panel(HEADINGS[metric], {m.title: results.mean(capture, m.name, metric) for m in methods})
+        for metric in SHOWN
+        if metric in {name for found in results.values.get(capture, {}).values() for name in found}
+    ]
+    if not panels:
+        return None
+    ours = plan.methods["ours"].title if "ours" in plan.methods else None
+    comparison_figure(panels, title=plan.captures[capture].title, emphasised=ours, path=path)
+    return path
+
+
+def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -> Path | None:
+    """The curves of an ablation; None where there is no axis or no point."""
+    if ablation.axis is None:
+        return None
+    plan = results.plan
+    places = {
+        name: (plan.methods[name].line or plan.methods[ablation.base].title, plan.methods[name].x)
+        for name in ablation.rows
+    }
+    panels = []
+    for metric in SHOWN[:1] + SHOWN[2:3]:
+        lines: dict[str, list[tuple[float, float, float | None]]] = {}
+        for name, (line, x) in {**places, **ablation.lines}.items():
+            pair = results.mean(capture, name, metric)
+            if pair is not None and x is not None:
+                lines.setdefault(line, []).append((x, *pair))
+        level = results.mean(capture, FLOOR, metric)
+        constant = {} if level is None or FLOOR in ablation.lines else {plan.methods[FLOOR].title: level[0]}
+        panels.append(CurvePanel(HEADINGS[metric], {line: sorted(points) for line, points in lines.items()}, constant))
+    if not any(panel.lines for panel in panels):
+        return None
+    curve_figure(panels, ablation.axis, title=ablation.title, path=path)
+    return path
+
+
+@torch.no_grad()
+def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
+    """Fields and epipolar errors of a pair of test views over a cell's training; None where no snapshots were kept.
+
+    Args:
+        cell: whose training.
+        folder: of the cell.
+        path: of the picture.
+    """
+    config_file = detector(folder, cell)[0]
+    files = sorted((config_file.parent / FOLDER).glob("step-*.safetensors"))
+    if not files:
+        return None
+    config = yaml.safe_load(config_file.read_text())
+    options = config["data"]["init_args"]
+    data = SemiSupervisedDataModule(test=options["test"], size=options["size"], stride=options["stride"])
+    data.setup("test")
+    (dataset,) = data.datasets["test"]
+    for index in [len(dataset) // 2, *range(len(dataset))]:
+        batch = collate([dataset[index]])
+        pairs = view_pairs(batch)
+        if len(pairs):
+            break
+    else:
+        return None
+    surface = dataset.surface
+    chosen = torch.stack([pairs.first[:1], pairs.second[:1]])[:, 0]
+    images = flatten_views(batch)[chosen]
+    extent = float(2 * max(surface.bounds[1]))
+    moments = []
+    for file in files:
+        field = load_detector(file)(images)
+        atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
+        loss = MultiviewLoss(RELATIVE_GATE * extent, clip=None, atlas=atlas)
+        errors = loss.residuals(field[:1], field[1:], pairs.fundamental[:1])
+        coordinate, foreground = field.coordinates(atlas), field.foreground_probability
+        moments.append(Moment(f"step {int(file.stem.split('-')[1])}", coordinate, foreground, torch.cat(errors)))
+    title = f"{cell.method.title}: {cell.capture.title}, seed {cell.seed}"
+    progress_figure(images, moments, surface, title=title, path=path)
+    return path

@@ -1,0 +1,362 @@
+"""The plan of a study: which methods on which captures with which seeds, as a YAML file says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from dkp.errors import InputError
+from dkp.pipeline.captures import BUILT_IN
+from dkp.pipeline.job import config_folder
+
+Experiment = Literal["teacher", "labelled_only", "oracle", "bootstrapping", "control", "adapted"]
+"""Files in configs/experiment: what a method trains, on what."""
+
+Options = Mapping[str, Any]
+"""Dotted names of `dkp fit` and their values."""
+
+
+@dataclass(frozen=True)
+class CaptureSetting:
+    """A target and where its methods find labels.
+
+    Attributes:
+        name: in names of cells.
+        title: for people.
+        kind: a name in configs/data and configs/main.
+        source: folder of the labelled capture; None = rendered, as for `dkp train --capture KIND`.
+        target: folder of the target; None = rendered or imported, likewise.
+        labels: where labels come from: the source, or the target itself.
+        share: share of the labelled instants that methods see (the oracle sees all of the target's).
+        options: for every fit.
+        pseudo_label: options of `dkp pseudo-label`.
+    """
+
+    name: str
+    title: str
+    kind: str
+    source: str | None = None
+    target: str | None = None
+    labels: Literal["source", "target"] = "source"
+    share: float = 1.0
+    options: Options = field(default_factory=dict)
+    pseudo_label: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a detector is trained.
+
+    Attributes:
+        name: in names of cells.
+        title: for people.
+        experiment: what is trained, on what.
+        loss: files of configs/loss, in order.
+        main: roles of the files of configs/main that a semi-supervised run puts last ("student", "adapted").
+        model: file of configs/model.
+        options: for its fits.
+        start: the method whose detector it starts from; None for a teacher.
+        rounds: fits one after the other, each from the detector before it, which share the steps.
+        share: in place of the capture's share of labelled instants.
+        captures: on these only; None = all.
+        seeds: in place of the plan's.
+        group: the ablation that it is a row of.
+        line, x: the curve that it is a point of, and where.
+    """
+
+    name: str
+    title: str
+    experiment: Experiment
+    loss: tuple[str, ...] = ("labelled_only",)
+    main: tuple[str, ...] = ("student",)
+    model: str = "unet"
+    options: Options = field(default_factory=dict)
+    start: str | None = "teacher"
+    rounds: int = 1
+    share: float | None = None
+    captures: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    group: str | None = None
+    line: str | None = None
+    x: float | None = None
+
+    @property
+    def semi_supervised(self) -> bool:
+        """Whether it learns from unlabelled views."""
+        return self.experiment in ("control", "adapted")
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """Rows that vary one thing.
+
+    Attributes:
+        name: of the group.
+        title: for people.
+        captures: that its rows run on.
+        base: the method that its rows vary.
+        rows: names of the rows.
+        axis: what a curve's x is; None = no curve.
+        lines: further methods that lie on a curve: name -> (line, x).
+    """
+
+    name: str
+    title: str
+    captures: tuple[str, ...]
+    base: str
+    rows: tuple[str, ...]
+    axis: str | None = None
+    lines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one capture with one seed."""
+
+    capture: CaptureSetting
+    method: Method
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """CAPTURE/METHOD/seedN."""
+        return f"{self.capture.name}/{self.method.name}/seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study.
+
+    Attributes:
+        path: the file.
+        seeds: of everything random.
+        metrics: settings of the tests, see `dkp.tasks.EvaluationSettings`.
+        captures: by name.
+        methods: by name; rows of ablations after the others.
+        ablations: by name.
+        cuts: name -> patterns of cells.
+        ordering: methods from worst to best by the first key metric, which a reproduction is to show.
+        check: the cell that is run again to check committed results, and "tolerance": metric -> relative difference.
+        pictures: methods whose training is shown, each in every capture with the first seed.
+    """
+
+    path: Path
+    seeds: tuple[int, ...]
+    metrics: Options
+    captures: Mapping[str, CaptureSetting]
+    methods: Mapping[str, Method]
+    ablations: Mapping[str, Ablation]
+    cuts: Mapping[str, tuple[str, ...]]
+    ordering: tuple[str, ...]
+    check: Options
+    pictures: tuple[str, ...]
+
+    def cells(self) -> list[Cell]:
+        """All cells, methods before rows of ablations, seed after seed, what others start from first."""
+        found = [
+            Cell(capture, method, seed)
+            for rows in (False, True)
+            for seed in sorted({*self.seeds, *(s for m in self.methods.values() for s in m.seeds or ())})
+            for capture in self.captures.values()
+            for method in self.methods.values()
+            if (method.group is not None) == rows
+            and (method.captures is None or capture.name in method.captures)
+            and seed in (method.seeds or self.seeds)
+        ]
+        return found
+
+    def start(self, cell: Cell) -> Cell | None:
+        """The cell whose detector a cell starts from."""
+        name = cell.method.start
+        return None if name is None else Cell(cell.capture, self.methods[name], cell.seed)
+
+    def select(self, patterns: tuple[str, ...]) -> list[Cell]:
+        """The cells that match a pattern, and those that they start from.
+
+        Args:
+            patterns: CAPTURE/METHOD/seedN or a beginning of it, with * and ? as wildcards; none = all.
+
+        Raises:
+            InputError: a pattern matches no cell.
+        """
+        cells = self.cells()
+        if not patterns:
+            return cells
+        wanted: dict[str, Cell] = {}
+        for pattern in patterns:
+            matching = [cell for cell in cells if matches(cell.name, pattern)]
+            if not matching:
+                raise InputError(f"{pattern!r} matches no cell of {self.path}; `dkp study status` lists them")
+            for cell in matching:
+                chain = [cell]
+                while (start := self.start(chain[0])) is not None:
+                    chain.insert(0, start)
+                wanted |= {one.name: one for one in chain}
+        order = {cell.name: number for number, cell in enumerate(cells)}
+        return sorted(wanted.values(), key=lambda cell: order[cell.name])
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether CAPTURE/METHOD/seedN, or a beginning of it as long as the pattern, fits a pattern."""
+    parts, wanted = name.split("/"), pattern.strip("/").split("/")
+    return len(wanted) <= len(parts) and all(fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=False))
+
+
+def read_plan(name: str) -> Plan:
+    """Read a plan.
+
+    Args:
+        name: a file, or the name of a file in configs/study.
+
+    Raises:
+        InputError: it is missing or not as expected; the sentence says where.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else config_folder() / "study" / f"{name}.yaml"
+    if not path.is_file():
+        raise InputError(f"plan {path}: no such file, expected a plan of cells")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"plan {path}: not YAML ({error})") from error
+    reader = PlanReader(path)
+    return reader.plan(content)
+
+
+class PlanReader:
+    """Makes a plan of a YAML file's content, and says what does not fit.
+
+    Args:
+        path: the file, for messages.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def plan(self, content: Any) -> Plan:
+        """The plan."""
+        known = ("seeds", "metrics", "captures", "methods", "ablations", "cuts", "ordering", "check", "pictures")
+        self.keys(content, "the plan", known, ("seeds", "captures", "methods"))
+        captures = {name: self.capture(name, entry) for name, entry in content["captures"].items()}
+        methods = {name: self.method(name, entry) for name, entry in content["methods"].items()}
+        ablations = {}
+        for name, entry in (content.get("ablations") or {}).items():
+            ablations[name] = self.ablation(name, entry, methods)
+        plan = Plan(
+            self.path,
+            tuple(content["seeds"]),
+            content.get("metrics") or {},
+            captures,
+            methods,
+            ablations,
+            {name: tuple(patterns) for name, patterns in (content.get("cuts") or {}).items()},
+            tuple(content.get("ordering") or ()),
+            content.get("check") or {},
+            tuple(content.get("pictures") or ()),
+        )
+        self.references(plan)
+        return plan
+
+    def keys(self, entry: Any, where: str, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+        """Refuse unknown and missing keys."""
+        if not isinstance(entry, Mapping):
+            raise InputError(f"plan {self.path}: {where} is {entry!r} where keys with values are expected")
+        for key in entry:
+            if key not in known:
+                raise InputError(f"plan {self.path}: {where} has the key {key!r}, expected one of {', '.join(known)}")
+        for key in needed:
+            if key not in entry:
+                raise InputError(f"plan {self.path}: {where} has no key {key!r}")
+
+    def capture(self, name: str, entry: Any) -> CaptureSetting:
+        """A capture's entry."""
+        known = ("title", "kind", "source", "target", "labels", "share", "options", "pseudo_label")
+        where = f"captures.{name}"
+        self.keys(entry, where, known, ("title", "kind"))
+        setting = CaptureSetting(name, **entry)
+        if setting.labels not in ("source", "target"):
+            raise InputError(f"plan {self.path}: {where}.labels is {setting.labels!r}, expected 'source' or 'target'")
+        if setting.kind not in BUILT_IN:
+            raise InputError(
+                f"plan {self.path}: {where}.kind is {setting.kind!r}, expected one of {', '.join(BUILT_IN)}"
+            )
+        return setting
+
+    def method(self, name: str, entry: Any) -> Method:
+        """A method's entry."""
+        known = tuple(key for key in Method.__dataclass_fields__ if key not in ("name", "group"))
+        self.keys(entry, f"methods.{name}", known, ("title", "experiment"))
+        if entry["experiment"] not in get_args(Experiment):
+            raise InputError(
+                f"plan {self.path}: methods.{name}.experiment is {entry['experiment']!r}, expected one of "
+                f"{', '.join(get_args(Experiment))}"
+            )
+        start = entry.get("start", None if entry["experiment"] == "teacher" else "teacher")
+        return Method(name, **{**tuples(entry), "start": start})
+
+    def ablation(self, name: str, entry: Any, methods: dict[str, Method]) -> Ablation:
+        """A group of rows, which become methods."""
+        where = f"ablations.{name}"
+        known = ("title", "captures", "base", "seeds", "rows", "axis", "lines")
+        self.keys(entry, where, known, ("title", "captures", "base", "rows"))
+        if entry["base"] not in methods:
+            raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
+        for row, change in entry["rows"].items():
+            rows = ("title", "loss", "main", "model", "options", "start", "rounds", "share", "line", "x", "base")
+            self.keys(change, f"{where}.rows.{row}", rows, ("title",))
+            base = methods.get(change.get("base", entry["base"]))
+            if row in methods or base is None:
+                problem = "is a method already" if row in methods else f"varies {change['base']!r}, which is no method"
+                raise InputError(f"plan {self.path}: {where}.rows.{row} {problem}")
+            options = {**base.options, **(change.get("options") or {})}
+            shared = {"captures": entry["captures"], "seeds": entry.get("seeds") or base.seeds}
+            own = {key: value for key, value in change.items() if key != "base"}
+            fields = tuples({**shared, **own, "options": options})
+            methods[row] = replace(base, name=row, group=name, **fields)
+        lines = {method: (line, float(x)) for method, (line, x) in (entry.get("lines") or {}).items()}
+        return Ablation(
+            name,
+            entry["title"],
+            tuple(entry["captures"]),
+            entry["base"],
+            tuple(entry["rows"]),
+            entry.get("axis"),
+            lines,
+        )
+
+    def references(self, plan: Plan) -> None:
+        """Refuse names that stand for nothing."""
+        for method in plan.methods.values():
+            for name in method.captures or ():
+                if name not in plan.captures:
+                    raise InputError(f"plan {self.path}: {method.name} runs on {name!r}, which is no capture")
+            seen, start = {method.name}, method.start
+            while start is not None:
+                if start not in plan.methods or start in seen:
+                    raise InputError(
+                        f"plan {self.path}: {method.name} starts from {start!r}, which is no method before"
+                    )
+                seen.add(start)
+                start = plan.methods[start].start
+        named = {
+            "ordering": plan.ordering,
+            "pictures": plan.pictures,
+            **{f"ablations.{name}.lines": tuple(ablation.lines) for name, ablation in plan.ablations.items()},
+        }
+        for key, names in named.items():
+            for name in names:
+                if name not in plan.methods:
+                    raise InputError(f"plan {self.path}: {key} has {name!r}, which is no method")
+        for name, patterns in plan.cuts.items():
+            for pattern in patterns:
+                if not any(matches(cell.name, pattern) for cell in plan.cells()):
+                    raise InputError(f"plan {self.path}: cuts.{name} has {pattern!r}, which matches no cell")
+
+
+def tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry with its lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

@@ -1,0 +1,152 @@
+"""What is kept of a cell: its state while it runs, and its result with all that is needed to judge it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from dkp import __version__
+from dkp.bench.machine import describe_machine
+from dkp.errors import InputError
+from dkp.pipeline.job import config_folder
+from dkp.study.plan import Cell
+
+FILE = "cell.json"
+
+State = Literal["unfinished", "done", "failed"]
+
+
+@dataclass
+class StageRecord:
+    """A stage that has been run.
+
+    Attributes:
+        key: fingerprint of its recipe.
+        command: as it was run.
+        minutes: of wall time.
+        threads: of the process.
+    """
+
+    key: str
+    command: str
+    minutes: float
+    threads: int
+
+
+@dataclass
+class Record:
+    """A cell's file.
+
+    Attributes:
+        cell: CAPTURE/METHOD/seedN.
+        capture, method, seed: the same in parts.
+        state: "done" with metrics, "failed" with an error, or "unfinished".
+        key: fingerprint of the whole recipe.
+        error: why it failed.
+        started: when, ISO 8601.
+        commit: of the code.
+        machine: that it ran on.
+        steps: of its fits together, its teacher's not counted.
+        stages: by name, in order.
+        metrics: of the test.
+    """
+
+    cell: str
+    capture: str
+    method: str
+    seed: int
+    state: State = "unfinished"
+    key: str = ""
+    error: str | None = None
+    started: str = ""
+    commit: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    steps: int = 0
+    stages: dict[str, StageRecord] = field(default_factory=dict)
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def minutes(self) -> float:
+        """Wall time of its stages together."""
+        return sum(stage.minutes for stage in self.stages.values())
+
+    @classmethod
+    def new(cls, cell: Cell) -> Record:
+        """The record of a cell of which nothing has been run."""
+        return cls(cell.name, cell.capture.name, cell.method.name, cell.seed)
+
+    def write(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        part.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """Read what `write` wrote.
+
+        Raises:
+            InputError: it is no such file.
+        """
+        try:
+            held = json.loads(path.read_text())
+            stages = {name: StageRecord(**stage) for name, stage in held.pop("stages").items()}
+            return cls(**held, stages=stages)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InputError(f"{path}: found {type(error).__name__}, expected a cell's record") from error
+
+
+def read_records(folder: Path) -> dict[str, Record]:
+    """The records below a folder, by the cell's name."""
+    records = (Record.read(path) for path in sorted(folder.glob("*/*/*.json")) + sorted(folder.glob(f"*/*/*/{FILE}")))
+    return {record.cell: record for record in records}
+
+
+def measured(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Metrics of a test under their bare names, without those of single camera pairs."""
+    bare = {name.removeprefix("test/"): value for name, value in metrics.items()}
+    return {name: value for name, value in bare.items() if "pair/" not in name}
+
+
+def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
+    """A command without this machine's folders.
+
+    Args:
+        words: of a command.
+        folders: places and what is written instead.
+    """
+    replaced = {str(place): name for place, name in {config_folder(): "configs", **folders}.items()}
+    places = "|".join(re.escape(place) for place in sorted(replaced, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w./-])({places})(?![\w.-])")
+    return [pattern.sub(lambda match: replaced[match[1]], word) for word in words]
+
+
+@cache
+def commit() -> str:
+    """The commit of the code, with "+" where files differ from it; dkp's version where there is no repository."""
+    folder = Path(__file__).resolve().parent
+    try:
+        options = {"cwd": folder, "capture_output": True, "text": True, "check": True}
+        tracked = subprocess.run(["git", "ls-files", Path(__file__).name], **options)  # type: ignore[call-overload]
+        name = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **options)  # type: ignore[call-overload]
+        changed = subprocess.run(  # type: ignore[call-overload]
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "../../dkp", "../../configs"], **options
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return f"dkp {__version__}"
+    if not tracked.stdout.strip():
+        return f"dkp {__version__}"
+    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+@cache
+def machine() -> dict[str, Any]:
+    """The machine, without what changes from minute to minute."""
+    return {key: value for key, value in describe_machine().items() if key not in ("load", "threads")}

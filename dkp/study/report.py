@@ -1,0 +1,110 @@
+"""Writes a study's results: records, summary.json, tables, pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dkp.study.pictures import draw_curve, draw_methods, draw_training
+from dkp.study.plan import Cell, Plan
+from dkp.study.recipe import Places
+from dkp.study.record import Record, read_records
+from dkp.study.summary import Results, gather, ordering_holds, summary
+from dkp.study.tables import NOTHING, ablation_page, capture_page
+
+WRITTEN = "Written by `dkp study report`; do not edit. Values are means ± standard deviations over seeds."
+
+COMMAND = "dkp study run --only"
+
+
+def collect(plan: Plan, runs: Path, folder: Path, overrides: Mapping[str, Any]) -> Results:
+    """Copy the records of finished cells to the results, and read all that are there.
+
+    Args:
+        plan: the study.
+        runs: folder of the cells.
+        folder: of the results.
+        overrides: options for every fit that the cells were run with.
+    """
+    cells = {cell.name for cell in plan.cells()}
+    kept = read_records(folder / "cells")
+    fresh = gather(plan, read_records(runs), overrides)
+    for name, record in fresh.records.items():
+        record.write(folder / "cells" / f"{name}.json")
+        kept[name] = record
+    for name, error in fresh.failed.items():
+        if name not in kept:
+            capture, method, seed = name.split("/")
+            number = int(seed.removeprefix("seed"))
+            kept[name] = Record(name, capture, method, number, state="failed", error=error)
+    results = gather(plan, {name: record for name, record in kept.items() if name in cells}, overrides)
+    results.stale = sorted({*results.stale, *fresh.stale} - results.records.keys())
+    return results
+
+
+def write_report(plan: Plan, places: Places, folder: Path) -> Results:
+    """Write everything.
+
+    Args:
+        plan: the study.
+        places: where its cells are.
+        folder: of the results.
+
+    Returns:
+        The results.
+    """
+    results = collect(plan, places.runs, folder, places.overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "summary.json").write_text(json.dumps(summary(results), indent=1) + "\n")
+    (folder / "methods.md").write_text(methods_page(results, places, folder))
+    (folder / "ablations.md").write_text(ablations_page(results, folder))
+    return results
+
+
+def methods_page(results: Results, places: Places, folder: Path) -> str:
+    """The page of all captures, with its pictures."""
+    plan = results.plan
+    parts = ["# Methods side by side", WRITTEN]
+    for capture in plan.captures:
+        parts.append(capture_page(results, capture, COMMAND))
+        if draw_methods(results, capture, folder / f"{capture}.png"):
+            parts.append(f"![Methods on {capture}]({capture}.png)")
+        for method in plan.pictures:
+            cell = Cell(plan.captures[capture], plan.methods[method], plan.seeds[0])
+            path = folder / f"{capture}-{method}-training.png"
+            drawn = cell.name in results.records and draw_training(cell, places.folder(cell), path)
+            if drawn or (cell.name in results.records and path.exists()):
+                parts.append(
+                    f"Fields and epipolar error of a pair of test views in the course of the training: "
+                    f"{plan.methods[method].title}, seed {cell.seed}.\n\n![{method}]({path.name})"
+                )
+    if plan.ordering:
+        parts += ["## Ordering", *ordering_lines(results)]
+    if results.failed:
+        parts.append("## Failed cells")
+        parts.append("\n".join(f"* {name}: {error}" for name, error in sorted(results.failed.items())))
+    if results.stale:
+        parts.append("## Cells run by another recipe than the present one, not counted")
+        parts.append("\n".join(f"* {name}" for name in results.stale))
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"
+
+
+def ordering_lines(results: Results) -> list[str]:
+    """A sentence for every capture and seed about the plan's ordering."""
+    titles = ", ".join(results.plan.ordering)
+    said = {True: "holds", False: "does not hold", None: NOTHING}
+    lines = [f"* {where}: {said[holds]}" for where, holds in ordering_holds(results)]
+    return [f"From the highest median geodesic error to the lowest: {titles}.", "\n".join(lines) or NOTHING]
+
+
+def ablations_page(results: Results, folder: Path) -> str:
+    """The page of all ablations, with their curves."""
+    parts = ["# Ablations", WRITTEN, "The command beside a row runs it alone, with the teachers that it needs."]
+    parts.append(ablation_page(results, COMMAND))
+    for name, ablation in results.plan.ablations.items():
+        for capture in ablation.captures:
+            if draw_curve(results, ablation, capture, folder / f"{capture}-{name}.png"):
+                parts.append(f"![{ablation.title}]({capture}-{name}.png)")
+    return "\n\n".join(part.strip("\n") for part in parts) + "\n"

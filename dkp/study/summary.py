@@ -1,0 +1,216 @@
+"""From the records of cells to means, spreads, and shares of the gap closed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from dkp.study.plan import Plan
+from dkp.study.recipe import keys
+from dkp.study.record import Record
+
+TRIVIAL = "trivial"
+"""The field that is no detector: coordinate = position in the crop."""
+
+FLOOR, CEILING = "labelled_only", "oracle"
+"""The methods between which the gap lies."""
+
+KEY_METRICS = (
+    "geodesic_median_cm",
+    "geodesic_mean_cm",
+    "epipolar_median_px",
+    "epipolar_mean_px",
+    "surface_median_mm",
+    "mpjpe_mm",
+)
+"""Accuracy, consistency and error in 3D."""
+
+GAP_METRICS = (*KEY_METRICS, "auc30", "pck10", "gps", "iou", "matched_share")
+"""Metrics of which the share of the gap closed is given."""
+
+HIGHER = frozenset(
+    {
+        "coverage", "auc10", "auc30", "pck5", "pck10", "iou", "mask_iou", "matched_share", "gps", "gpsm", "ap", "ar",
+        "surface_recovered", "pck3d_150", "keypoints_found", "triangulated", "triangulated_views", "part_accuracy",
+        "iou_view", "ap50", "ap75",
+    }
+)  # fmt: skip
+"""Metrics of which more is better."""
+
+
+@dataclass
+class Results:
+    """All values of a study.
+
+    Attributes:
+        plan: the study.
+        values: capture -> method -> metric -> seed -> value.
+        records: of the cells that count, by name.
+        stale: names of cells that were run by another recipe than the plan's present one.
+        failed: cell -> why it failed.
+    """
+
+    plan: Plan
+    values: dict[str, dict[str, dict[str, dict[int, float]]]] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    stale: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def of(self, capture: str, method: str, metric: str) -> dict[int, float]:
+        """Values of a metric by seed; empty where there are none."""
+        return self.values.get(capture, {}).get(method, {}).get(metric, {})
+
+    def mean(self, capture: str, method: str, metric: str) -> tuple[float, float | None] | None:
+        """Mean and spread over seeds; None where there is no value."""
+        return mean_and_spread(self.of(capture, method, metric).values())
+
+    def seeds(self, capture: str, method: str) -> list[int]:
+        """Seeds of which there is a result."""
+        found = self.values.get(capture, {}).get(method, {})
+        return sorted({seed for values in found.values() for seed in values})
+
+    def gap(self, capture: str, method: str, metric: str) -> dict[int, float]:
+        """Share of the gap between labelled-only and oracle that a method closes, by seed.
+
+        A seed counts where all three have a value and the oracle is better than labelled-only.
+        """
+        floor, ceiling, own = (self.of(capture, name, metric) for name in (FLOOR, CEILING, method))
+        return {
+            seed: (floor[seed] - value) / (floor[seed] - ceiling[seed])
+            for seed, value in own.items()
+            if seed in floor and seed in ceiling and sign(metric) * (floor[seed] - ceiling[seed]) > 0
+        }
+
+
+def sign(metric: str) -> float:
+    """1 where less is better, -1 where more is."""
+    return -1.0 if metric in HIGHER else 1.0
+
+
+def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None] | None:
+    """Mean and standard deviation (of the sample; None of a single value); None of nothing.
+
+    Example:
+        >>> mean_and_spread([1.0, 3.0])
+        (2.0, 1.4142135623730951)
+        >>> mean_and_spread([4.0]), mean_and_spread([])
+        ((4.0, None), None)
+    """
+    found = list(values)
+    if not found:
+        return None
+    return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
+
+
+def gather(plan: Plan, records: Mapping[str, Record], overrides: Mapping[str, Any]) -> Results:
+    """The results of a plan's cells.
+
+    Args:
+        plan: the study; cells that are not in it are passed over.
+        records: by cell.
+        overrides: options for every fit that the cells were run with.
+    """
+    results = Results(plan)
+    for cell in plan.cells():
+        record = records.get(cell.name)
+        if record is None or record.state == "unfinished":
+            continue
+        if record.state == "failed":
+            results.failed[cell.name] = record.error or ""
+            continue
+        if record.key != keys(plan, cell, overrides)["test"]:
+            results.stale.append(cell.name)
+            continue
+        results.records[cell.name] = record
+        methods = results.values.setdefault(cell.capture.name, {})
+        for name, value in record.metrics.items():
+            own = not name.startswith(f"{TRIVIAL}/")
+            method = cell.method.name if own else TRIVIAL
+            if value is None or not math.isfinite(value) or not (own or trivial_of(plan, cell.method.name)):
+                continue
+            metrics = methods.setdefault(method, {})
+            metrics.setdefault(name.removeprefix(f"{TRIVIAL}/"), {})[cell.seed] = value
+    return results
+
+
+def trivial_of(plan: Plan, method: str) -> bool:
+    """Whether the trivial field is measured on this method's foreground: the last of the ordering, or the only one."""
+    return method == (plan.ordering[-1] if plan.ordering else next(iter(plan.methods)))
+
+
+def summary(results: Results) -> dict[str, Any]:
+    """`{capture: {method: {metric: [mean, std]}, "gap_closed": {method: {metric: share}}}}`.
+
+    The share is the mean over seeds of each seed's share; std is None with a single seed.
+    """
+    found: dict[str, Any] = {}
+    for capture, methods in results.values.items():
+        table: dict[str, Any] = {}
+        for method, metrics in methods.items():
+            pairs = {name: mean_and_spread(values.values()) for name, values in sorted(metrics.items())}
+            table[method] = {name: [digits(part) for part in pair] for name, pair in pairs.items() if pair is not None}
+        shares: dict[str, dict[str, float | None]] = {}
+        for method in methods:
+            closed = {name: results.gap(capture, method, name) for name in GAP_METRICS}
+            own = {name: digits(statistics.fmean(values.values())) for name, values in closed.items() if values}
+            if own and method not in (FLOOR, CEILING):
+                shares[method] = own
+        found[capture] = {**table, "gap_closed": shares}
+    return found
+
+
+def digits(value: float | None) -> float | None:
+    """Five significant digits."""
+    return None if value is None else float(f"{value:.5g}")
+
+
+def verdicts(results: Results, capture: str, method: str, rivals: Iterable[str]) -> list[str]:
+    """Plain sentences: where a method is ahead of every rival, and where it is not.
+
+    Args:
+        results: the study.
+        capture: on which.
+        method: the one judged.
+        rivals: methods without more labels.
+    """
+    ahead, behind = [], []
+    for metric in KEY_METRICS:
+        own = results.mean(capture, method, metric)
+        others = {name: results.mean(capture, name, metric) for name in rivals}
+        found = {name: pair[0] for name, pair in others.items() if pair is not None}
+        if own is None or not found:
+            continue
+        best = min(found, key=lambda name: sign(metric) * found[name])
+        if sign(metric) * own[0] < sign(metric) * found[best]:
+            ahead.append(metric)
+        else:
+            behind.append(f"{metric} ({best}: {digits(found[best])}, {method}: {digits(own[0])})")
+    sentences = []
+    if ahead:
+        sentences.append(f"{method} is ahead of every measured baseline in {', '.join(ahead)}.")
+    if behind:
+        sentences.append(f"{method} is not ahead in {', '.join(behind)}.")
+    return sentences
+
+
+def ordering_holds(results: Results, metric: str = KEY_METRICS[0]) -> list[tuple[str, bool | None]]:
+    """For every capture and seed that has a result of all methods of the plan's ordering: whether each is better than
+    the one before.
+
+    Returns:
+        ("CAPTURE, seed N", whether it holds) for each; None where one of the methods has no result.
+    """
+    found: list[tuple[str, bool | None]] = []
+    for capture in results.values:
+        for seed in results.plan.seeds:
+            values = [results.of(capture, method, metric).get(seed) for method in results.plan.ordering]
+            if all(value is None for value in values):
+                continue
+            known = [value for value in values if value is not None]
+            better = all(sign(metric) * a > sign(metric) * b for a, b in pairwise(known))
+            found.append((f"{capture}, seed {seed}", better if len(known) == len(values) else None))
+    return found

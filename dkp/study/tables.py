@@ -1,0 +1,248 @@
+"""A study's results as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dkp.study.plan import Ablation, Method
+from dkp.study.summary import (
+    CEILING,
+    FLOOR,
+    GAP_METRICS,
+    HIGHER,
+    TRIVIAL,
+    Results,
+    mean_and_spread,
+    verdicts,
+)
+
+NOTHING = "no result yet"
+CONTROL = "control"
+
+HEADINGS = {
+    "geodesic_median_cm": "geodesic median [cm]",
+    "geodesic_mean_cm": "geodesic mean [cm]",
+    "coverage": "coverage",
+    "auc10": "AUC10",
+    "auc30": "AUC30",
+    "pck5": "PCK5",
+    "pck10": "PCK10",
+    "gps": "GPS",
+    "iou": "IoU",
+    "epipolar_median_px": "epipolar median [px]",
+    "epipolar_mean_px": "epipolar mean [px]",
+    "matched_share": "matched",
+    "surface_median_mm": "surface median [mm]",
+    "surface_mean_mm": "surface mean [mm]",
+    "to_surface_median_mm": "to surface, median [mm]",
+    "surface_recovered": "recovered",
+    "mpjpe_mm": "MPJPE [mm]",
+    "pa_mpjpe_mm": "PA-MPJPE [mm]",
+    "pck3d_150": "PCK3D",
+    "reprojection_median_px": "reprojection [px]",
+}
+
+ACCURACY = ("geodesic_median_cm", "geodesic_mean_cm", "coverage", "auc10", "auc30", "pck5", "pck10", "gps", "iou")
+CONSISTENCY = ("epipolar_median_px", "epipolar_mean_px", "matched_share")
+SPACE = (
+    "surface_median_mm",
+    "surface_mean_mm",
+    "to_surface_median_mm",
+    "surface_recovered",
+    "mpjpe_mm",
+    "pa_mpjpe_mm",
+    "pck3d_150",
+    "reprojection_median_px",
+)
+BRIEF = (
+    "geodesic_median_cm", "geodesic_mean_cm", "coverage", "iou", "epipolar_median_px", "epipolar_mean_px",
+    "matched_share", "surface_median_mm",
+)  # fmt: skip
+
+
+def heading(metric: str) -> str:
+    """A column's title with an arrow towards better."""
+    return f"{HEADINGS.get(metric, metric)} {'↑' if metric in HIGHER else '↓'}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, the first column to the left.
+
+    Example:
+        >>> print(table(["", "a"], [["x", "1"]]))
+        | | a |
+        |:--|--:|
+        | x | 1 |
+    """
+    lines = [f"| {' | '.join(head)} |".replace("|  |", "| |"), "|:--|" + "--:|" * (len(head) - 1)]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def number(pair: tuple[float, float | None] | None, decimals: int) -> str:
+    """Mean ± spread.
+
+    Example:
+        >>> number((13.14, 0.21), 1), number((0.5, None), 2), number(None, 1)
+        ('13.1 ± 0.2', '0.50', '–')
+    """
+    if pair is None:
+        return "–"
+    return f"{pair[0]:.{decimals}f}" + ("" if pair[1] is None else f" ± {pair[1]:.{decimals}f}")
+
+
+def decimals(metric: str) -> int:
+    """How many decimals a metric is given with."""
+    return {"cm": 2, "mm": 1, "px": 2}.get(metric.rpartition("_")[2], 3)
+
+
+def present(results: Results, capture: str, metrics: Sequence[str]) -> list[str]:
+    """Those of some metrics that any method has on a capture."""
+    methods = results.values.get(capture, {})
+    return [metric for metric in metrics if any(metric in found for found in methods.values())]
+
+
+def row(results: Results, capture: str, method: str, title: str, metrics: Sequence[str]) -> list[str]:
+    """A method's row: title, seeds, values; or that there is no result yet."""
+    seeds = results.seeds(capture, method)
+    if not seeds:
+        return [title, NOTHING, *[""] * len(metrics)]
+    values = [number(results.mean(capture, method, metric), decimals(metric)) for metric in metrics]
+    return [title, ", ".join(map(str, seeds)), *values]
+
+
+def capture_page(results: Results, capture: str, command: str) -> str:
+    """All tables of a capture's methods.
+
+    Args:
+        results: the study.
+        capture: which.
+        command: begins the command that makes a row.
+    """
+    plan = results.plan
+    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    titles = {m.name: m.title for m in methods} | {TRIVIAL: "trivial field"}
+    parts = [f"## {plan.captures[capture].title}"]
+    for title, metrics in (("Accuracy", ACCURACY), ("Consistency", CONSISTENCY), ("In three dimensions", SPACE)):
+        shown = present(results, capture, metrics) or list(metrics[:3])
+        head = ["", "seeds", *map(heading, shown)]
+        rows = [row(results, capture, name, text, shown) for name, text in titles.items()]
+        parts += [f"**{title}**", table(head, rows)]
+    parts += [
+        "**Share of the gap closed** between labelled only and oracle; in brackets each seed",
+        gap(results, capture),
+    ]
+    rivals = [m.name for m in methods if m.name not in (CEILING, "ours")]
+    parts += verdicts(results, capture, "ours", rivals)
+    names = [m.name for m in methods]
+    parts += ["**Cost**", cost(results, capture, methods), provenance(results, capture, names, f"{command} {capture}")]
+    return "\n\n".join(parts) + "\n"
+
+
+def gap(results: Results, capture: str) -> str:
+    """Shares of the gap closed, of every method between floor and ceiling."""
+    plan = results.plan
+    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    titles = {m.name: m.title for m in methods if m.name not in (FLOOR, CEILING)} | {TRIVIAL: "trivial field"}
+    rows = []
+    for name, title in titles.items():
+        closed = {metric: results.gap(capture, name, metric) for metric in GAP_METRICS}
+        if not any(closed.values()):
+            rows.append([title, NOTHING, *[""] * (len(GAP_METRICS) - 1)])
+            continue
+        rows.append([title, *(shares(values) for values in closed.values())])
+    return table(["", *(HEADINGS[metric].split(" [")[0] for metric in GAP_METRICS)], rows)
+
+
+def shares(values: dict[int, float]) -> str:
+    """A mean share and each seed's, in per cent.
+
+    Example:
+        >>> shares({0: 0.5, 1: 0.4}), shares({})
+        ('45 % (50, 40)', '–')
+    """
+    pair = mean_and_spread(values.values())
+    if pair is None:
+        return "–"
+    each = f" ({', '.join(f'{100 * values[seed]:.0f}' for seed in sorted(values))})" if len(values) > 1 else ""
+    return f"{100 * pair[0]:.0f} %{each}"
+
+
+def cost(results: Results, capture: str, methods: Sequence[Method]) -> str:
+    """Steps and wall time of methods."""
+    rows = []
+    for method in methods:
+        names = [f"{capture}/{method.name}/seed{seed}" for seed in results.seeds(capture, method.name)]
+        records = [results.records[name] for name in names]
+        if not records:
+            rows.append([method.title, NOTHING, "", ""])
+            continue
+        minutes = mean_and_spread(record.minutes for record in records)
+        threads = sorted({stage.threads for record in records for stage in record.stages.values()})
+        rows.append([method.title, str(records[0].steps), number(minutes, 1), ", ".join(map(str, threads))])
+    return table(["", "steps after its teacher's", "minutes, tests included", "threads"], rows)
+
+
+def provenance(results: Results, capture: str, methods: Iterable[str], command: str) -> str:
+    """Where the numbers of a table come from: command, commits, machines, time."""
+    records = [
+        results.records[f"{capture}/{method}/seed{seed}"]
+        for method in methods
+        for seed in results.seeds(capture, method)
+        if method != TRIVIAL
+    ]
+    lines = [f"Command: `{command}`."]
+    if records:
+        commits = sorted({record.commit for record in records})
+        machines = sorted({machine(record.machine) for record in records})
+        days = sorted({record.started[:10] for record in records})
+        when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+        lines.append(f"{plural(len(records), 'cell')}, commit {', '.join(commits)}, {when}, on {'; '.join(machines)};")
+        lines.append(f"{sum(record.minutes for record in records):.0f} minutes of wall time in all.")
+    return " ".join(lines)
+
+
+def machine(found: dict) -> str:
+    """A machine in a few words."""
+    device = found.get("gpu") or f"{found.get('cores')} cores of {found.get('processor')}"
+    return f"{device} (torch {found.get('torch')})"
+
+
+def plural(count: int, noun: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> plural(1, "cell"), plural(2, "cell")
+        ('1 cell', '2 cells')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def ablation_page(results: Results, command: str) -> str:
+    """A table for every ablation on each of its captures; beside every row the command that runs it alone."""
+    parts = []
+    for ablation in results.plan.ablations.values():
+        for capture in ablation.captures:
+            parts += [f"## {ablation.title}: {results.plan.captures[capture].title}"]
+            parts += [ablation_table(results, ablation, capture, command)]
+            parts += [
+                provenance(
+                    results,
+                    capture,
+                    ablation.rows,
+                    f"{command} {','.join(f'{capture}/{name}' for name in ablation.rows)}",
+                )
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def ablation_table(results: Results, ablation: Ablation, capture: str, command: str) -> str:
+    """Rows of an ablation between those that every table has: labelled only, control, the base, the trivial field."""
+    plan = results.plan
+    shown = present(results, capture, BRIEF) or list(BRIEF)
+    names = [name for name in (FLOOR, CONTROL, ablation.base) if name in plan.methods]
+    rows = []
+    for name in [*names, *ablation.rows]:
+        found = row(results, capture, name, plan.methods[name].title, shown)
+        rows.append([*found, f"`{command} {capture}/{name}`"])
+    rows.append([*row(results, capture, TRIVIAL, "trivial field", shown), ""])
+    return table(["", "seeds", *map(heading, shown), "command"], rows)

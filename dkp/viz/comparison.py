@@ -1,0 +1,147 @@
+"""Figures that compare methods: means with error bars, and curves over one setting."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from dkp.viz.figures import DPI, INK, MUTED, save_figure
+
+COLOURS = ("#1f5fd6", "#e6194b", "#2ca02c", "#f58231", "#8a2be2", "#00a5b5", "#7a4a21", "#5b6470")
+
+Point = tuple[float, float | None]
+"""Mean and spread; None where there is a single value."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity of several methods.
+
+    Attributes:
+        title: with the unit.
+        values: method -> mean and spread, or None where there is no result.
+    """
+
+    title: str
+    values: Mapping[str, Point | None]
+
+
+def comparison_figure(
+    panels: Sequence[Panel], *, title: str = "", emphasised: str | None = None, path: str | Path | None = None
+) -> Figure:
+    """Methods from top to bottom, quantities side by side, a dot and an error bar for each.
+
+    Args:
+        panels: all with the same methods.
+        title: above the figure.
+        emphasised: the method whose dots stand out.
+        path: write the figure there.
+
+    Returns:
+        The figure; it belongs to no window and needs no closing.
+    """
+    methods = list(panels[0].values)
+    figure = Figure(figsize=(2.2 + 2.5 * len(panels), 1.0 + 0.27 * len(methods)), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("constrained")
+    for number, (axes, panel) in enumerate(
+        zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
+    ):
+        for place, method in enumerate(methods):
+            point = panel.values[method]
+            if point is None:
+                axes.annotate(
+                    "no result yet",
+                    (0.03, place),
+                    xycoords=("axes fraction", "data"),
+                    fontsize=7,
+                    color=MUTED,
+                    va="center",
+                )
+                continue
+            colour = COLOURS[1] if method == emphasised else COLOURS[0]
+            axes.errorbar(
+                point[0], place, xerr=point[1], fmt="o", color=colour, markersize=4.5, capsize=2.5, linewidth=1.2
+            )
+        axes.set_title(panel.title, fontsize=9, color=INK)
+        axes.set_ylim(len(methods) - 0.5, -0.5)
+        if number == 0:  # the others share the axis
+            axes.set_yticks(range(len(methods)), methods)
+        axes.tick_params(labelsize=8, colors=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.grid(axis="x", color="#e5e7eb", linewidth=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
+@dataclass(frozen=True)
+class CurvePanel:
+    """One quantity as a function of a setting.
+
+    Attributes:
+        title: with the unit.
+        lines: name -> (x, mean, spread) of its points, by x.
+        levels: name -> a value that does not depend on x, drawn as a horizontal line.
+    """
+
+    title: str
+    lines: Mapping[str, Sequence[tuple[float, float, float | None]]]
+    levels: Mapping[str, float]
+
+
+def curve_figure(
+    panels: Sequence[CurvePanel],
+    axis: str,
+    *,
+    title: str = "",
+    logarithmic: bool = True,
+    path: str | Path | None = None,
+) -> Figure:
+    """Curves with error bars, quantities side by side.
+
+    Args:
+        panels: the quantities.
+        axis: what x is.
+        title: above the figure.
+        logarithmic: the scale of x.
+        path: write the figure there.
+
+    Returns:
+        The figure.
+    """
+    figure = Figure(figsize=(1.0 + 3.1 * len(panels), 3.0), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        places = set()
+        for colour, (name, points) in zip(COLOURS, panel.lines.items(), strict=False):
+            x, mean, spread = zip(*points, strict=True) if points else ((), (), ())
+            error = [0.0 if value is None else value for value in spread]
+            axes.errorbar(
+                x, mean, yerr=error, fmt="o-", label=name, color=colour, markersize=4, capsize=2.5, linewidth=1.2
+            )
+            places |= set(x)
+        for style, (name, level) in zip((":", "--", "-."), panel.levels.items(), strict=False):
+            axes.axhline(level, color=MUTED, linestyle=style, linewidth=1, label=name)
+        if logarithmic and places:
+            axes.set_xscale("log")
+        axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
+        axes.minorticks_off()
+        axes.set_title(panel.title, fontsize=9, color=INK)
+        axes.set_xlabel(axis, fontsize=8, color=INK)
+        axes.tick_params(labelsize=8, colors=INK)
+        axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        axes.legend(fontsize=7, frameon=False)
+    if title:
+        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
+    if path is not None:
+        save_figure(figure, path)
+    return figure

@@ -1,0 +1,113 @@
+"""Figure of a training: the fields of a pair of views and the epipolar error of their cells, from step to step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from dkp.errors import InputError
+from dkp.viz.colours import CoordinateColours
+from dkp.viz.figures import DPI, INK, as_array, as_images, bare, draw_field, save_figure
+
+if TYPE_CHECKING:
+    from dkp.surface import Surface
+
+TILE = 1.45  # inches
+UNMATCHED = "#c9ced6"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A detector at one step of its training.
+
+    Attributes:
+        title: above its column.
+        coordinate: (2, 3, H, W) [m].
+        foreground: (2, H, W), probability or bool.
+        error: (2, H, W) [px], epipolar distance of each cell's match; infinite where there is none.
+    """
+
+    title: str
+    coordinate: Any
+    foreground: Any
+    error: Any
+
+
+def progress_figure(
+    images: Any,
+    moments: Sequence[Moment],
+    surface: "Surface",
+    *,
+    limit: float = 10.0,
+    title: str = "",
+    threshold: float = 0.5,
+    path: str | Path | None = None,
+) -> Figure:
+    """Steps as columns; for each of two views its field and below it the epipolar error of every foreground cell.
+
+    Foreground cells that match nothing in the other view are grey.
+
+    Args:
+        images: (2, 3, h, w) in [0, 1] or (2, h, w, 3) uint8.
+        moments: from the first step to the last.
+        surface: The template, for the colours.
+        limit: Error [px] at the end of the colour scale.
+        title: Above the figure.
+        threshold: A cell is foreground above this probability.
+        path: Write the figure there.
+
+    Returns:
+        The figure.
+
+    Raises:
+        InputError: There is no moment, or not a pair of images.
+    """
+    pictures = as_images(images)
+    if len(pictures) != 2 or not moments:
+        raise InputError(
+            f"progress figure: found {len(pictures)} images and {len(moments)} moments, expected 2 and some."
+        )
+    colours = CoordinateColours(surface)
+    height, width = pictures.shape[1:3]
+    columns = len(moments) + 1
+    size = (TILE * columns + 0.9, 4 * TILE * height / width + (0.75 if title else 0.45))
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
+    figure.set_layout_engine("constrained")
+    grid = figure.subplots(4, columns, squeeze=False)
+    drawn = None
+    for view in range(2):
+        grid[2 * view][0].imshow(pictures[view])
+        bare(grid[2 * view][0])
+        grid[2 * view + 1][0].set_axis_off()
+        for column, moment in enumerate(moments, start=1):
+            foreground = as_array(moment.foreground)[view]
+            axes, below = grid[2 * view][column], grid[2 * view + 1][column]
+            draw_field(
+                axes, pictures[view], as_array(moment.coordinate)[view], foreground, colours, threshold=threshold
+            )
+            error, inside = as_array(moment.error)[view], foreground > threshold
+            below.imshow(np.where(inside, 0.0, np.nan), cmap=ListedColormap([UNMATCHED]), interpolation="nearest")
+            shown = np.ma.masked_where(~(inside & np.isfinite(error)), error)
+            drawn = below.imshow(shown, cmap="viridis", vmin=0, vmax=limit, interpolation="nearest")
+            known = error[inside & np.isfinite(error)]
+            text = f"{np.median(known):.1f} px, {known.size / max(1, inside.sum()):.0%}" if known.size else "no match"
+            below.set_xlabel(text, fontsize=7, color=INK)
+            for one in (axes, below):
+                bare(one)
+            if view == 0:
+                axes.set_title(moment.title, fontsize=8.5, color=INK)
+        grid[2 * view][1].set_ylabel(f"view {view + 1}: field", fontsize=8, color=INK)
+        grid[2 * view + 1][1].set_ylabel("epipolar error", fontsize=8, color=INK)
+    assert drawn is not None
+    bar = figure.colorbar(drawn, ax=grid[:, -1].tolist(), shrink=0.5, extend="max")
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("epipolar error [px]", fontsize=8)
+    if title:
+        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
+    if path is not None:
+        save_figure(figure, path)
+    return figure

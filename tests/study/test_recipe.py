@@ -1,0 +1,124 @@
+"""The commands of a cell: equal cost, equal data, and fingerprints that follow the recipe and nothing else."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dkp.study.plan import read_plan
+from dkp.study.recipe import Places, equal_cost, keys, layers, merged, stages, student
+
+
+@pytest.fixture
+def places(planes, tmp_path):
+    pairs = [(capture, seed) for capture in ("plane", "few") for seed in (0, 1)]
+    return Places(
+        tmp_path / "runs",
+        dict.fromkeys(pairs, planes / "labelled"),
+        dict.fromkeys(pairs, planes / "mine"),
+        "cpu",
+    )
+
+
+def cell(plan, name):
+    (found,) = [one for one in plan.cells() if one.name == name]
+    return found
+
+
+def options(stage):
+    words = [word.removeprefix("--").split("=", 1) for word in stage.words[1:] if not word.startswith("--config")]
+    return dict(words)
+
+
+def test_every_method_sees_as_many_images_in_as_many_steps():
+    for kind in ("synthetic", "dog", "board"):
+        settings, labelled = student(kind), equal_cost(kind, cameras=6)
+        data = settings["data"]["init_args"]
+        views = 6 if data["views_per_instant"] == "all" else data["views_per_instant"]
+        assert labelled["data.init_args.batch_size"] == (
+            data["labelled_batch_size"] + data["unlabelled_batch_size"] * views
+        )
+        assert labelled["trainer.max_steps"] == settings["trainer"]["max_steps"]
+        assert labelled["model.init_args.learning_rate"] == settings["model"]["init_args"]["learning_rate"]
+
+
+def test_students_start_from_the_teacher_of_their_seed(plan, places, tmp_path):
+    weights = str(tmp_path / "runs" / "plane" / "teacher" / "seed1" / "fit" / "checkpoints" / "last.ckpt")
+    assert options(stages(plan, cell(plan, "plane/ours/seed1"), places)[0])["model.init_args.teacher"] == weights
+    for name in ("labelled_only", "oracle"):
+        fit, test = stages(plan, cell(plan, f"plane/{name}/seed1"), places)
+        assert options(fit)["model.init_args.initial_weights"] == weights
+        assert (fit.words[0], test.words[0]) == ("fit", "test")
+
+
+def test_where_labels_come_from(plan, places, planes):
+    def train(name):
+        found = options(next(s for s in stages(plan, cell(plan, name), places) if s.name == "fit"))
+        return [found.get(f"data.init_args.{key}") for key in ("train", "labelled", "labelled_share", "unlabelled")]
+
+    source, target = f"{planes / 'labelled'}#train", f"{planes / 'mine'}#train"
+    assert train("plane/teacher/seed0") == [source, None, "1.0", None]
+    assert train("plane/oracle/seed0") == [target, None, "1.0", None]
+    assert train("plane/ours/seed0") == [None, source, "1.0", target]
+    assert train("few/teacher/seed0") == [target, None, "0.5", None]
+    assert train("few/oracle/seed0") == [target, None, "1.0", None]
+    assert train("few/control/seed0") == [None, target, "0.5", target]
+    pseudo = f"{places.runs / 'few' / 'bootstrapping' / 'seed0' / 'pseudo'}#train"
+    assert train("few/bootstrapping/seed0") == [f'["{target}", "{pseudo}"]', None, "[0.5, 1.0]", None]
+
+
+def test_no_method_is_tested_on_what_it_learns_from(plan, places, planes):
+    for one in plan.cells():
+        for stage in stages(plan, one, places):
+            if stage.name.startswith("fit"):
+                assert options(stage)["data.init_args.test"] == f"{planes / 'mine'}#test"
+            if stage.name.startswith("pseudo"):
+                assert options(stage)["capture"] == f"{planes / 'mine'}#train"
+
+
+def test_rounds_share_the_steps_and_follow_each_other(plan, places):
+    first, second, test = stages(plan, cell(plan, "plane/two_rounds/seed0"), places)
+    assert [first.name, second.name, test.name] == ["fit-1", "fit-2", "test"]
+    assert options(first)["trainer.max_steps"] == options(second)["trainer.max_steps"] == "30"
+    assert options(first)["model.init_args.sigma_steps"] == "30"
+    assert options(second)["model.init_args.teacher"] == f"{first.output}/checkpoints/last.ckpt"
+    assert options(test)["ckpt_path"] == f"{second.output}/checkpoints/last.ckpt"
+
+
+def test_files_are_layered_as_the_main_job_does(plan, places):
+    words = stages(plan, cell(plan, "plane/ours/seed0"), replace(places, pictures=frozenset({"plane/ours/seed0"})))[
+        0
+    ].words
+    files = [Path(word.removeprefix("--config=")) for word in words if word.startswith("--config=")]
+    assert all(file.is_file() for file in files)
+    assert [f"{file.parent.name}/{file.stem}" for file in files] == [
+        "experiment/adapted", "model/unet", "data/synthetic", "loss/ours", "trainer/cpu", "trainer/snapshots",
+        "main/synthetic-student", "main/synthetic-adapted",
+    ]  # fmt: skip
+
+
+def test_fingerprints_follow_the_recipe(plan):
+    teacher, ours = cell(plan, "plane/teacher/seed0"), cell(plan, "plane/ours/seed0")
+    before = keys(plan, ours, {})
+    assert keys(plan, ours, {}) == before
+    assert before != keys(plan, cell(plan, "plane/ours/seed1"), {})
+    assert before != keys(plan, cell(plan, "plane/clip_10/seed0"), {})
+    assert before != keys(plan, ours, {"trainer.max_steps": 5})
+    other_teacher = replace(plan, methods={**plan.methods, "teacher": replace(teacher.method, options={"sigma": 1.0})})
+    assert before != keys(other_teacher, ours, {}), "another teacher makes another student"
+    other_test = keys(replace(plan, metrics={}), ours, {})
+    assert (before["fit"] == other_test["fit"], before["test"] == other_test["test"]) == (True, False)
+
+
+def test_settings_are_put_on_top_of_each_other():
+    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "d": {"e": 5}}) == {
+        "a": {"b": 1, "c": 4},
+        "d": {"e": 5},
+    }
+
+
+def test_every_row_of_the_shipped_plan_names_files_that_are_there():
+    plan = read_plan("full")
+    for one in plan.cells():
+        assert set(keys(plan, one, {})) >= {"test"}
+        assert layers(one)[0].startswith("experiment/")

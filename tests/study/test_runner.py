@@ -1,0 +1,215 @@
+"""Running cells: order, going on where it stopped, failures. The processes run a script of the test, not Python."""
+
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dkp.study.recipe import Places
+from dkp.study.record import Record, portable
+from dkp.study.runner import Runner, is_done, move_aside, record_path
+
+PYTHON = sys.executable
+
+SCRIPT = """#!{python}
+import json, os, sys, time
+from pathlib import Path
+words = dict(word[2:].split("=", 1) for word in sys.argv[4:] if "=" in word)
+kind, log = sys.argv[3], Path({log!r})
+with log.open("a") as stream:
+    stream.write(f"begin {{kind}} {{words.get('root', '')}} {{os.environ['OMP_NUM_THREADS']}}\\n")
+time.sleep({seconds})
+if kind == "fit":
+    run = Path(words["root"]) / words["name"]
+    run.mkdir(parents=True)
+    if {broken!r} in str(run):
+        print("all is lost", file=sys.stderr)
+        raise SystemExit(3)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").touch()
+    (run / "config.yaml").write_text("trainer: {{max_steps: 60}}")
+elif kind == "pseudo-label":
+    Path(words["out"]).mkdir()
+else:
+    folder = Path(words["ckpt_path"]).parents[1] / "test"
+    folder.mkdir()
+    metrics = {{"test/iou": 0.5, "test/trivial/iou": None, "test/pair/a-b/epipolar_median_px": 1.0}}
+    (folder / "metrics.json").write_text(json.dumps({{"metrics": metrics}}))
+with log.open("a") as stream:
+    stream.write(f"end {{kind}} {{words.get('root', '')}}\\n")
+"""
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch, log):
+    """Makes `dkp` a script that writes what the commands write; some of its fits may fail."""
+
+    def make(broken="no such folder", seconds=0.0):
+        script = tmp_path / "python"
+        script.write_text(SCRIPT.format(python=PYTHON, log=str(log), broken=broken, seconds=seconds))
+        script.chmod(0o755)
+        monkeypatch.setattr("dkp.study.runner.sys.executable", str(script))
+
+    make()
+    return make
+
+
+@pytest.fixture
+def places(planes, tmp_path):
+    pairs = [(capture, seed) for capture in ("plane", "few") for seed in (0, 1)]
+    sources, targets = dict.fromkeys(pairs, planes / "labelled"), dict.fromkeys(pairs, planes / "mine")
+    return Places(tmp_path / "runs", sources, targets, "cpu")
+
+
+def run(plan, places, *patterns, jobs=2):
+    lines = []
+    failed = Runner(plan, places, jobs, lines.append).run(plan.select(patterns))
+    return failed, lines
+
+
+def began(log, kind="fit"):
+    """Cells in the order in which their stages began."""
+    rows = [line.split() for line in log.read_text().splitlines()]
+    return ["/".join(Path(row[2]).parts[-3:]) for row in rows if row[:2] == ["begin", kind]]
+
+
+def test_a_cell_runs_after_its_teacher_and_leaves_its_record(plan, places, fake, log):
+    failed, lines = run(plan, places, "plane/ours/seed0")
+    assert failed == {}
+    assert began(log) == ["plane/teacher/seed0", "plane/ours/seed0"]
+    assert [line.split(":")[0] for line in lines] == ["plane/teacher/seed0", "plane/ours/seed0"]
+    record = Record.read(record_path(places.runs, plan.select(("plane/ours/seed0",))[-1]))
+    assert (record.state, record.capture, record.method, record.seed) == ("done", "plane", "ours", 0)
+    assert record.metrics == {"iou": 0.5, "trivial/iou": None}
+    assert list(record.stages) == ["fit", "test"]
+    assert record.steps == 60
+    assert record.minutes >= 0
+    assert record.commit
+    assert {"processor", "cores", "torch"} <= set(record.machine)
+    commands = " ".join(stage.command for stage in record.stages.values())
+    assert str(places.runs.parent) not in commands
+    assert "--config=configs/experiment/adapted.yaml" in commands
+    assert "--root=runs/study/plane/ours/seed0" in commands
+    assert "--source=captures/labelled#train" in commands
+
+
+def test_what_is_done_is_not_run_again(plan, places, fake, log):
+    run(plan, places, "plane/ours/seed0")
+    before = log.read_text()
+    failed, lines = run(plan, places, "plane/ours/seed0")
+    assert log.read_text() == before
+    assert (failed, lines) == ({}, ["2 of 2 cells are done already"])
+
+
+def test_another_test_runs_the_test_alone(plan, places, fake, log):
+    run(plan, places, "plane/teacher/seed0")
+    log.unlink()
+    other = replace(plan, metrics={})
+    run(other, places, "plane/teacher/seed0")
+    assert (began(log), len(began(log, "test"))) == ([], 1)
+    assert is_done(other, other.select(("plane/teacher/seed0",))[0], places)
+
+
+def test_another_recipe_runs_all_of_a_cell_and_keeps_what_was(plan, places, fake, log):
+    run(plan, places, "plane/ours/seed0")
+    log.unlink()
+    ours = replace(plan.methods["ours"], options={"clip": 1.0})
+    run(replace(plan, methods={**plan.methods, "ours": ours}), places, "plane/ours/seed0")
+    assert began(log) == ["plane/ours/seed0"]
+    assert (places.runs / "plane" / "ours" / "seed0" / "fit.1" / "config.yaml").is_file()
+
+
+def test_a_cell_that_fails_is_recorded_and_others_go_on(plan, places, fake, log):
+    fake(broken="plane/control/seed0")
+    failed, _ = run(plan, places, "plane/control/seed0", "plane/ours/seed0")
+    assert list(failed) == ["plane/control/seed0"]
+    assert "fit ended with status 3" in failed["plane/control/seed0"]
+    assert "all is lost" in failed["plane/control/seed0"]
+    record = Record.read(places.runs / "plane" / "control" / "seed0" / "cell.json")
+    assert record.state == "failed"
+    assert "all is lost" in record.error
+    assert str(places.runs) not in record.error
+    assert is_done(plan, plan.select(("plane/ours/seed0",))[-1], places)
+    fake()
+    assert run(plan, places, "plane/control/seed0")[0] == {}
+    assert Record.read(places.runs / "plane" / "control" / "seed0" / "cell.json").error is None
+
+
+def test_without_its_teacher_a_cell_fails_and_is_not_tried(plan, places, fake, log):
+    fake(broken="plane/teacher/seed0")
+    failed, _ = run(plan, places, "plane/ours", "plane/oracle")
+    assert set(failed) == {f"plane/{method}/seed0" for method in ("teacher", "ours", "oracle")}
+    assert failed["plane/ours/seed0"] == "plane/teacher/seed0, which it starts from, failed"
+    assert set(began(log)) == {"plane/teacher/seed0", *(f"plane/{m}/seed1" for m in ("teacher", "ours", "oracle"))}
+
+
+def test_a_capture_that_cannot_be_had_fails_its_cells_only(plan, places, fake):
+    places = replace(places, targets={key: value for key, value in places.targets.items() if key[0] != "few"})
+    lines = []
+    missing = {("few", 0): "no recording"}
+    cells = plan.select(("few/teacher/seed0", "plane/teacher/seed0"))
+    assert Runner(plan, places, 2, lines.append, missing).run(cells) == {"few/teacher/seed0": "no recording"}
+
+
+def test_processes_run_side_by_side_with_the_cores_divided(plan, places, fake, log, monkeypatch):
+    fake(seconds=0.3)
+    monkeypatch.setattr("dkp.study.runner.cores", lambda: 4)
+    run(plan, places, "plane/ours/seed0", "plane/control/seed0")
+    rows = [line.split() for line in log.read_text().splitlines()]
+    threads = {Path(row[2]).parts[-2]: row[3] for row in rows if row[:2] == ["begin", "fit"]}
+    assert threads == {"teacher": "4", "ours": "2", "control": "2"}
+    students = [row[0] for row in rows if row[1] == "fit"][2:]
+    assert students == ["begin", "begin", "end", "end"]
+
+
+def test_rounds_and_pseudo_labels_are_stages(plan, places, fake):
+    run(plan, places, "plane/two_rounds", "plane/bootstrapping/seed0")
+    records = {
+        name: Record.read(places.runs / "plane" / name / "seed0" / "cell.json")
+        for name in ("two_rounds", "bootstrapping")
+    }
+    assert list(records["two_rounds"].stages) == ["fit-1", "fit-2", "test"]
+    assert records["two_rounds"].steps == 120
+    assert list(records["bootstrapping"].stages) == ["pseudo", "fit", "test"]
+
+
+def test_stopping_ends_the_processes(plan, places, fake, log, monkeypatch):
+    fake(seconds=60)
+
+    def interrupted(futures, return_when):
+        while not log.exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dkp.study.runner.wait", interrupted)
+    runner = Runner(plan, places, 1, print)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(plan.select(("plane/teacher/seed0",)))
+    assert not runner._processes
+    assert Record.read(places.runs / "plane" / "teacher" / "seed0" / "cell.json").state == "unfinished"
+
+
+def test_folders_are_moved_aside(tmp_path):
+    for _ in range(2):
+        (tmp_path / "fit").mkdir()
+        move_aside(tmp_path / "fit")
+    move_aside(tmp_path / "fit")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.1", "fit.2"]
+
+
+def test_commands_are_written_without_this_machines_folders():
+    folders = {Path("/home/me/runs"): "runs/study", Path("runs"): "runs/study"}
+    words = ["--root=/home/me/runs/a", "--x=/home/me/runs-old/a", "--data=[/home/me/runs/b#train, 1]", "--name=runs"]
+    assert portable(words, folders) == [
+        "--root=runs/study/a",
+        words[1],
+        "--data=[runs/study/b#train, 1]",
+        "--name=runs/study",
+    ]
