@@ -31,12 +31,14 @@ class StageRecord:
         command: as it was run.
         minutes: of wall time.
         threads: of the process.
+        resumed: whether it had been interrupted; the minutes are those since then.
     """
 
     key: str
     command: str
     minutes: float
     threads: int
+    resumed: bool = False
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Record:
         machine: that it ran on.
         steps: of its fits together, its teacher's not counted.
         stages: by name, in order.
+        begun: key of the stage that has begun and not ended, by its name.
         metrics: of the test.
     """
 
@@ -69,6 +72,7 @@ class Record:
     machine: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
     stages: dict[str, StageRecord] = field(default_factory=dict)
+    begun: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
 
     @property

@@ -19,7 +19,7 @@ import yaml
 from dkp.errors import InputError
 from dkp.pipeline.job import RUNTIME, last_line
 from dkp.study.plan import Cell, Plan
-from dkp.study.recipe import Places, Stage, detector, keys, stages, test_folder
+from dkp.study.recipe import Places, detector, keys, stages, test_folder
 from dkp.study.record import FILE, Record, StageRecord, commit, machine, measured, portable
 
 Report = Callable[[str], None]
@@ -139,7 +139,7 @@ class Runner:
         failed[cell.name] = error
         path = record_path(self.places.runs, cell)
         record = Record.read(path) if path.is_file() else Record.new(cell)
-        record.state, record.error = "failed", self._plain(error)
+        record.state, record.error, record.begun = "failed", self._plain(error), {}
         record.write(path)
         self.report(f"{cell.name}: failed: {error}")
 
@@ -153,34 +153,40 @@ class Runner:
         record = Record.read(path) if path.is_file() else Record.new(cell)
         done = takewhile(lambda stage: stage.name in record.stages and record.stages[stage.name].key == stage.key, todo)
         kept = {stage.name: record.stages[stage.name] for stage in done}
+        begun = record.begun
         record = Record.new(cell)
         record.stages = kept
         record.key, record.commit, record.machine = todo[-1].key, commit(), machine()
         record.started = datetime.now(UTC).isoformat(timespec="seconds")
-        record.write(path)
         for stage in todo[len(kept) :]:
-            move_aside(stage.output)
+            interrupted = stage.words[0] == "fit" and begun.get(stage.name) == stage.key
+            resumed = interrupted and (stage.output / "config.yaml").is_file()
+            if not resumed:
+                move_aside(stage.output)
+            record.begun = {stage.name: stage.key}
+            record.write(path)
             began = time.monotonic()
-            self._stage(stage, folder, threads)
+            self._stage(stage.name, ["resume", str(stage.output)] if resumed else stage.words, folder, threads)
             minutes = round((time.monotonic() - began) / 60, 3)
             command = shlex.join(["dkp", *portable(stage.words, self._folders())])
-            record.stages[stage.name] = StageRecord(stage.key, command, minutes, threads)
+            record.stages[stage.name] = StageRecord(stage.key, command, minutes, threads, resumed)
+            record.begun = {}
             record.write(path)
         record.metrics = measured(read_metrics(test_folder(folder, cell)))
         record.steps = cell.method.rounds * int(settings(detector(folder, cell)[0])["trainer"]["max_steps"])
         record.state = "done"
         record.write(path)
 
-    def _stage(self, stage: Stage, folder: Path, threads: int) -> None:
+    def _stage(self, name: str, words: Sequence[str], folder: Path, threads: int) -> None:
         environment = {**RUNTIME, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        log = folder / f"{stage.name}.log"
-        with log.open("w") as stream:
+        log = folder / f"{name}.log"
+        with log.open("a") as stream:
             with self._lock:
                 if self._stopped:
                     raise StageFailed("stopped")
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "dkp", *stage.words],
+                    [sys.executable, "-m", "dkp", *words],
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     env=environment,
@@ -192,7 +198,7 @@ class Runner:
                 with self._lock:
                     self._processes.discard(process)
         if status:
-            raise StageFailed(f"{stage.name} ended with status {status}; the end of {log}: {last_line(log)}")
+            raise StageFailed(f"{name} ended with status {status}; the end of {log}: {last_line(log)}")
 
     def _folders(self) -> dict[Path, str]:
         """This machine's folders and their names in records."""

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dkp.cli import main
 from dkp.study.plan import read_plan
-from dkp.study.recipe import Places, equal_cost, keys, layers, merged, stages, student
+from dkp.study.recipe import Places, content, equal_cost, keys, merged, stages, student
 
 
 @pytest.fixture
@@ -117,8 +119,26 @@ def test_settings_are_put_on_top_of_each_other():
     }
 
 
-def test_every_row_of_the_shipped_plan_names_files_that_are_there():
-    plan = read_plan("full")
-    for one in plan.cells():
-        assert set(keys(plan, one, {})) >= {"test"}
-        assert layers(one)[0].startswith("experiment/")
+FULL = read_plan("full")
+
+
+@pytest.mark.parametrize("method", FULL.methods)
+def test_every_method_of_the_shipped_plan_is_understood_by_fit(method, planes, tmp_path, capsys):
+    one = next(cell for cell in FULL.cells() if cell.method.name == method)
+    key = (one.capture.name, one.seed)
+    places = Places(tmp_path, {key: planes / "labelled"}, {key: planes / "mine"}, "cpu")
+    for stage in stages(FULL, one, places):
+        if not stage.name.startswith("fit"):
+            continue
+        with pytest.raises(SystemExit) as stopped:
+            main([*stage.words, "--print_config"])
+        captured = capsys.readouterr()
+        assert stopped.value.code in (None, 0), captured.err
+        config = yaml.safe_load(captured.out)
+        assert (config["root"], config["name"]) == (str(tmp_path / one.name), stage.name)
+        assert config["trainer"]["max_steps"] == (
+            content(f"main/synthetic-{'teacher' if one.method.experiment == 'teacher' else 'student'}")["trainer"][
+                "max_steps"
+            ]
+            // one.method.rounds
+        )

@@ -30,6 +30,8 @@ if kind == "fit":
     (run / "checkpoints").mkdir()
     (run / "checkpoints" / "last.ckpt").touch()
     (run / "config.yaml").write_text("trainer: {{max_steps: 60}}")
+elif kind == "resume":
+    (Path(sys.argv[4]) / "checkpoints" / "last.ckpt").touch()
 elif kind == "pseudo-label":
     Path(words["out"]).mkdir()
 else:
@@ -124,6 +126,23 @@ def test_another_recipe_runs_all_of_a_cell_and_keeps_what_was(plan, places, fake
     run(replace(plan, methods={**plan.methods, "ours": ours}), places, "plane/ours/seed0")
     assert began(log) == ["plane/ours/seed0"]
     assert (places.runs / "plane" / "ours" / "seed0" / "fit.1" / "config.yaml").is_file()
+
+
+def test_a_fit_that_was_interrupted_is_resumed_in_its_folder(plan, places, fake, log):
+    run(plan, places, "plane/teacher/seed0")
+    path = places.runs / "plane" / "teacher" / "seed0" / "cell.json"
+    (path.parent / "fit" / "checkpoints" / "last.ckpt").unlink()
+    record = Record.read(path)
+    record.state, record.begun = "unfinished", {"fit": record.stages["fit"].key}
+    command = record.stages.pop("fit").command
+    record.write(path)
+    log.unlink()
+    run(plan, places, "plane/teacher/seed0")
+    assert [line.split()[1] for line in log.read_text().splitlines()] == ["resume", "resume", "test", "test"]
+    record = Record.read(path)
+    assert (record.state, record.begun, record.stages["fit"].resumed) == ("done", {}, True)
+    assert record.stages["fit"].command == command
+    assert not (path.parent / "fit.1").exists()
 
 
 def test_a_cell_that_fails_is_recorded_and_others_go_on(plan, places, fake, log):

@@ -115,7 +115,7 @@ def test_tables_say_what_is_missing_and_where_numbers_come_from(plan, records):
     assert "| ours | 0, 1 | 11.50 ± 0.71 | 0.425 ± 0.035 |" in rows
     assert "| oracle | 0 | 9.00 | 0.550 |" in rows
     assert any(line.startswith(f"| bootstrapping | {NOTHING}") for line in rows)
-    assert sum(line.startswith("| trivial field |") for line in rows) == 3
+    assert sum(line.startswith("| trivial field |") for line in rows) == 4
     assert sum(line.startswith("| control |") for line in rows) >= 4
     assert "50 %" in page
     assert "`dkp study run --only plane`" in page
