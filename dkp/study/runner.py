@@ -98,6 +98,7 @@ class Runner:
                     side_by_side = min(self.jobs, len(running) + len(ready))
                     for cell in ready[: self.jobs - len(running)]:
                         waiting.remove(cell)
+                        self.report(f"{cell.name}: begins")
                         running[pool.submit(self._cell, cell, max(1, cores() // side_by_side))] = cell
                     finished, _ = wait(running, return_when=FIRST_COMPLETED)
                     for future in finished:

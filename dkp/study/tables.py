@@ -122,8 +122,12 @@ def capture_page(results: Results, capture: str, command: str) -> str:
     methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
     titles = {m.name: m.title for m in methods} | {TRIVIAL: "trivial field"}
     parts = [f"## {plan.captures[capture].title}"]
+    if capture not in results.values:
+        return f"{parts[0]}\n\n{NOTHING.capitalize()}. Command: `{command} {capture}`.\n"
     for title, metrics in (("Accuracy", ACCURACY), ("Consistency", CONSISTENCY), ("In three dimensions", SPACE)):
-        shown = present(results, capture, metrics) or list(metrics[:3])
+        shown = present(results, capture, metrics)
+        if not shown:
+            continue
         head = ["", "seeds", *map(heading, shown)]
         rows = [row(results, capture, name, text, shown) for name, text in titles.items()]
         parts += [f"**{title}**", table(head, rows)]

@@ -86,7 +86,8 @@ def test_a_cell_runs_after_its_teacher_and_leaves_its_record(plan, places, fake,
     failed, lines = run(plan, places, "plane/ours/seed0")
     assert failed == {}
     assert began(log) == ["plane/teacher/seed0", "plane/ours/seed0"]
-    assert [line.split(":")[0] for line in lines] == ["plane/teacher/seed0", "plane/ours/seed0"]
+    said = [line.split(",")[0] for line in lines]
+    assert said == [f"plane/{method}/seed0: {word}" for method in ("teacher", "ours") for word in ("begins", "done")]
     record = Record.read(record_path(places.runs, plan.select(("plane/ours/seed0",))[-1]))
     assert (record.state, record.capture, record.method, record.seed) == ("done", "plane", "ours", 0)
     assert record.metrics == {"iou": 0.5, "trivial/iou": None}
