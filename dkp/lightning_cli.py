@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import pickle
 import signal
 import warnings
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,8 @@ class TrainingCLI(LightningCLI):
         checkpoint = self.config[self.only].get("ckpt_path")
         if checkpoint and checkpoint not in KEYWORDS and not Path(checkpoint).is_file():
             raise InputError(f"ckpt_path {checkpoint} does not exist where a checkpoint file is expected")
+        if self.config[self.only].get("weights_only") is False:
+            raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the shared values."""
@@ -197,6 +200,12 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
+        except pickle.UnpicklingError as error:
+            checkpoint = self.config[subcommand].get("ckpt_path")
+            raise InputError(
+                f"ckpt_path {checkpoint} holds more than tensors and plain values, expected a checkpoint of dkp; "
+                "nothing of it was run"
+            ) from error
         except SystemExit as error:
             if not self.trainer.interrupted:
                 raise
@@ -219,6 +228,7 @@ class TrainingCLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         kwargs = super()._prepare_subcommand_kwargs(subcommand)
+        kwargs["weights_only"] = True
         if subcommand == "predict":
             kwargs["return_predictions"] = False
         if subcommand in ("validate", "test"):

@@ -15,6 +15,7 @@ from dkp.errors import InputError
 
 BARYCENTRIC_TOLERANCE = 3e-3  # float16 holds each of the three numbers to 2.5e-4
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_LARGEST_ARRAY = 2**30  # bytes once unpacked; the barycentric weights of an 8192 x 8192 label have 4e8
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,9 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
             names = set(archive.namelist())
             for key in (*required, *optional):
                 if f"{key}.npy" in names:
+                    size = archive.getinfo(f"{key}.npy").file_size
+                    if size > _LARGEST_ARRAY:
+                        raise ValueError(f"{key} unpacks to {size} bytes, more than {_LARGEST_ARRAY}")
                     array = np.lib.format.read_array(io.BytesIO(archive.read(f"{key}.npy")), allow_pickle=False)
                     arrays[key] = array
     except Exception as error:  # a damaged archive raises many kinds of error, in zlib, zipfile and numpy

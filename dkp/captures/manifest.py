@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ VIEW_OPTIONAL = (
     "sequence", "time", "mask", "label", "points", "crop", "undistorted", "override", "joints", "domain",
 )  # fmt: skip
 FILE_KEYS = ("image", "mask", "label", "points")
+SURFACE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_UNSAFE = re.compile(r"[\x00-\x1f\\:]")  # control characters, and what Windows takes for a separator or a drive
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,13 @@ def read_manifest(folder: Path) -> Manifest:
     known_keys(data, str(path), required, ("source", "licence"))
     unit = metres_per_unit(data["unit"], f"{path}: unit")
     surface = text(data["surface"], f"{path}: surface", empty=False)
-    if surface.endswith(".npz"):
+    if not surface.endswith(".npz"):
+        if not SURFACE_NAME.fullmatch(surface):
+            raise InputError(
+                f"{path}: surface is {shown(surface)}, expected the name of a shipped surface or an .npz file in the "
+                "capture"
+            )
+    else:
         _inside(surface, f"{path}: surface")
         if not (folder / surface).is_file():
             raise InputError(f"{path}: surface is {surface!r} but there is no such file, expected one in the capture")
@@ -294,7 +303,7 @@ class _Files:
 
 
 def _inside(path: str, where: str) -> str:
-    if "\\" in path or any(part in ("", ".", "..") for part in path.split("/")):
+    if _UNSAFE.search(path) or any(part in ("", ".", "..") for part in path.split("/")):
         raise InputError(f"{where} is {shown(path)}, expected a relative path inside the capture such as images/a.png")
     return path
 

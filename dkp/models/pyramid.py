@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from dkp.errors import InputError
 from dkp.models.blocks import ConvNorm, Norm
+from dkp.models.weights import read_state
 
 
 class Pyramid(nn.Module):
@@ -45,7 +46,7 @@ class Pyramid(nn.Module):
             near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
             hint = f" (near: {near})" if near else ""
             raise InputError(f'encoder is {name!r} where "unet" or the name of a timm model is expected{hint}')
-        options: dict[str, Any] = {"pretrained_cfg_overlay": {"file": weights}} if weights else {}
+        options: dict[str, Any] = {"pretrained_cfg_overlay": {"state_dict": encoder_state(weights)}} if weights else {}
         try:
             self.backbone = timm.create_model(
                 name, features_only=True, pretrained=pretrained or bool(weights), **options
@@ -56,6 +57,8 @@ class Pyramid(nn.Module):
             what = f"encoder_weights {weights} do not fit" if weights else "features_only cannot build"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{what} the timm model {name!r}: {first}") from error
+        if weights:
+            self.backbone.pretrained_cfg.pop("state_dict", None)
         self.stride = stride
         info: Any = self.backbone.feature_info
         reductions, channels = info.reduction(), info.channels()
@@ -81,3 +84,15 @@ class Pyramid(nn.Module):
         assert x is not None
         size = (height // self.stride, width // self.stride)
         return x if x.shape[-2:] == size else functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
+
+
+def encoder_state(path: str) -> dict[str, Tensor]:
+    """Tensors of an encoder's weight file, read here because older releases of timm unpickle anything.
+
+    Raises:
+        InputError: as `read_state` does.
+    """
+    try:
+        return read_state(path)
+    except InputError as error:
+        raise InputError(f"encoder_{error}") from error

@@ -283,6 +283,7 @@ class Surface:
         try:
             with np.load(path, allow_pickle=False) as data:
                 arrays = {key: data[key] for key in data.files}
+            meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
         except FileNotFoundError:
             raise InputError(f"{path}: found no such file, expected a surface") from None
         except (OSError, ValueError, zipfile.BadZipFile) as error:
@@ -291,7 +292,8 @@ class Surface:
             raise InputError(f"{path}: found arrays {sorted(arrays)}, expected at least vertices and faces")
         if "corner_uv" not in arrays or "face_part" not in arrays:
             return cls.from_mesh(arrays["vertices"], arrays["faces"], path.stem)
-        meta = json.loads(str(arrays["meta"])) if "meta" in arrays else {}
+        if not isinstance(meta, dict):
+            raise InputError(f"{path}: found meta that is {type(meta).__name__}, expected an object of JSON")
         uv = arrays["corner_uv"]
         face_part = arrays["face_part"]
         joints = dict(zip(meta.get("joint_names", []), arrays.get("joints", np.zeros((0, 3))), strict=True))

@@ -52,7 +52,8 @@ def test_undistortion_agrees_with_opencv(lens, focal, dtype):
     camera = wide_camera(lens, focal, dtype)
     pixels = pixel_grid(45, 80, 16, dtype=dtype).reshape(-1, 2)
     intrinsics = camera.intrinsics.double().numpy()
-    expected = cv2.undistortPoints(
+    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)  # two functions before OpenCV 5
+    expected = undistort(
         pixels.double().numpy()[:, None],
         intrinsics,
         camera.distortion.double().numpy(),

@@ -139,6 +139,23 @@ def sample_bodies(count: int, seed: int) -> dict[str, Any]:
     }
 
 
+def write_bodies(path: Path, bodies: dict[str, Any]) -> None:
+    """Keeps what `sample_bodies` returned, as plain arrays."""
+    regressed = {f"regressed.{name}": points for name, points in bodies["regressed"].items()}
+    np.savez(path, **{key: value for key, value in bodies.items() if key != "regressed"}, **regressed)
+
+
+def read_bodies(path: Path) -> dict[str, Any]:
+    """Reads what `write_bodies` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        arrays = {key: data[key] for key in data.files}
+    regressed = {
+        key.removeprefix("regressed."): arrays.pop(key) for key in list(arrays) if key.startswith("regressed.")
+    }
+    lists = {key: arrays.pop(key).tolist() for key in ("names", "parents")}
+    return {**arrays, **lists, "regressed": regressed}
+
+
 def to_rest_pose(bodies: dict[str, Any]) -> None:
     """Spreads the arms and the legs of all sampled bodies, in place (linear blend skinning with anny's own weights)."""
     names, parents = bodies["names"], bodies["parents"]
@@ -220,11 +237,11 @@ def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndar
 def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
     """Makes all arrays of the asset."""
     if cache is not None and cache.exists():
-        bodies = np.load(cache, allow_pickle=True)["bodies"].item()
+        bodies = read_bodies(cache)
     else:
         bodies = sample_bodies(BODIES, seed=0)
         if cache is not None:
-            np.savez(cache, bodies=np.array(bodies, dtype=object))
+            write_bodies(cache, bodies)
     to_rest_pose(bodies)
     names, parents, heads, weights = reduce_bones(bodies)
     mean_body = bodies["vertices"].mean(0)
