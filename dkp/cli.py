@@ -43,6 +43,7 @@ FUNCTIONS = {
     "study status": ("dkp.study.command:status", "List the cells of a study and whether there is a result of each."),
     "study report": ("dkp.study.command:report", "Write summary, tables and pictures of a study."),
     "study check": ("dkp.study.command:check", "Run a cell of a study again and compare it with the committed result."),
+    "sweep": ("dkp.sweep:sweep", "Run a fit with many values of its options, and find the best."),
     "bench": ("dkp.bench.command:bench", "Measure speed: the loss's engines, a training step, loader, renderer."),
 }
 """Commands that are a function: where it is and what it does."""

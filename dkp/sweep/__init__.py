@@ -1,0 +1,5 @@
+"""Sweeps: many runs with other values, by the same file that Weights & Biases reads, without an account."""
+
+from dkp.sweep.command import sweep
+
+__all__ = ["sweep"]
