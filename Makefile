@@ -8,9 +8,16 @@ ARGS ?=
 BENCH ?= runs/bench
 CHECK ?=
 QUICK ?=
+SWEEP ?= configs/sweep/grid.yaml
+ENGINE ?= docker
+TORCH ?= cpu
+IMAGE ?= dkp:$(TORCH)
+# The image's user has the number of who builds it, so that both may write to runs/ and captures/; it is never root.
+UID_IN_IMAGE ?= $(or $(filter-out 0,$(shell id -u)),1000)
+export UID_IN_IMAGE GPUS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce results-check test bench lint format clean
+.PHONY: help setup train reproduce results-check sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
@@ -19,6 +26,8 @@ help: ## Show this help
 	@echo "  CAPTURE=synthetic|dog|board|person|PATH  SEED=N  ARGS='further options'  for make train"
 	@echo "  QUICK=1 (one seed of three methods, into runs/quick)  ARGS='--only ...'  for make reproduce"
 	@echo "  BENCH=FOLDER  CHECK=1                                                    for make bench"
+	@echo "  SWEEP=FILE  ARGS='--trials 30 --name tries'                              for make sweep"
+	@echo "  ENGINE=docker|podman|buildah  TORCH=cpu|cuda  IMAGE=NAME  GPUS=all       for make docker-*"
 	@echo "  PYTHON=python3.12  VENV=.venv                                            for the environment"
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -38,8 +47,25 @@ reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; go
 results-check: $(VENV)/.ready ## Run one cell of docs/results again and compare
 	$(BIN)/dkp study check full $(ARGS)
 
+sweep: $(VENV)/.ready ## Try many values of options, as SWEEP says; started again, it goes on
+	$(BIN)/dkp sweep $(SWEEP) $(ARGS)
+
 test: $(VENV)/.ready ## Run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-minimum: RESOLUTION := --resolution lowest-direct
+test-minimum: $(VENV)/.ready ## Run the tests with the oldest releases that pyproject.toml admits
+test-newest: RESOLUTION := --upgrade
+test-newest: $(VENV)/.ready ## Run the tests with the newest releases that pyproject.toml admits
+test-minimum test-newest:
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$(@:test-%=%)
+	$(BIN)/uv pip install --quiet --python .venv-$(@:test-%=%)/bin/python $(RESOLUTION) -e '.[dev]'
+	.venv-$(@:test-%=%)/bin/python -m pytest $(ARGS)
+
+test-bare: $(VENV)/.ready ## Run the tests without any extra, as after `pip install dkp`
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bare
+	$(BIN)/uv pip install --quiet --python .venv-bare/bin/python -c constraints.txt -e . pytest pytest-timeout hypothesis
+	.venv-bare/bin/python -m pytest $(ARGS)
 
 bench: $(VENV)/.ready ## Measure speed into BENCH; CHECK=1 compares with the committed ratios
 	$(BIN)/dkp bench --json $(BENCH)/bench.json --plots $(BENCH) $(if $(CHECK),--check docs/results/speed/bench.json) $(ARGS)
@@ -49,10 +75,22 @@ lint: $(VENV)/.ready ## Ruff (lint and format) and the type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+audit: $(VENV)/.ready ## Look the dependencies up among the known vulnerabilities (asks PyPI)
+	$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 format: $(VENV)/.ready ## Format the code and fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean: ## Remove the environment and caches (runs/ and captures/ stay)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+docker-build: ## Build the image IMAGE with ENGINE
+	$(ENGINE) build --file docker/Dockerfile --tag $(IMAGE) --build-arg TORCH=$(TORCH) --build-arg UID=$(UID_IN_IMAGE) $(ARGS) .
+
+docker-train: ## make train inside the image, on runs/ and captures/ here
+	docker/run.sh $(ENGINE) $(IMAGE) make train CAPTURE=$(CAPTURE) SEED=$(SEED) ARGS='$(ARGS)'
+
+docker-test: ## make test inside the image
+	docker/run.sh $(ENGINE) $(IMAGE) make test ARGS='$(ARGS)'
+
+clean: ## Remove the environments and caches (runs/ and captures/ stay)
+	rm -rf $(VENV) .venv-minimum .venv-newest .venv-bare build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -200,18 +200,17 @@ class TrainingCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         try:
             super()._run_subcommand(subcommand)
-        except pickle.UnpicklingError as error:
-            checkpoint = self.config[subcommand].get("ckpt_path")
-            raise InputError(
-                f"ckpt_path {checkpoint} holds more than tensors and plain values, expected a checkpoint of dkp; "
-                "nothing of it was run"
-            ) from error
         except SystemExit as error:
             if not self.trainer.interrupted:
                 raise
             raise KeyboardInterrupt from error
         except Exception as error:
             self.end_other_processes()
+            if isinstance(error, pickle.UnpicklingError):
+                raise InputError(
+                    f"ckpt_path {self.config[subcommand].get('ckpt_path')} holds more than tensors and plain values, "
+                    "expected a checkpoint of dkp; nothing of it was run"
+                ) from error
             if lost_process(error) and self.trainer.world_size > 1:
                 raise ProcessLost(
                     f"process {self.trainer.global_rank} of {self.trainer.world_size} stopped at step "
