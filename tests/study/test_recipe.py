@@ -120,7 +120,7 @@ def test_settings_are_put_on_top_of_each_other():
 
 
 def kinds():
-    """The methods of the shipped plan that differ in their files, each with all options that methods of its kind have."""
+    """The methods of the shipped plan that differ in their files, each with all options of the methods of its kind."""
     found = {}
     for one in read_plan("full").methods.values():
         kind = (one.experiment, one.loss, one.main, one.model)
