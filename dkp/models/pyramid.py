@@ -57,8 +57,9 @@ class Pyramid(nn.Module):
             what = f"encoder_weights {weights} do not fit" if weights else "features_only cannot build"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{what} the timm model {name!r}: {first}") from error
-        if weights:
-            self.backbone.pretrained_cfg.pop("state_dict", None)
+        if weights:  # timm keeps its copy of them otherwise
+            description: Any = self.backbone.pretrained_cfg
+            description.pop("state_dict", None)
         self.stride = stride
         info: Any = self.backbone.feature_info
         reductions, channels = info.reduction(), info.channels()
