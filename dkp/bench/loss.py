@@ -17,7 +17,7 @@ from dkp.bench.problem import Problem
 from dkp.bench.timing import take_turns
 from dkp.errors import InputError
 from dkp.losses.costs import EpipolarCost
-from dkp.losses.engines import Engine, fusing_refused
+from dkp.losses.engines import Engine, compiling_refused
 
 ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused", "compact")
 DENSE_LIMIT = 8192
@@ -44,7 +44,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
     runs: list[dict[str, Any]] = []
     sigma: dict[str, float] = {}
     refused = why_not_fused()
-    engines = [engine for engine in ENGINES if engine != "fused" or refused is None]
+    engines = [engine for engine in ENGINES if engine not in ("fused", "compact") or refused is None]
     first = first_calls(engines)
     for cells in sizes:
         problem = Problem.make(cells)
@@ -88,7 +88,7 @@ def why_not_fused() -> str | None:
     """Why the fused engine cannot be had on this machine; None if it can."""
     field = torch.zeros(1, 2, 3)
     cost = EpipolarCost.create(field[..., :2], field[..., :2], torch.eye(3)[None], "point_line", 1.0)
-    return fusing_refused(field, None, cost)
+    return compiling_refused("fused", field, None, cost)
 
 
 def first_calls(engines: Sequence[Engine]) -> dict[str, float]:

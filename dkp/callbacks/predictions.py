@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from dkp.callbacks.run_folder import run_folder
 from dkp.errors import InputError
 from dkp.surface import Surface
 
+WRITERS = 2
+"""Threads that compress and write files while the detector works; the compression does not hold Python's lock."""
+
+WAITING = 256
+"""Views that may wait to be written."""
+
 
 class PredictionWriter(BasePredictionWriter):
     """Write OUT/<frame>/<camera>.npz for every view that is predicted.
@@ -23,6 +31,8 @@ class PredictionWriter(BasePredictionWriter):
     nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and
     the camera of the image that the field belongs to: "intrinsics" (3, 3), "rotation" (3, 3), "translation" (3,) [m],
     "image_size" (2,) [px], "stride" [px per cell].
+
+    Files are written by threads; all of them are there when prediction ends, also when it ends by an error.
 
     Args:
         out: folder; None = predictions/ in the run's folder.
@@ -34,6 +44,8 @@ class PredictionWriter(BasePredictionWriter):
         self.out = out
         self.threshold = threshold
         self._folder: Path | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting: deque[Future[None]] = deque()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Choose the folder."""
@@ -56,21 +68,38 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Write the views of one batch that are present."""
+        """Hand the views of one batch that are present to the threads."""
         assert self._folder is not None
+        self._pool = self._pool or ThreadPoolExecutor(WRITERS, thread_name_prefix="predictions")
         surface = getattr(pl_module, "surface", None)
+        views = {name: value.cpu() for name, value in prediction.items()}
         for instant, slot in batch["present"].nonzero().tolist():
             path = self._folder / str(batch["frame"][instant]) / f"{batch['camera_name'][instant][slot]}.npz"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            view = {name: value[instant, slot] for name, value in prediction.items()}
+            view = {name: value[instant, slot] for name, value in views.items()}
             camera = batch["camera"][instant, slot]
-            arrays = prediction_arrays(view, surface, self.threshold)
-            arrays |= {
+            extra = {
                 name: getattr(camera, name).cpu().double().numpy()
                 for name in ("intrinsics", "rotation", "translation", "image_size")
             }
-            arrays["stride"] = np.int32(batch["image"].shape[-1] // arrays["foreground"].shape[-1])
-            np.savez_compressed(path, **arrays)
+            extra["stride"] = np.int32(batch["image"].shape[-1] // view["foreground"].shape[-1])
+            self._waiting.append(self._pool.submit(self._write, path, view, surface, extra))
+        while len(self._waiting) > WAITING:
+            self._waiting.popleft().result()
+
+    def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **prediction_arrays(view, surface, self.threshold), **extra)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait until everything is written; what went wrong with a file is raised here at the latest."""
+        while self._waiting:
+            self._waiting.popleft().result()
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Finish what waits, also after an error."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
 
 def prediction_arrays(view: Mapping[str, Tensor], surface: Surface | None, threshold: float) -> dict[str, Any]:

@@ -18,20 +18,19 @@ from dkp.data.collate import collate
 from dkp.data.labelled import LabelledViews, choose_frames, choose_labelled
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
+from dkp.data.places import SPLIT_MARK, Captures, places, split_of
 from dkp.data.sampling import EvaluationSampler, KeyedSampler
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
-
-Captures = str | list[str] | None
-SPLIT_MARK = "#"
 
 
 class CaptureDataModule(pl.LightningDataModule):
     """What the data modules share: how views are made, and evaluation on captures.
 
-    Captures are given as PATH or PATH#SPLIT, one or several; without #SPLIT the role's usual split is read ("train",
-    "val" or "test"; PATH# reads all instants). Each capture for evaluation is a loader of its own, with all views of
-    every instant and all eligible pairs.
+    Captures are given as PATH or PATH#SPLIT, one or several, also by a pattern (disk?/capture-*); several are one data
+    set in training, so that a large one may lie in parts on several disks. Without #SPLIT the role's usual split is
+    read ("train", "val" or "test"; PATH# reads all instants). Each capture for evaluation is a loader of its own, with
+    all views of every instant and all eligible pairs.
 
     Args:
         val: captures for validation; None = no validation.
@@ -48,7 +47,7 @@ class CaptureDataModule(pl.LightningDataModule):
         joints: names of joints in evaluation batches, in order.
         steps_per_epoch: training steps of an epoch; None = one pass over the training data.
         eval_batch_size: instants in an evaluation batch.
-        num_workers: processes that make training batches; 0 = none but the main one.
+        num_workers: processes that make batches for training and prediction; 0 = none but the main one.
         seed: of all random draws in the data.
         on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
             out with a warning that counts them, "raise" ends with an error.
@@ -161,6 +160,8 @@ class CaptureDataModule(pl.LightningDataModule):
                 sampler=EvaluationSampler(len(dataset)) if grouped else None,
                 shuffle=None if grouped else False,
                 collate_fn=collate,
+                num_workers=self.num_workers if role == "predict" else 0,  # ahead of the detector
+                worker_init_fn=start_worker,
             )
             for dataset in self.datasets[role]
         ]
@@ -416,19 +417,6 @@ class SemiSupervisedDataModule(CaptureDataModule):
             size = self.labelled_batch_size
             loaders["labelled"] = self.training_loader(self.labelled, len(self.labelled), size, steps, 0)
         return CombinedLoader(loaders, mode="min_size")
-
-
-def places(captures: Captures) -> list[str]:
-    """One capture, several or none, as a list."""
-    if captures is None:
-        return []
-    return [captures] if isinstance(captures, str) else list(captures)
-
-
-def split_of(place: str, role: str) -> tuple[str, str | None]:
-    """PATH or PATH#SPLIT as path and split; PATH# means all instants (None)."""
-    path, mark, split = place.partition(SPLIT_MARK)
-    return path, (split or None) if mark else role
 
 
 def one_pass(samples: int, batch_size: int) -> int:

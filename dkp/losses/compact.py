@@ -1,151 +1,45 @@
 """The compact engine: only pairs that can matter, found by sorting pixels along the surface.
 
-Rows and candidates are sorted along a Z-order curve through their surface coordinates and cut into blocks. A block of
-rows then looks at the blocks of candidates near it and at no others. Which blocks may be left out is decided by an
-upper bound of the share of the matchability that they hold, so the error is bounded, not hoped for:
-
-* a block J of n_J candidates with mean μ_J and radius ρ_J holds at most A_iJ = n_J exp(-max(0, |u_i - μ_J| - ρ_J)²)
-  of row i's Σ_j M_ij (fields scaled so that the exponent has no factor);
-* by Jensen's inequality, exp(-x) being convex, it holds at least B_iJ = n_J exp(-|u_i - μ_J|² - v_J), where v_J is the
-  mean squared distance of its candidates from μ_J.
-
-For a block I of rows, blocks J are left out in ascending order of max_{i in I} A_iJ / max(Σ_K B_iK, floor) as long as
-these add up to less than the tolerance τ. So every row with Σ_j M_ij >= floor (any row whose best candidate lies within
-`REACH` sigma) loses a share of at most τ of its weights, and
+Rows and candidates are cut into blocks of near neighbours on the surface (`dkp.losses.blocks`), and a block of rows
+looks at the blocks of candidates near it and at no others. Which blocks may be left out is decided by an upper bound
+of the share of the matchability that they hold, so the error is bounded, not hoped for: every row with Σ_j M_ij >=
+floor (any row whose best candidate lies within `REACH` sigma) loses a share of at most τ = `TOLERANCE` of its weights,
+and
 
     |ē_i - ē_i(compact)| <= τ (max_j d_ij - min_j d_ij).
 
 The gradient is twice the covariance of d and v under the weights; by the law of total covariance it errs by at most
-3 τ times the ranges of both (see docs/speed.md). Rows without a candidate within reach may lose more, up to all: then
-they count as having no candidates. The losses leave rows beyond 2 sigma out in any case.
+3 τ times the ranges of both (see docs/speed.md). Rows without a candidate within reach have none at all: zeros, and no
+gradient. The losses leave rows beyond 2 sigma out in any case.
+
+As in `dkp.losses.fused`, the forward loop already collects the gradient to the rows. The backward loop is one over the
+same pairs, with the roles of rows and candidates exchanged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from dkp.geometry import full_precision
+from dkp.losses.block_kernels import RAISE, block_kernel
+from dkp.losses.blocks import CHUNK, Blocks, cut, find_visits, list_visits
 from dkp.losses.costs import PairCost
+from dkp.losses.kernels import SHUT_OUT
 
-Expectation = Callable[
-    [Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, PairCost],
-    tuple[Tensor, Tensor],
-]
-
-TOLERANCE = 1e-3
+TOLERANCE = 5e-4
 """Greatest share τ of a row's weights that may be left out."""
 
 REACH = 3.0
-"""Rows whose best candidate is within so many sigma have the stated bound."""
+"""Rows whose best candidate is within so many sigma have the stated bound; others have no candidates."""
 
-BLOCK = 32
-
-_GATHERED = 2**22  # candidates copied at a time
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Elements of a batch of views, sorted along the surface and cut into K blocks of L.
-
-    Attributes:
-        index: (B, K, L) long, places of the elements in the view.
-        valid: (B, K, L) bool, false for padding and for elements that take no part.
-        mean: (B, K, D), of the valid elements.
-        radius: (B, K), greatest distance of one from the mean.
-        variance: (B, K), mean squared distance from it.
-        count: (B, K), number of valid elements.
-    """
-
-    index: Tensor
-    valid: Tensor
-    mean: Tensor
-    radius: Tensor
-    variance: Tensor
-    count: Tensor
-
-
-def z_order(field: Tensor, mask: Tensor | None) -> Tensor:
-    """Places (B, N) along a Z-order curve through the first three axes of a field (B, N, D), masked elements last."""
-    axes = field[..., :3]
-    bits = 62 // (2 * axes.shape[-1])
-    low = axes.amin(1, keepdim=True)
-    extent = (axes.amax(1, keepdim=True) - low).amax(-1, keepdim=True)
-    cell = ((axes - low) * ((2**bits - 1) / extent.clamp_min(1e-30))).long()
-    code = torch.zeros_like(cell[..., 0])
-    for bit in range(bits):
-        for axis in range(axes.shape[-1]):
-            code |= ((cell[..., axis] >> bit) & 1) << (bit * axes.shape[-1] + axis)
-    return code if mask is None else torch.where(mask, code, torch.iinfo(code.dtype).max)
-
-
-def cut(field: Tensor, mask: Tensor | None, size: int = BLOCK) -> Blocks:
-    """Sort the elements of a field (B, N, D) and cut them into blocks of ``size``; the mask (B, N) says which count."""
-    batch, count, _ = field.shape
-    order = z_order(field, mask).argsort(1)
-    blocks = math.ceil(count / size)
-    valid = field.new_ones(batch, count, dtype=torch.bool) if mask is None else mask.gather(1, order)
-    padding = (0, blocks * size - count)
-    order = functional.pad(order, padding).view(batch, blocks, size)
-    valid = functional.pad(valid, padding).view(batch, blocks, size)
-    image = torch.arange(batch, device=field.device)[:, None, None]
-    weight = valid.unsqueeze(-1).to(field.dtype)
-    number = weight.sum(2).clamp_min(1.0)
-    members = field[image, order]
-    mean = (members * weight).sum(2) / number
-    squared = ((members - mean.unsqueeze(2)) * weight).square().sum(-1)
-    radius, variance = squared.amax(2).sqrt(), squared.sum(2) / number[..., 0]
-    return Blocks(order, valid, mean, radius, variance, valid.sum(2).to(field.dtype))
-
-
-def needed(field: Tensor, rows: Blocks, columns: Blocks, tolerance: float, reach: float) -> Tensor:
-    """Which blocks of columns each block of rows has to visit, (B, K, K') bool.
-
-    Args:
-        field: (B, N, D) of the rows, scaled.
-        rows: Blocks of the rows, K of them.
-        columns: Blocks of the candidates, K' of them.
-        tolerance: Greatest share of a row's weights that may be left out.
-        reach: Rows with a candidate within so many sigma have the bound [sigma].
-    """
-    floor = math.exp(-0.5 * reach**2)
-    batch, blocks, size = rows.index.shape
-    step = max(1, 2**20 // max(1, size * columns.count.shape[1]))
-    image = torch.arange(batch, device=field.device)[:, None, None]
-    # Rounding must not turn a bound into less than one.
-    count = columns.count.unsqueeze(1) * (1 + 1e-4)
-    radius = columns.radius.unsqueeze(1) * (1 + 1e-4)
-    result = []
-    for start in range(0, blocks, step):
-        stop = min(start + step, blocks)
-        members = field[image, rows.index[:, start:stop]].flatten(1, 2)
-        distance = torch.cdist(members, columns.mean, compute_mode="donot_use_mm_for_euclid_dist")
-        least = (count * (-distance.square() - columns.variance.unsqueeze(1)).exp()).sum(-1, keepdim=True)
-        share = count * (-(distance - radius).clamp_min(0.0).square()).exp() / least.clamp_min(floor)
-        share = share.masked_fill(~rows.valid[:, start:stop].flatten(1, 2).unsqueeze(-1), 0.0)
-        share = share.unflatten(1, (-1, size)).amax(2)
-        ascending, order = share.sort(-1)
-        kept = ascending.cumsum(-1) > tolerance
-        result.append(torch.zeros_like(kept).scatter(-1, order, kept))
-    return torch.cat(result, 1)
-
-
-def groups(visits: Tensor) -> Iterator[Tensor]:
-    """Cut blocks of rows, (P,) visits each, into groups of similar numbers; each an index (p,) of `visits`."""
-    counts, order = visits.sort(descending=True)
-    start, total = 0, len(counts)
-    values = counts.tolist()
-    while start < total and values[start] > 0:
-        most = values[start]
-        stop = start + 1
-        while stop < total and values[stop] > 0.8 * most and (stop + 1 - start) * most * BLOCK <= _GATHERED:
-            stop += 1
-        yield order[start:stop]
-        start = stop
+_ROOT = math.sqrt(math.log2(math.e))  # fields times this have exponents to base two
+_ENTRIES = 2**14  # of a list of visits, copied at a time
 
 
 def compact_expectation(
@@ -156,7 +50,6 @@ def compact_expectation(
     other_mask: Tensor | None,
     cost: PairCost,
     *,
-    inner: Expectation,
     mask: Tensor | None = None,
     tolerance: float = TOLERANCE,
     reach: float = REACH,
@@ -164,57 +57,126 @@ def compact_expectation(
     """The same as `tiled_expectation`, over the pairs that can matter; see the top of this file for the bound.
 
     Args:
-        field: (B, N, D), scaled so that the exponent needs no factor.
+        field: (B, N, D) float32, scaled so that the exponent needs no factor.
         other_field: (B, M, D).
-        parts: (B, N, K) probabilities, or None. Blocks are chosen by the fields alone: with parts, the share left out
-            of a row is at most τ times the ratio of its Σ_j M_ij without parts to that with them.
-        other_parts: (B, M, K) probabilities, or None.
+        parts: Expected to be None.
+        other_parts: Expected to be None.
         other_mask: (B, M) bool, candidates that take part, or None for all.
         cost: What to average.
-        inner: Engine for a block of rows and its candidates.
         mask: (B, N) bool, rows that take part, or None for all.
         tolerance: Greatest share of a row's weights that may be left out.
         reach: Rows with a candidate within so many sigma have the bound [sigma].
 
     Returns:
-        As `tiled_expectation`; rows without a candidate in sight have zeros.
+        As `tiled_expectation`; rows without a candidate within reach have zeros.
+
+    Raises:
+        ValueError: Parts are given.
+        Exception: Whatever stops the compiler, at the first call for a formula and a number of channels.
     """
-    batch, count, _ = field.shape
-    with torch.no_grad():
-        rows, columns = cut(field, mask), cut(other_field, other_mask)
-        visits = needed(field, rows, columns, tolerance, reach)
-        visits &= (columns.count > 0).unsqueeze(1) & (rows.count > 0).unsqueeze(2)
-        number = visits.sum(-1)
-    blocks = number.shape[1]
-    averages, bests, places = [], [], []
-    for group in groups(number.flatten()):
-        with torch.no_grad():
-            images, block = group // blocks, group % blocks
-            most = int(number[images, block].max())
-            # The needed blocks first; the rest are masked.
-            chosen = visits[images, block].to(torch.uint8).sort(dim=-1, descending=True)
-            seen, visited = chosen.values[:, :most].bool(), chosen.indices[:, :most]
-            image = images.unsqueeze(-1)
-            candidates = columns.index[image, visited].flatten(1)
-            candidate_mask = (columns.valid[image, visited] & seen.unsqueeze(-1)).flatten(1)
-            members = rows.index[images, block]
-            places.append((members + image * count)[rows.valid[images, block]])
-            valid = rows.valid[images, block]
-        average, best = inner(
-            field[image, members],
-            other_field[image, candidates],
-            None if parts is None else parts[image, members],
-            None if other_parts is None else other_parts[image, candidates],
-            candidate_mask,
-            cost.pick(images, members, candidates),
+    if parts is not None:
+        raise ValueError("the compact engine takes no part probabilities")
+    result = _CompactExpectation.apply(field, other_field, mask, other_mask, cost, tolerance, reach)
+    return result[0], result[1]
+
+
+class _CompactExpectation(torch.autograd.Function):
+    @staticmethod
+    @full_precision
+    def forward(
+        ctx: Any,
+        field: Tensor,
+        other_field: Tensor,
+        mask: Tensor | None,
+        other_mask: Tensor | None,
+        cost: PairCost,
+        tolerance: float,
+        reach: float,
+    ) -> tuple[Tensor, Tensor]:
+        u, v = field * _ROOT, other_field * _ROOT
+        size, device = u.shape[-1], field.device.type
+        rows, columns = cut(u, mask), cut(v, other_mask)
+        floor = math.exp(-0.5 * reach**2)
+        bound: Any = block_kernel("needed_visits", None, size, device)
+        visits = find_visits(rows, columns, tolerance, floor, bound)
+        form, of_rows, of_columns, clip = cost.values()
+        packed_rows = rows.pack(torch.cat([u.movedim(-1, 0), of_rows]))
+        packed_columns = columns.pack(torch.cat([v.movedim(-1, 0), of_columns]))
+        bias = torch.where(columns.valid, RAISE, SHUT_OUT).to(u.dtype).flatten(0, 1)
+        bias = functional.pad(bias, (0, 0, 0, 1), value=SHUT_OUT).unsqueeze(1)
+        with_bias = torch.cat([packed_columns[:, :size], bias, packed_columns[:, size:]], 1)
+        kernel = block_kernel("block_row_sums", form, size, device)
+        peak, total, *sums = _over_visits(kernel, visits, packed_rows, with_bias, clip, greatest=1)
+        best = (peak - RAISE).exp2()
+        present = best >= floor
+        inverse = torch.where(present, 1.0 / total.clamp_min(1e-30), 0.0)
+        errors, offsets, moments = sums[: cost.channels], sums[cost.channels :][:size], sums[cost.channels + size :]
+        average = [error * inverse for error in errors]
+        gradients = [
+            (moment - average[number // size] * offsets[number % size]) * inverse
+            for number, moment in enumerate(moments)
+        ]
+        ctx.rows, ctx.columns, ctx.form = rows, columns, form
+        ctx.shape, ctx.other_count = field.shape, other_field.shape[1]
+        ctx.save_for_backward(
+            visits, clip, packed_rows, packed_columns, inverse, torch.stack(average), torch.stack(gradients)
         )
-        averages.append(average[valid])
-        bests.append(best[valid])
-    zero = 0.0 * (field.sum() + other_field.sum())
-    average = zero + field.new_zeros(batch * count, cost.channels)
-    best = field.new_zeros(batch * count)
-    if places:
-        place = torch.cat(places)
-        average = average.index_put((place,), torch.cat(averages))
-        best = best.index_put((place,), torch.cat(bests))
-    return average.view(batch, count, -1), best.view(batch, count)
+        result = rows.unpack([*average, torch.where(present, best, 0.0)], field.shape[1])
+        average, best = result[..., :-1].contiguous(), result[..., -1].contiguous()
+        ctx.mark_non_differentiable(best)
+        return average, best
+
+    @staticmethod
+    @once_differentiable
+    @full_precision
+    def backward(ctx: Any, grad_average: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        visits, clip, packed_rows, packed_columns, inverse, average, gradients = ctx.saved_tensors
+        rows: Blocks = ctx.rows
+        columns: Blocks = ctx.columns
+        size = ctx.shape[-1]
+        slopes = rows.pack(grad_average.movedim(-1, 0)).movedim(1, 0)  # (C, B K + 1, L)
+        grad_field = grad_other = None
+        if ctx.needs_input_grad[0]:
+            each = (gradients.unflatten(0, (-1, size)) * slopes.unsqueeze(1)).sum(0)
+            grad_field = (2 / _ROOT) * rows.unpack([*each], ctx.shape[1])
+        if ctx.needs_input_grad[1]:
+            valid = functional.pad(rows.valid.flatten(0, 1), (0, 0, 0, 1))
+            pulled = torch.cat([packed_rows, average.movedim(0, 1), (slopes * inverse * valid).movedim(0, 1)], 1)
+            kernel = block_kernel("block_column_sums", ctx.form, size, grad_average.device.type)
+            sums = _over_visits(kernel, visits.mT, packed_columns, pulled, clip)
+            grad_other = (2 / _ROOT) * columns.unpack(sums, ctx.other_count)
+        return grad_field, grad_other, None, None, None, None, None
+
+
+def _over_visits(
+    kernel: Any, visits: Tensor, owners: Tensor, others: Tensor, clip: Tensor, greatest: int = 0
+) -> list[Tensor]:
+    """Run a kernel over a list of visits and put together what belongs to one block.
+
+    Args:
+        kernel: Takes packed owners (P, F, L), packed others (P, CHUNK, F', L) and the clip; returns tensors (P, L).
+        visits: (B, K, K') bool.
+        owners: (B K + 1, F, L).
+        others: (B K' + 1, F', L).
+        clip: Scalar.
+        greatest: So many of the kernel's results are maxima, the others sums.
+
+    Returns:
+        For each of the results (B K + 1, L), zero where nothing is visited.
+    """
+    owner, visited = list_visits(visits)
+    totals: list[Tensor] = []
+    starts = range(0, len(owner) - 1, _ENTRIES)
+    for start in starts:
+        # A last slice of one, a filler, would get a graph of its own: the one before takes it.
+        part = slice(start, len(owner) if start == starts[-1] else start + _ENTRIES)
+        place = owner[part]
+        there = others.index_select(0, visited[part].flatten()).view(-1, CHUNK, *others.shape[1:])
+        found: list[Tensor] = kernel(owners.index_select(0, place), there, clip)
+        totals = totals or [owners.new_zeros(len(owners), owners.shape[-1]) for _ in found]
+        for number, (total, one) in enumerate(zip(totals, found, strict=True)):
+            if number < greatest:
+                total.scatter_reduce_(0, place.unsqueeze(1).expand_as(one), one, "amax")
+            else:
+                total.index_add_(0, place, one)
+    return totals

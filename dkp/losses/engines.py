@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Literal, get_args
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor
 
 from dkp.losses.attention import attention_expectation
-from dkp.losses.compact import Expectation, compact_expectation
+from dkp.losses.block_kernels import BlockKernel, block_kernel
+from dkp.losses.compact import compact_expectation
 from dkp.losses.costs import Form, PairCost
 from dkp.losses.fused import fused_expectation
-from dkp.losses.kernels import compiler_missing, kernel
-from dkp.losses.tiled import PART_FLOOR, tiled_expectation
+from dkp.losses.kernels import Kernel, compiler_missing, kernel
+from dkp.losses.tiled import PART_FLOOR, Expectation, tiled_expectation
 
 Engine = Literal["auto", "dense", "tiled", "fused", "compact", "attention"]
 
@@ -25,14 +25,12 @@ log = logging.getLogger("dkp.losses")
 DENSE_PAIRS = 2**14
 """Up to so many pairs in a call, "auto" writes the matrices out: the plainest, and the quickest there."""
 
-COMPILE_PAIRS = {"cpu": 4e9}
-"""Pairs (forward and backward) after which "auto" compiles: tiling them takes about as long as compiling."""
-
-_COMPILE_PAIRS_ELSEWHERE = 2e11  # an estimate from the memory bandwidth of an accelerator; not measured
+FUSED_PAIRS = 2**22
+"""From so many pairs in a call, "auto" compiles. Compiling takes about as long as tiling such calls loses in a few
+hundred steps (two CPU cores), so that short runs on small images never wait for a compiler."""
 
 _SHUT_OUT = -1e30
 
-_tiled_pairs: Counter[tuple[Form, int, str]] = Counter()
 _noted: set[tuple[str, str]] = set()
 
 
@@ -58,9 +56,9 @@ def dense_expectation(
 def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tensor | None, cost: PairCost) -> Engine:
     """The engine for a call: the one asked for, or one that can stand in for it; never "auto".
 
-    "auto" takes "dense" for very small problems and "tiled" for others, until it has tiled so many pairs of a kind that
-    compiling would have paid (`COMPILE_PAIRS`), and from then on "fused". It depends on sizes only, not on the clock,
-    so that a run can be repeated. The first time that an engine is taken, the log says which and why.
+    "auto" takes "dense" for very small problems, "fused" for large ones and "tiled" between. It looks at the sizes of
+    the call and at nothing that went before, so that a run that is resumed takes the engines that it would have taken.
+    The first time that an engine is taken, the log says which and why.
 
     Args:
         engine: What was asked for.
@@ -74,22 +72,20 @@ def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tenso
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
-    if engine == "fused":
-        reason = fusing_refused(field, parts, cost)
-        return note(engine, "fused", "as asked for") if reason is None else note(engine, "tiled", reason, warn=True)
+    if engine in ("fused", "compact"):
+        reason = compiling_refused(engine, field, parts, cost)
+        return note(engine, engine, "as asked for") if reason is None else note(engine, "tiled", reason, warn=True)
     if engine != "auto":
         return note(engine, engine, "as asked for")
     pairs = field.shape[0] * field.shape[1] * other_field.shape[1]
     if pairs <= DENSE_PAIRS:
         return note(engine, "dense", f"up to {DENSE_PAIRS} pairs are written out")
-    kind = cost.form, field.shape[-1], field.device.type
-    _tiled_pairs[kind] += pairs
-    if _tiled_pairs[kind] < COMPILE_PAIRS.get(field.device.type, _COMPILE_PAIRS_ELSEWHERE):
-        return note(engine, "tiled", "compiling pays after some billions of pairs")
-    reason = fusing_refused(field, parts, cost)
+    if pairs < FUSED_PAIRS:
+        return note(engine, "tiled", f"compiling pays from {FUSED_PAIRS} pairs in a call")
+    reason = compiling_refused("fused", field, parts, cost)
     if reason is not None:
         return note(engine, "tiled", reason)
-    return note(engine, "fused", "so many pairs came that compiling pays")
+    return note(engine, "fused", f"compiling pays from {FUSED_PAIRS} pairs in a call")
 
 
 def expectation(
@@ -97,8 +93,7 @@ def expectation(
 ) -> Expectation:
     """The function of an engine that `find_engine` returned."""
     if engine == "compact":
-        fuses = fusing_refused(field, parts, cost) is None
-        return partial(compact_expectation, inner=fused_expectation if fuses else tiled_expectation, mask=mask)
+        return partial(compact_expectation, mask=mask)
     functions: dict[Engine, Callable[..., tuple[Tensor, Tensor]]] = {
         "dense": dense_expectation,
         "tiled": tiled_expectation,
@@ -108,25 +103,30 @@ def expectation(
     return functions[engine]
 
 
-def fusing_refused(field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
-    """Why a call cannot take the fused engine; None if it can, and then it is compiled."""
+def compiling_refused(engine: Engine, field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
+    """Why a call cannot take a compiled engine; None if it can, and then that is compiled."""
     if parts is not None:
-        return "the fused engine takes no part probabilities"
+        return f"the {engine} engine takes no part probabilities"
     if field.dtype != torch.float32:
-        return f"the fused engine takes float32, not {field.dtype}"
-    return compiling_refused(cost.form, field.shape[-1], field.device)
+        return f"the {engine} engine takes float32, not {field.dtype}"
+    return compilation_failed(engine, cost.form, field.shape[-1], field.device)
 
 
 @cache
-def compiling_refused(form: Form, dimension: int, device: torch.device) -> str | None:
-    """Compile what the fused engine needs for a formula, once; why that failed, or None."""
+def compilation_failed(engine: Engine, form: Form, dimension: int, device: torch.device) -> str | None:
+    """Compile what an engine needs for a formula, once; why that failed, or None."""
     reason = compiler_missing(device)
     if reason is not None:
         return reason
+    fused: tuple[Kernel, ...] = ("peaks", "row_sums", "column_sums")
+    compact: tuple[BlockKernel, ...] = ("needed_visits", "block_row_sums", "block_column_sums")
     try:
-        kernel("peaks", None, dimension, device.type)
-        kernel("row_sums", form, dimension, device.type)
-        kernel("column_sums", form, dimension, device.type)
+        if engine == "compact":
+            for block in compact:
+                block_kernel(block, None if block == "needed_visits" else form, dimension, device.type)
+        else:
+            for name in fused:
+                kernel(name, None if name == "peaks" else form, dimension, device.type)
     except Exception as error:  # a compiler may fail in any way
         return f"compiling failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return None

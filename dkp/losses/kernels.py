@@ -15,11 +15,11 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from types import FunctionType
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -192,8 +192,12 @@ def column_sums(
 
 
 _SOURCES: dict[Kernel, Callable[..., object]] = {"peaks": peaks, "row_sums": row_sums, "column_sums": column_sums}
-_ROWS: dict[Form, int] = {"symmetric": 4, "sampson": 4, "euclidean": 2, "euclidean_squared": 2, "position": 0}
-_COLUMNS: dict[Form, int] = {"symmetric": 3, "sampson": 3}
+
+
+def numbers_needed(form: Form) -> tuple[int, int]:
+    """How many numbers of each row and of each column a formula needs."""
+    rows: dict[Form, int] = {"symmetric": 4, "sampson": 4, "euclidean": 2, "euclidean_squared": 2, "position": 0}
+    return rows.get(form, 3), 3 if form in ("symmetric", "sampson") else 2
 
 
 @cache
@@ -209,19 +213,41 @@ def kernel(name: Kernel, form: Form | None, dimension: int, device_type: str) ->
     Raises:
         Exception: Whatever stops the compiler.
     """
+    named = {} if form is None else {"form": form}
+    return compiled(_SOURCES[name], named, dimension, _example(name, form, dimension, torch.device(device_type)))
+
+
+def compiled(
+    plain: Callable[..., object], named: dict[str, Any], dimension: int, example: Sequence[Any], axes: int | None = None
+) -> Callable[..., object]:
+    """Compile a function and run it once on an example.
+
+    Args:
+        plain: What to compile; all its tensors on one device.
+        named: Its keyword arguments, constants of the graph.
+        dimension: Channels D of the fields, for the name of the graph.
+        example: Its other arguments, of sizes that are all different.
+        axes: How many leading axes of the tensors may change their size; None for all.
+
+    Raises:
+        Exception: Whatever stops the compiler.
+    """
     import torch._inductor.config as inductor
 
-    plain = _SOURCES[name]
     # torch.compile counts graphs per code object and gives up after a few; a copy has a count of its own.
-    label = "_".join([name, *([form] if form else []), str(dimension)])
     assert isinstance(plain, FunctionType)
+    label = "_".join([plain.__name__, *([named["form"]] if "form" in named else []), str(dimension)])
     own = FunctionType(plain.__code__.replace(co_name=label), plain.__globals__, label)
-    own.__kwdefaults__ = None if form is None else {"form": form}
+    own.__kwdefaults__ = named or None
     known = {key: value for key, value in _OPTIONS.items() if _has(inductor, key)}
-    compiled = torch.compile(own, dynamic=True, fullgraph=True, options=known)
-    with torch.no_grad(), torch.autocast(device_type, enabled=False):
-        compiled(*_example(name, form, dimension, torch.device(device_type)))
-    return compiled
+    result = torch.compile(own, dynamic=True if axes is None else None, fullgraph=True, options=known)
+    tensors = [one for part in example for one in (part if isinstance(part, list) else [part])]
+    for tensor in tensors if axes is not None else ():
+        for axis in range(min(axes or 0, tensor.ndim)):
+            torch._dynamo.mark_dynamic(tensor, axis)
+    with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+        result(*example)
+    return result
 
 
 def _has(config: object, key: str) -> bool:
@@ -248,9 +274,10 @@ def _example(name: Kernel, form: Form | None, dimension: int, device: torch.devi
     if name == "peaks":
         return [*fields, column]
     assert form is not None
+    of_rows, of_columns = numbers_needed(form)
     cost: list[Tensor | list[Tensor]] = [
-        ones(_ROWS.get(form, 3), images, count),
-        ones(_COLUMNS.get(form, 2), images, other_count),
+        ones(of_rows, images, count),
+        ones(of_columns, images, other_count),
         ones(1)[0],
     ]
     if name == "row_sums":

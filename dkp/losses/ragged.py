@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dkp.losses.compact import Expectation
 from dkp.losses.costs import PairCost
+from dkp.losses.tiled import Expectation
 
 WASTE = 1.25
 """A group computes at most so many times the pairs that its images have."""

@@ -7,7 +7,7 @@ the backward pass computes the block anew and uses the exact ∂ē_i/∂s_ij = p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -16,6 +16,12 @@ from torch.autograd.function import once_differentiable
 
 from dkp.geometry import full_precision
 from dkp.losses.costs import PairCost
+
+Expectation = Callable[
+    [Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, PairCost],
+    tuple[Tensor, Tensor],
+]
+"""What all engines are: see `tiled_expectation`."""
 
 PART_FLOOR = 1e-12
 """Least probability that two pixels show the same part: keeps a row of disagreeing parts finite."""

@@ -8,7 +8,7 @@ import yaml
 
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.captures import Capture
-from dkp.data.modules import SPLIT_MARK, split_of
+from dkp.data.places import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, Reconstructor
 

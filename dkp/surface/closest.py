@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 _CHUNK = 65536
-_CELLS = 20
+_CELLS = 16
 """Cells looked at per query."""
 _MOST_SPLITS = 24
 
@@ -76,7 +76,7 @@ class ClosestPoint:
         normals = np.cross(self._triangles[:, 1] - self._triangles[:, 0], self._triangles[:, 2] - self._triangles[:, 0])
         self._normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-18)
         radius = np.linalg.norm(self._triangles - self._triangles.mean(1)[:, None], axis=-1).max(1)
-        target = max(float(np.quantile(radius, 0.3)), 1e-9)
+        target = max(float(np.quantile(radius, 0.7)), 1e-9)
         splits = np.clip(np.ceil(radius / target), 1, _MOST_SPLITS).astype(int)
         centres, owners, radii = [], [], []
         for count in np.unique(splits):
@@ -87,7 +87,7 @@ class ClosestPoint:
             radii.append(np.repeat(radius[chosen] / count, len(weights)))
         self._owners = np.concatenate(owners)
         self._radii = np.concatenate(radii)
-        self._tree = cKDTree(np.concatenate(centres))
+        self._tree = cKDTree(np.concatenate(centres), balanced_tree=False)
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Finds the closest surface points.

@@ -41,7 +41,7 @@ def test_charts_keep_part_and_uv(surface):
     np.testing.assert_array_equal(arrays["uv"][1, 2], view["uv"][:, 1, 2].numpy())
 
 
-def test_only_views_that_are_present_are_written(surface, tmp_path):
+def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp_path):
     writer = PredictionWriter(str(tmp_path / "out"))
     trainer = pl.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
     task = SimpleNamespace(surface=surface)
@@ -58,11 +58,21 @@ def test_only_views_that_are_present_are_written(surface, tmp_path):
     }
     prediction = {"foreground": torch.rand(1, 2, 4, 4), "coordinate": torch.rand(1, 2, 3, 4, 4)}
     writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
+    writer.on_predict_end(trainer, task)
+    writer.teardown(trainer, task, "predict")
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz")] == ["out/f1/left.npz"]
     with np.load(tmp_path / "out/f1/left.npz") as arrays:
         assert arrays["stride"] == 2
         assert arrays["rotation"].shape == (3, 3)
         assert arrays["image_size"].tolist() == [8, 8]
+
+    (tmp_path / "taken").write_text("a file where a folder is expected")
+    writer = PredictionWriter(str(tmp_path / "taken"))
+    writer.setup(trainer, task, "predict")
+    writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
+    with pytest.raises(OSError, match="taken"):
+        writer.on_predict_end(trainer, task)
+    writer.teardown(trainer, task, "predict")
 
 
 def test_a_writer_without_any_folder_is_an_input_error(tmp_path):

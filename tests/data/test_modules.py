@@ -6,7 +6,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule
-from dkp.data.modules import split_of
+from dkp.data.places import places, split_of
 from dkp.errors import InputError
 
 QUICK = {"num_workers": 0, "augmentation": Augmentation.none()}
@@ -46,6 +46,21 @@ def test_no_validation(capture):
     assert module.val_dataloader() == []
     with pytest.raises(InputError, match=r"data\.test names no capture"):
         module.setup("test") or module.test_dataloader()
+
+
+def test_a_capture_in_several_parts_is_one_data_set(capture, tmp_path):
+    for disk in ("disk1", "disk2"):
+        (tmp_path / disk).mkdir()
+        (tmp_path / disk / "part").symlink_to(capture.path, target_is_directory=True)
+    whole = SemiSupervisedDataModule(unlabelled=f"{capture.path}#train", **QUICK)
+    parts = SemiSupervisedDataModule(unlabelled=f"{tmp_path}/disk?/part#train", **QUICK)
+    for module in (whole, parts):
+        module.setup("fit")
+    assert len(parts.unlabelled) == 2 * len(whole.unlabelled)
+    assert len(parts.labelled) == 2 * len(whole.labelled)
+    assert places(f"{tmp_path}/disk*/part") == [f"{tmp_path}/disk1/part", f"{tmp_path}/disk2/part"]
+    with pytest.raises(InputError, match=r"no folder matches the pattern .*disk3\*"):
+        places(f"{tmp_path}/disk3*#val")
 
 
 def test_few_labels(capture):

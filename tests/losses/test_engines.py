@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from dkp.losses import (
+    block_kernels,
+    blocks,
     compact,
     engines,
     expected_epipolar_distance,
@@ -106,7 +108,7 @@ def test_the_arithmetic_of_the_fused_engine_equals_dense(function, options, monk
         return source if form is None else partial(source, form=form)
 
     monkeypatch.setattr(fused, "kernel", plain)
-    monkeypatch.setattr(engines, "fusing_refused", lambda *_: None)
+    monkeypatch.setattr(engines, "compilation_failed", lambda *_: None)
     for batch, count, other_count in ((3, 57, 45), (1, 64, 31), (1, 3, 20), (2, 1, 20)):
         data = surface_problem(count, other_count, batch=batch, seed=1)
         data["mask"][:, 0] = data["other_mask"][:, 0] = True
@@ -195,11 +197,11 @@ def test_power_of_two():
 def test_without_a_compiler_fused_is_tiled_and_says_so_once(monkeypatch, caplog):
     monkeypatch.setattr(kernels.shutil, "which", lambda name: None)
     monkeypatch.setattr(engines, "_noted", set())
-    engines.compiling_refused.cache_clear()
+    engines.compilation_failed.cache_clear()
     data = surface_problem(40, 30)
     with caplog.at_level(logging.INFO, logger="dkp.losses"):
         found = [results(expected_epipolar_distance, data, engine="fused") for _ in range(2)]
-    engines.compiling_refused.cache_clear()
+    engines.compilation_failed.cache_clear()
     expected = results(expected_epipolar_distance, data, engine="tiled")
     for one, two in zip(found[0], expected, strict=True):
         assert torch.equal(one, two)
@@ -214,25 +216,28 @@ def test_a_compiler_that_fails_is_not_an_error(monkeypatch):
 
     monkeypatch.setattr(engines, "compiler_missing", lambda device: None)
     monkeypatch.setattr(engines, "kernel", fail)
-    engines.compiling_refused.cache_clear()
-    assert engines.compiling_refused("squared", 3, CPU) == "compiling failed: RuntimeError: cannot compile"
-    engines.compiling_refused.cache_clear()
+    monkeypatch.setattr(engines, "block_kernel", fail)
+    engines.compilation_failed.cache_clear()
+    for engine in ("fused", "compact"):
+        reason = engines.compilation_failed(engine, "squared", 3, CPU)
+        assert reason == "compiling failed: RuntimeError: cannot compile"
+    engines.compilation_failed.cache_clear()
 
 
-def test_the_fused_engine_refuses_parts_and_double_precision():
+@pytest.mark.parametrize("engine", ["fused", "compact"])
+def test_compiled_engines_refuse_parts_and_double_precision(engine):
     data = surface_problem(8, 9)
     cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
-    assert "part" in str(engines.fusing_refused(data["field"], data["mask"].unsqueeze(-1).float(), cost))
-    assert "float64" in str(engines.fusing_refused(data["field"].double(), None, cost))
+    assert "part" in str(engines.compiling_refused(engine, data["field"], data["mask"].unsqueeze(-1).float(), cost))
+    assert "float64" in str(engines.compiling_refused(engine, data["field"].double(), None, cost))
 
 
 # The choice
 
 
-def test_auto_goes_by_size_alone(monkeypatch, caplog):
-    monkeypatch.setattr(engines, "COMPILE_PAIRS", {"cpu": 3 * 200 * 200})
-    monkeypatch.setattr(engines, "compiling_refused", lambda *_: None)
-    monkeypatch.setattr(engines, "_tiled_pairs", type(engines._tiled_pairs)())
+def test_auto_goes_by_the_size_of_the_call_alone(monkeypatch, caplog):
+    monkeypatch.setattr(engines, "FUSED_PAIRS", 200 * 200)
+    monkeypatch.setattr(engines, "compilation_failed", lambda *_: None)
     monkeypatch.setattr(engines, "_noted", set())
 
     def taken(count: int) -> str:
@@ -241,12 +246,14 @@ def test_auto_goes_by_size_alone(monkeypatch, caplog):
         return engines.find_engine("auto", data["field"], data["other_field"], None, cost)
 
     with caplog.at_level(logging.INFO, logger="dkp.losses"):
-        assert taken(50) == "dense"
-        assert [taken(200) for _ in range(4)] == ["tiled", "tiled", "fused", "fused"]
+        assert [taken(50), taken(199), taken(200)] == ["dense", "tiled", "fused"]
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         f"matching engine auto -> {name}" for name in ("dense", "tiled", "fused")
     ]
-    monkeypatch.setattr(engines, "compiling_refused", lambda *_: "no compiler")
+    # However much went before: a run that is resumed takes the same engines.
+    assert [taken(199) for _ in range(20)] == ["tiled"] * 20
+    assert taken(50) == "dense"
+    monkeypatch.setattr(engines, "compilation_failed", lambda *_: "no compiler")
     assert taken(200) == "tiled"
 
 
@@ -286,57 +293,95 @@ def test_attention_refuses_what_it_cannot_do(function, options, reason):
 # Compact support
 
 
-def compact_results(data: dict[str, Tensor], sigma: float, inner=tiled_expectation, **options) -> list[Tensor]:
-    """Average, best and gradients of the compact engine, and of the inner one over all pairs."""
-    scale = 1 / (2**0.5 * sigma)
-    cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", 20.0)
-    found: list[Tensor] = []
-    for engine in ("compact", "whole"):
-        leaves = [data[key].clone().requires_grad_() for key in ("field", "other_field")]
-        u, v = (leaf * scale for leaf in leaves)
-        if engine == "compact":
-            average, best = compact.compact_expectation(
-                u, v, None, None, data["other_mask"], cost, inner=inner, mask=data["mask"], **options
-            )
-        else:
-            average, best = inner(u, v, None, None, data["other_mask"], cost)
-        seen = data["mask"] & (best > 0.2)
-        value = average[..., 0]
-        found += [value.detach(), best, *torch.autograd.grad((value * data["weight"])[seen].sum(), leaves)]
-    return found
+@pytest.fixture
+def uncompiled(monkeypatch) -> None:
+    """Let the compact engine run its functions as they stand."""
+
+    def plain(name: str, form: str | None, dimension: int, device: str):
+        if name == "needed_visits":
+            return blocks.needed_visits
+        return partial(getattr(block_kernels, name), form=form, dimension=dimension)
+
+    monkeypatch.setattr(compact, "block_kernel", plain)
+    monkeypatch.setattr(engines, "compilation_failed", lambda *_: None)
+
+
+def within_reach(data: dict[str, Tensor], sigma: float) -> Tensor:
+    """(B, N) bool: rows that take part and have a candidate within 1.9 sigma, as the losses ask for."""
+    away = torch.cdist(data["field"], data["other_field"])
+    away = away.masked_fill(~data["other_mask"].unsqueeze(1), torch.inf)
+    return data["mask"] & (away.amin(-1) < 1.9 * sigma)
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.02, 0.05])
-def test_compact_keeps_its_bound(sigma):
+def test_compact_keeps_its_bound(sigma, uncompiled):
     data = surface_problem(1500, 1400, batch=1)
-    value, best, grad, other_grad, full, full_best, full_grad, full_other = compact_results(data, sigma)
-    seen = data["mask"] & (full_best >= torch.exp(torch.tensor(-0.5 * compact.REACH**2)))
+    seen = within_reach(data, sigma)
     assert seen.float().mean() > 0.5
-    assert (value - full)[seen].abs().max() <= compact.TOLERANCE * 20.0  # distances lie in [0, 20]
-    torch.testing.assert_close(best[seen], full_best[seen])
-    agree([grad, other_grad], [full_grad, full_other], 1e-3)
+    data["weight"] = data["weight"] * seen
+    found = results(expected_epipolar_distance, data, engine="compact", clip=20.0, sigma=sigma)
+    expected = results(expected_epipolar_distance, data, engine="dense", clip=20.0, sigma=sigma)
+    assert (found[0] - expected[0])[seen].abs().max() <= compact.TOLERANCE * 20.0  # distances lie in [0, 20]
+    torch.testing.assert_close(found[1][seen], expected[1][seen], rtol=1e-5, atol=1e-6)
+    agree(found[2:], expected[2:], 1e-3)
 
 
-def test_compact_visits_few_blocks_and_leaves_no_more_than_tau():
+@pytest.mark.parametrize(("function", "options"), FUSED)
+def test_compact_does_every_formula(function, options, uncompiled, monkeypatch):
+    monkeypatch.setattr(compact, "_ENTRIES", 37)  # lists of visits are taken in several slices
+    for batch, count, other_count in ((3, 157, 345), (1, 300, 31), (1, 3, 20), (2, 1, 1)):
+        data = surface_problem(count, other_count, batch=batch, seed=1)
+        data["mask"][:, 0] = data["other_mask"][:, 0] = True
+        data["other_field"][:, 0] = data["field"][:, 0] + 0.01
+        data["weight"] = data["weight"] * within_reach(data, SIGMA)
+        found = results(function, data, engine="compact", **options)
+        expected = results(function, data, engine="dense", **options)
+        seen = data["weight"] > 0
+        assert (found[0] - expected[0])[seen].abs().max() <= 2e-3 * expected[0].abs().max()
+        if count > 10:  # where there are few pairs, the gradient is nothing but rounding
+            agree(found[2:], expected[2:], 2e-3)
+
+
+@pytest.mark.slow
+def test_compiled_compact_equals_dense(compiler, monkeypatch, caplog):
+    monkeypatch.setattr(engines, "_noted", set())
+    graphs = 0
+    for batch, count, other_count in ((3, 157, 345), (1, 700, 900), (2, 40, 57)):
+        data = surface_problem(count, other_count, batch=batch)
+        data["weight"] = data["weight"] * within_reach(data, SIGMA)
+        found = results(expected_epipolar_distance, data, engine="compact", clip=20.0)
+        expected = results(expected_epipolar_distance, data, engine="dense", clip=20.0)
+        agree(found[2:], expected[2:], 1e-3)
+        made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        assert graphs in (0, made)  # one graph of each kind serves every size
+        graphs = made
+    assert not [record for record in caplog.records if record.name.startswith("dkp")]
+
+
+@pytest.mark.parametrize("sigma", [0.005, 0.02, 0.1])
+def test_compact_visits_few_blocks_and_leaves_no_more_than_tau(sigma):
     data = surface_problem(4000, 4000, batch=1)
-    scale = 1 / (2**0.5 * 0.02)
+    scale = compact._ROOT / (2**0.5 * sigma)
     u, v = data["field"] * scale, data["other_field"] * scale
-    rows, columns = compact.cut(u, data["mask"]), compact.cut(v, data["other_mask"])
-    visits = compact.needed(u, rows, columns, 1e-3, 3.0)
-    assert 0.01 < visits.float().mean() < 0.25
-    weight = (-torch.cdist(u[0].double(), v[0].double()).square()).exp() * data["other_mask"][0]
-    block_of = torch.empty(4000, dtype=torch.long)
-    block_of[columns.index[0].flatten()[:4000]] = torch.arange(4000) // compact.BLOCK
+    rows, columns = blocks.cut(u, data["mask"]), blocks.cut(v, data["other_mask"])
+    visits = blocks.find_visits(rows, columns, compact.TOLERANCE, torch.exp(torch.tensor(-4.5)).item())
+    if sigma == 0.02:
+        assert 0.01 < visits.float().mean() < 0.1
+    weight = (-torch.cdist(u[0].double(), v[0].double()).square()).exp2() * data["other_mask"][0]
+    block_of = torch.zeros(4000, dtype=torch.long)
+    block_of[columns.index[0][columns.valid[0]]] = (
+        torch.arange(columns.valid[0].numel())[columns.valid[0].flatten()] // blocks.BLOCK
+    )
+    lost_most = 0.0
     for block in range(0, rows.index.shape[1], 7):
         members = rows.index[0, block][rows.valid[0, block]]
-        if len(members) == 0:  # masked rows come last
-            continue
-        lost = (weight[members] * ~visits[0, block][block_of]).sum(1) / weight[members].sum(1)
-        assert lost.max() <= 1e-3
-        assert lost.max() > 0
+        total = weight[members].sum(1)
+        lost = ((weight[members] * ~visits[0, block][block_of]).sum(1) / total)[total >= 0.0112]
+        lost_most = max(lost_most, float(lost.amax())) if len(lost) else lost_most
+    assert 0 < lost_most <= compact.TOLERANCE
 
 
-def test_compact_beyond_reach_counts_as_without_candidates():
+def test_compact_beyond_reach_counts_as_without_candidates(uncompiled):
     data = surface_problem(64, 64, shift=9.0)
     value, best, *gradients = results(expected_epipolar_distance, data, engine="compact", distance="squared")
     assert value.abs().max() == 0
@@ -345,14 +390,35 @@ def test_compact_beyond_reach_counts_as_without_candidates():
 
 
 def test_blocks_hold_every_element_once():
-    data = surface_problem(101, 70, batch=3)
-    blocks = compact.cut(data["field"], data["mask"])
+    data = surface_problem(701, 70, batch=3)
+    cut = blocks.cut(data["field"], data["mask"])
     for image in range(3):
-        held = blocks.index[image][blocks.valid[image]]
+        held = cut.index[image][cut.valid[image]]
         assert sorted(held.tolist()) == data["mask"][image].nonzero()[:, 0].tolist()
-    members = data["field"][torch.arange(3)[:, None, None], blocks.index]
-    offset = (members - blocks.mean.unsqueeze(2)).norm(dim=-1)
-    assert (offset[blocks.valid] <= blocks.radius.unsqueeze(2).expand_as(offset)[blocks.valid] + 1e-6).all()
+    members = data["field"][torch.arange(3)[:, None, None], cut.index]
+    for axis in range(3):
+        inside = (members[..., axis] >= cut.low[axis].unsqueeze(2)) & (
+            members[..., axis] <= cut.high[axis].unsqueeze(2)
+        )
+        assert inside[cut.valid].all()
+    packed = cut.pack(data["field"].movedim(-1, 0))
+    assert (packed[-1] == 1).all()
+    back = cut.unpack([*packed.unbind(1)], 701)
+    assert torch.equal(back, data["field"] * data["mask"].unsqueeze(-1))
+
+
+def test_lists_of_visits_name_every_visit_once():
+    visits = torch.rand(2, 9, 40, generator=torch.Generator().manual_seed(0)) < 0.4
+    owner, visited = blocks.list_visits(visits)
+    named = [
+        (int(one) // 9, int(one) % 9, other % 40)
+        for one, others in zip(owner, visited.tolist(), strict=True)
+        for other in others
+        if other < 80
+    ]
+    assert len(named) == len({*named})
+    assert sorted(named) == [tuple(one) for one in visits.nonzero().tolist()]
+    assert blocks.list_visits(torch.zeros(1, 3, 4, dtype=torch.bool)).owner.tolist() == [3, 3]
 
 
 # Ragged lists

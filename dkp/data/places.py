@@ -1,0 +1,36 @@
+"""Where captures lie: PATH or PATH#SPLIT, one or several, also by a pattern."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from dkp.errors import InputError
+
+Captures = str | list[str] | None
+SPLIT_MARK = "#"
+
+
+def places(captures: Captures) -> list[str]:
+    """One capture, several or none, as a list; a pattern with * or ? stands for all folders that match, in order.
+
+    Raises:
+        InputError: Nothing matches a pattern.
+    """
+    found: list[str] = []
+    for place in [captures] if isinstance(captures, str) else captures or []:
+        path, mark, split = place.partition(SPLIT_MARK)
+        if not {"*", "?"} & set(path):
+            found.append(place)
+            continue
+        matching = sorted(one for one in glob(path) if Path(one).is_dir())
+        if not matching:
+            raise InputError(f"no folder matches the pattern {path}, expected captures")
+        found += [f"{one}{mark}{split}" for one in matching]
+    return found
+
+
+def split_of(place: str, role: str) -> tuple[str, str | None]:
+    """PATH or PATH#SPLIT as path and split; PATH# means all instants (None)."""
+    path, mark, split = place.partition(SPLIT_MARK)
+    return path, (split or None) if mark else role
