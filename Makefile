@@ -68,7 +68,7 @@ test-bare: $(VENV)/.ready ## Run the tests without any extra, as after `pip inst
 	.venv-bare/bin/python -m pytest $(ARGS)
 
 bench: $(VENV)/.ready ## Measure speed into BENCH; CHECK=1 compares with the committed ratios
-	$(BIN)/dkp bench --json $(BENCH)/bench.json --plots $(BENCH) $(if $(CHECK),--check docs/results/speed/bench.json) $(ARGS)
+	$(BIN)/dkp bench --threads 1 --json $(BENCH)/bench.json --plots $(BENCH) $(if $(CHECK),--check docs/results/speed/bench.json) $(ARGS)
 
 lint: $(VENV)/.ready ## Ruff (lint and format) and the type checker
 	$(BIN)/ruff check .

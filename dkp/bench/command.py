@@ -34,7 +34,8 @@ def bench(
             imports) or "all".
         sizes: Cells of each view for the loss, separated by commas.
         repeats: Rounds of measuring.
-        threads: Threads of torch; None = as many as it takes by itself.
+        threads: Threads of torch; None = as many as it takes by itself. With one, processor time is measured instead of
+            wall time, so that the ratios hold on a busy machine, too.
         json: File to write the numbers to.
         plots: Folder to write pictures to.
         check: File of committed numbers; fail where a ratio is worse than there by more than a quarter.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,23 +39,22 @@ def bench_pipeline(repeats: int = 10) -> dict[str, Any]:
         repeats: Training steps and batches that are timed.
 
     Returns:
-        "renderer" (views_per_second), "loader" (batches_per_second of one worker process a part, and of the main
-        process), "step" (seconds of data, network, loss, optimiser and whole, and the shares of waiting and of the
-        multiview loss), "predict" (images_per_second) and "import" (seconds by module).
+        "renderer" (views_per_second), "loader" (batches_per_second of the main process, and batches_per_step, how many
+        it makes in the time of a training step), "step" (seconds of data, network, loss, optimiser and whole, and the
+        shares of waiting and of the multiview loss), "predict" (images_per_second) and "import" (seconds by module).
     """
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "capture"
         start = time.perf_counter()
         synthesize(capture, subjects=SUBJECTS, frames=FRAMES, cameras=CAMERAS, size=128, progress=False)
         rendered = time.perf_counter() - start
-        alone = {workers: loader_speed(make_data(capture, workers), repeats) for workers in (0, 1)}
+        alone = loader_speed(make_data(capture, 0), repeats)
         step, predict = bench_step(make_data(capture, 1), repeats)
     return {
         "renderer": {"views_per_second": SUBJECTS * FRAMES * CAMERAS / rendered},
         "loader": {
-            "batches_per_second": alone[1],
-            "batches_per_second_main_process": alone[0],
-            "batches_per_step": alone[1] * step["whole"],
+            "batches_per_second": alone,
+            "batches_per_step": alone * step["whole"],
         },
         "step": step,
         "predict": predict,
@@ -77,14 +77,11 @@ def make_data(capture: Path, workers: int) -> SemiSupervisedDataModule:
 
 
 def loader_speed(data: SemiSupervisedDataModule, batches: int) -> float:
-    """Training batches (both parts) a second, nothing else running, after the first two."""
+    """Training batches (both parts) that one process makes a second, after the first two."""
     iterator = iter(data.train_dataloader())
     for _ in range(2):
         next(iterator)
-    start = time.perf_counter()
-    for _ in range(batches):
-        next(iterator)
-    return batches / (time.perf_counter() - start)
+    return 1 / take_turns({"batch": lambda: next(iterator)}, batches)["batch"].median
 
 
 class KnownForeground(SemiSupervisedTask):
@@ -167,6 +164,8 @@ def waiting(iterator: Any, task: SemiSupervisedTask, optimiser: torch.optim.Opti
 
 
 def import_time(module: str) -> float:
-    """Least of three times to import a module in a fresh process, the interpreter's start included [s]."""
-    command = [sys.executable, "-c", f"import {module}"]
-    return take_turns({module: lambda: subprocess.run(command, check=True)}, 3)[module].least
+    """Processor time of importing a module in a fresh process, the interpreter's start included [s]."""
+    before = os.times()
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    after = os.times()
+    return (after.children_user + after.children_system) - (before.children_user + before.children_system)

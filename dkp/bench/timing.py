@@ -7,19 +7,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
+
 
 class Times(NamedTuple):
     """Times of one alternative.
 
     Attributes:
-        least: [s] of wall time; what the machine can do.
-        median: [s] of wall time; far above `least` where other work was going on.
+        least: [s] by `now`; what the machine can do.
+        median: [s]; far above `least` where other work was going on.
         repeats: How many were taken.
     """
 
     least: float
     median: float
     repeats: int
+
+
+def now() -> float:
+    """A clock [s]: processor time of this process where torch has one thread, so that other work on the machine does
+    not count; wall time where it has more."""
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def take_turns(
@@ -39,9 +47,9 @@ def take_turns(
     began = time.perf_counter()
     for _ in range(repeats):
         for name, call in alternatives.items():
-            start = time.perf_counter()
+            start = now()
             call()
-            taken[name].append(time.perf_counter() - start)
+            taken[name].append(now() - start)
         if time.perf_counter() - began > budget:
             break
     return {name: Times(min(one), statistics.median(one), len(one)) for name, one in taken.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import cv2
 import pytorch_lightning as pl
@@ -22,6 +22,8 @@ from dkp.data.places import SPLIT_MARK, Captures, places, split_of
 from dkp.data.sampling import EvaluationSampler, KeyedSampler
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
+
+Item = TypeVar("Item")
 
 
 class CaptureDataModule(pl.LightningDataModule):
@@ -51,6 +53,8 @@ class CaptureDataModule(pl.LightningDataModule):
         seed: of all random draws in the data.
         on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
             out with a warning that counts them, "raise" ends with an error.
+        own_parts: each of several processes reads its share of the training captures only (the first, the one after as
+            many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class CaptureDataModule(pl.LightningDataModule):
         num_workers: int = 1,
         seed: int = 0,
         on_bad: OnBad = "skip",
+        own_parts: bool = False,
     ) -> None:
         super().__init__()
         for name, value in (("steps_per_epoch", steps_per_epoch), ("eval_batch_size", eval_batch_size)):
@@ -90,6 +95,11 @@ class CaptureDataModule(pl.LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.on_bad = on_bad
+        self.own_parts = own_parts
+        if own_parts and steps_per_epoch is None:
+            raise InputError(
+                "data.own_parts needs data.steps_per_epoch: processes with unequal parts have no common pass"
+            )
         self.datasets: dict[str, list[MultiviewInstants]] = {}
         self.first_epoch = 0
 
@@ -176,7 +186,8 @@ class CaptureDataModule(pl.LightningDataModule):
             steps: batches of an epoch.
             part: tells loaders that run side by side apart.
         """
-        sampler = KeyedSampler(length, steps * batch_size, seed=2 * self.seed + part)
+        seed, alone = 2 * self.seed + part, {"rank": 0, "world": 1} if self.own_parts else {}
+        sampler = KeyedSampler(length, steps * batch_size, seed=seed, **alone)
         sampler.set_epoch(self.first_epoch)
         return DataLoader(
             dataset,
@@ -188,6 +199,18 @@ class CaptureDataModule(pl.LightningDataModule):
             worker_init_fn=start_worker,
             pin_memory=self.trainer is not None and self.trainer.accelerator.__class__.__name__ == "CUDAAccelerator",
         )
+
+    def _own(self, captures: list[Item]) -> list[Item]:
+        """The captures that this process reads."""
+        if not self.own_parts:
+            return captures
+        rank, world = process()
+        if captures and len(captures) < world:
+            raise InputError(
+                f"data.own_parts: {len(captures)} training captures where at least one for each of {world} processes "
+                "is expected"
+            )
+        return captures[rank::world]
 
     def labelled_views(
         self, captures: Sequence[str], shares: float | Sequence[float], augmentation: Augmentation
@@ -204,7 +227,7 @@ class CaptureDataModule(pl.LightningDataModule):
                 f"data.labelled_share has {len(each)} shares where one number, or one for each of the {len(captures)} "
                 "labelled captures, is expected"
             )
-        for place, share in zip(captures, each, strict=True):
+        for place, share in self._own(list(zip(captures, each, strict=True))):
             path, split = split_of(place, "train")
             frames = choose_labelled(Capture.open(path).instants(split), share, self.seed) if share < 1 else None
             if frames != []:
@@ -241,6 +264,8 @@ class LabelledDataModule(CaptureDataModule):
         seed: of all random draws in the data.
         on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
             out with a warning that counts them, "raise" ends with an error.
+        own_parts: each of several processes reads its share of the training captures only (the first, the one after as
+            many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
     """
 
     def __init__(
@@ -264,10 +289,11 @@ class LabelledDataModule(CaptureDataModule):
         num_workers: int = 1,
         seed: int = 0,
         on_bad: OnBad = "skip",
+        own_parts: bool = False,
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts,
         )  # fmt: skip
         self.train = places(train)
         self.labelled_share = labelled_share
@@ -326,6 +352,8 @@ class SemiSupervisedDataModule(CaptureDataModule):
         seed: of all random draws in the data.
         on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
             out with a warning that counts them, "raise" ends with an error.
+        own_parts: each of several processes reads its share of the training captures only (the first, the one after as
+            many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
     """
 
     def __init__(
@@ -356,10 +384,11 @@ class SemiSupervisedDataModule(CaptureDataModule):
         num_workers: int = 1,
         seed: int = 0,
         on_bad: OnBad = "skip",
+        own_parts: bool = False,
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts,
         )  # fmt: skip
         if not 0 < unlabelled_share <= 1:
             raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")
@@ -384,7 +413,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
             return
         images = [
             self.read(place, "train", labels=False, next_frame=self.next_frame, frames=self._unlabelled_frames(place))
-            for place in self.unlabelled_captures
+            for place in self._own(self.unlabelled_captures)
         ]
         self.unlabelled = MultiviewInstants(
             images,
@@ -419,11 +448,15 @@ class SemiSupervisedDataModule(CaptureDataModule):
         return CombinedLoader(loaders, mode="min_size")
 
 
+def process() -> tuple[int, int]:
+    """Number of this process in its group and size of the group."""
+    grouped = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+
+
 def one_pass(samples: int, batch_size: int) -> int:
     """Steps of one pass over the data by all processes together, at least one."""
-    grouped = distributed.is_available() and distributed.is_initialized()
-    world = distributed.get_world_size() if grouped else 1
-    return max(1, samples // (batch_size * world))
+    return max(1, samples // (batch_size * process()[1]))
 
 
 def unmirrored(augmentation: Augmentation) -> Augmentation:

@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
 
-from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule
+from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, modules
 from dkp.data.places import places, split_of
 from dkp.errors import InputError
 
@@ -61,6 +61,25 @@ def test_a_capture_in_several_parts_is_one_data_set(capture, tmp_path):
     assert places(f"{tmp_path}/disk*/part") == [f"{tmp_path}/disk1/part", f"{tmp_path}/disk2/part"]
     with pytest.raises(InputError, match=r"no folder matches the pattern .*disk3\*"):
         places(f"{tmp_path}/disk3*#val")
+
+
+def test_each_process_reads_its_own_parts(capture, monkeypatch):
+    parts = [f"{capture.path}#train", f"{capture.path}#test", f"{capture.path}#"]
+    read = []
+    for rank in (0, 1):
+        monkeypatch.setattr(modules, "process", lambda rank=rank: (rank, 2))
+        module = SemiSupervisedDataModule(unlabelled=parts, own_parts=True, steps_per_epoch=3, **QUICK)
+        module.setup("fit")
+        read.append([maker.images.name.partition(" split ")[2] for maker in module.unlabelled.makers])
+        assert len(module.labelled.makers) == len(module.unlabelled.makers)
+        sampler = module.train_dataloader().iterables["unlabelled"].sampler
+        assert {index for index, _ in sampler} <= {*range(len(module.unlabelled))}
+    assert read == [["'train'", ""], ["'test'"]]
+    monkeypatch.setattr(modules, "process", lambda: (0, 4))
+    with pytest.raises(InputError, match="3 training captures where at least one for each of 4 processes"):
+        SemiSupervisedDataModule(unlabelled=parts, own_parts=True, steps_per_epoch=3, **QUICK).setup("fit")
+    with pytest.raises(InputError, match=r"data\.steps_per_epoch"):
+        SemiSupervisedDataModule(unlabelled=parts, own_parts=True, **QUICK)
 
 
 def test_few_labels(capture):
