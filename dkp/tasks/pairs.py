@@ -67,8 +67,8 @@ def view_pairs(batch: Mapping[str, Any]) -> ViewPairs:
     sound = fundamental.isfinite().all(-1).all(-1) & (fundamental != 0).any(-1).any(-1)
     if not bool(sound.all()):
         warnings.warn(
-            f"left out {int((~sound).sum())} of {len(sound)} pairs of views of a batch: their cameras stand at one place "
-            "or are not finite",
+            f"left out {int((~sound).sum())} of {len(sound)} pairs of views of a batch: their cameras stand at one "
+            "place or are not finite",
             stacklevel=2,
         )
         keep, first, second, fundamental = keep[sound], first[sound], second[sound], fundamental[sound]

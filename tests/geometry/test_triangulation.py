@@ -5,6 +5,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
 from dkp.geometry import Camera, triangulate
@@ -243,3 +245,31 @@ def test_a_hundred_thousand_points_take_seconds():
     found = triangulate(cameras, pixels)
     assert (found.points - points).abs().max() < 1e-6
     assert time.process_time() - start < 30
+
+
+@given(
+    seed=st.integers(0, 2**31 - 1),
+    turn=st.tuples(st.floats(-3, 3), st.floats(-3, 3), st.floats(-3, 3)),
+    shift=st.tuples(*[st.floats(-50, 50)] * 3),
+    views=st.integers(2, 6),
+)
+@settings(deadline=None, max_examples=25)
+def test_points_move_with_the_world(seed, turn, shift, views):
+    """Any rigid motion of the cameras' world moves the points with it, whatever the rig; errors in pixels stay."""
+    cameras, points = ring(views), cloud(20, seed)
+    noise = torch.randn(views, 20, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    pixels = seen(cameras, points) + 0.1 * noise
+    x, y, z = turn
+    rotation = torch.matrix_exp(torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64))
+    offset = torch.tensor(shift, dtype=torch.float64)
+    moved = Camera.create(
+        cameras.intrinsics,
+        cameras.rotation @ rotation.mT,
+        cameras.translation - (cameras.rotation @ rotation.mT @ offset),
+        image_size=cameras.image_size,
+    )
+    before, after = triangulate(cameras, pixels), triangulate(moved, pixels)
+    assert (before.valid == after.valid).all()
+    found = before.valid
+    torch.testing.assert_close(after.points[found], before.points[found] @ rotation.mT + offset, rtol=0, atol=1e-6)
+    torch.testing.assert_close(after.residual[found], before.residual[found], rtol=0, atol=1e-6)

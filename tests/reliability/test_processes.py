@@ -5,6 +5,8 @@ import math
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import torch
 from dkp.cli import main
 
 from ..pipeline.conftest import write_plane
-from .conftest import at_end_of_step, finish, layers, start
+from .conftest import CONFIGS, at_end_of_step, finish, layers, start
 
 FORKED = ["--trainer.devices", "2", "--trainer.strategy", "ddp_fork_find_unused_parameters_true"]
 NODES = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
@@ -171,3 +173,47 @@ def test_a_killed_process_ends_the_run_with_a_reason(workspace, victim):
     text = logs[1 - victim].read_text()
     assert f"dkp: error: process {1 - victim} of 2 stopped at step" in text
     assert "because another process of the run has ended" in text
+
+
+# The real launchers, which start Python anew for every process
+
+
+@pytest.mark.skipif("DKP_LAUNCHERS" not in os.environ, reason="DKP_LAUNCHERS is not set: start torchrun and ddp anew")
+def test_torchrun_over_two_nodes(workspace, alone):
+    port, environment = free_port(), os.environ | {"PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+    words = ["-m", "dkp", "fit", *options(workspace, "launched", *HALF, *NODES)]
+    nodes = []
+    for rank in range(2):
+        launcher = ["--nnodes", "2", "--node_rank", str(rank), "--nproc_per_node", "1"]
+        launcher += ["--master_addr", "127.0.0.1", "--master_port", port]
+        command = [sys.executable, "-m", "torch.distributed.run", *launcher, *words]
+        with (workspace / f"launched.{rank}").open("w") as log:
+            nodes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
+    for rank, process in enumerate(nodes):
+        assert process.wait(900) == 0, (workspace / f"launched.{rank}").read_text()[-3000:]
+    difference = weights(workspace / "runs" / "launched") - weights(alone)
+    assert difference.norm() < 1e-4 * weights(alone).norm()
+
+
+@pytest.mark.skipif("DKP_LAUNCHERS" not in os.environ, reason="DKP_LAUNCHERS is not set: start torchrun and ddp anew")
+def test_a_killed_process_of_a_run_on_one_machine(workspace):
+    """`dkp fit` starts the second process itself."""
+    log = workspace / "started.log"
+    words = ["fit", *options(workspace, "started", *HALF), "--trainer.devices", "2", "--trainer.max_steps", "100000"]
+    words += ["--trainer.strategy", "ddp_find_unused_parameters_true", "--trainer.enable_model_summary", "false"]
+    environment = os.environ | {"PYTHONPATH": str(CONFIGS.parent), "OMP_NUM_THREADS": "1"}
+    with log.open("w") as stream:
+        first = subprocess.Popen([sys.executable, "-m", "dkp", *words], stdout=stream, stderr=stream, env=environment)
+    metrics_file, children = workspace / "runs" / "started" / "metrics.csv", Path(f"/proc/{first.pid}/task")
+    end = time.monotonic() + 600
+    while not (workspace / "runs" / "started" / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < end:
+        time.sleep(0.5)
+    assert metrics_file.is_file()
+    started = {int(word) for task in children.iterdir() for word in (task / "children").read_text().split()}
+    (second,) = [pid for pid in started if "fit" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")]
+    os.kill(second, signal.SIGKILL)
+    begin = time.monotonic()
+    assert first.wait(60) != 0
+    print(f"\nended {time.monotonic() - begin:.1f} s after the kill with status {first.returncode}")
+    text = log.read_text()
+    assert "another process of the run has ended" in text or "terminated with code -9" in text
