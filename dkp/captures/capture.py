@@ -58,18 +58,19 @@ class Capture:
         self._surface_name = manifest.surface
 
     @classmethod
-    def open(cls, path: str | Path) -> Capture:
+    def open(cls, path: str | Path, *, allow_missing: bool = False) -> Capture:
         """Opens a capture and checks everything that needs no image or label to be decoded.
 
         Args:
             path: the capture's folder.
+            allow_missing: whether images, masks and labels that are named may be missing; reading one is then an error.
 
         Raises:
             InputError: one sentence with the file and key, what was found and what was expected.
         """
         folder = Path(path)
         manifest = read_manifest(folder)
-        return cls(folder, manifest, read_views(folder, manifest))
+        return cls(folder, manifest, read_views(folder, manifest, allow_missing=allow_missing))
 
     @classmethod
     def create(

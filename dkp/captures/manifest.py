@@ -171,7 +171,7 @@ def _read_splits(splits: Any, where: str) -> dict[str, list[str]]:
     return {key: list(frames) for key, frames in splits.items()}
 
 
-def read_views(folder: Path, manifest: Manifest) -> list[View]:
+def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False) -> list[View]:
     """Reads and checks ``views.jsonl`` against the manifest and the files that exist."""
     path = folder / VIEWS_FILE
     if not path.is_file():
@@ -206,7 +206,7 @@ def read_views(folder: Path, manifest: Manifest) -> list[View]:
             )
         for file_key in FILE_KEYS:
             file = getattr(view, file_key)
-            if file is not None and file not in files:
+            if file is not None and file not in files and not allow_missing:
                 raise InputError(
                     f"{where}: {file_key} is {file!r} but there is no such file, expected one in the capture"
                 )

@@ -136,8 +136,12 @@ class CaptureDataModule(pl.LightningDataModule):
             options: of `CaptureImages`.
         """
         path, split = split_of(place, role)
-        capture, options = Capture.open(path), {"cameras": self.cameras, "on_bad": self.on_bad, **options}
-        return CaptureImages(capture, split, 2 * self.size, charts=self.charts, **options)
+        options = {"cameras": self.cameras, "on_bad": self.on_bad, **options}
+        return CaptureImages(self.open(path), split, 2 * self.size, charts=self.charts, **options)
+
+    def open(self, path: str) -> Capture:
+        """Open a capture; files that are missing count as bad data."""
+        return Capture.open(path, allow_missing=self.on_bad == "skip")
 
     def evaluation(self, place: str, role: str) -> MultiviewInstants:
         """All views and pairs of a capture, without augmentation; for testing with the posed surfaces."""
@@ -229,7 +233,7 @@ class CaptureDataModule(pl.LightningDataModule):
             )
         for place, share in self._own(list(zip(captures, each, strict=True))):
             path, split = split_of(place, "train")
-            frames = choose_labelled(Capture.open(path).instants(split), share, self.seed) if share < 1 else None
+            frames = choose_labelled(self.open(path).instants(split), share, self.seed) if share < 1 else None
             if frames != []:
                 images.append(self.read(place, "train", require_labels=True, frames=frames))
         if not images:
@@ -433,7 +437,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         if self.unlabelled_share == 1:
             return None
         path, split = split_of(place, "train")
-        frames = [one.frame for one in Capture.open(path).instants(split)]
+        frames = [one.frame for one in self.open(path).instants(split)]
         return choose_frames(frames, "data.unlabelled_share", self.unlabelled_share, (self.seed, 0xF7EE))
 
     def train_dataloader(self) -> CombinedLoader:

@@ -1,5 +1,6 @@
 """Runs of the command line in processes of their own, which may be killed, on a tiny capture of a plane."""
 
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,7 @@ def start(function, *args, log: Path | None = None) -> int:
         os.dup2(stream, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         torch.set_num_threads(1)
+        logging.getLogger().handlers.clear()  # pytest's, which keep warnings to themselves
         function(*args)
         status = 0
     except SystemExit as error:
