@@ -161,7 +161,7 @@ class RunLogger(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> MetricsTable:
         """What writes metrics.csv."""
-        if self._experiment is None:
+        if not isinstance(self._experiment, MetricsTable):
             self._experiment = MetricsTable(self.log_dir, self.resumed_steps)
         return self._experiment
 

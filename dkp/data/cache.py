@@ -137,7 +137,8 @@ class CaptureImages:
         self.vertices: list[np.ndarray | None] = []
         if truth:
             frames = [self.frame[int(views[0])] for views in self.instants]
-            self.vertices = self._sound(in_threads(self._or_problem(self._posed), frames, threads), "posed surfaces")
+            found = in_threads(self._or_problem(self._posed), frames, threads)
+            self.vertices = self._sound(found, "posed surfaces")
         if next_frame != "no":
             self.next = next_views(capture, self, [read[i].faces for i in keep], next_frame, threads)
         del self._capture

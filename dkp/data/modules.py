@@ -105,7 +105,9 @@ class CaptureDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """How many epochs of training data were drawn, for checkpoints."""
-        return {"epochs": 0 if self.trainer is None else self.trainer.fit_loop.epoch_progress.current.processed}
+        if self.trainer is None:
+            return {"epochs": 0}
+        return {"epochs": self.trainer.fit_loop.epoch_progress.current.processed}  # type: ignore[attr-defined]
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Begin with the data of the epoch that comes next.

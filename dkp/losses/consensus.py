@@ -155,12 +155,12 @@ class ConsensusLoss(nn.Module):
             shown.append((support > VISIBLE_WITHIN_TWO_SIGMA).flatten())
             looked.append(cells.mask.flatten())
         supported, every = torch.cat(shown), torch.cat(looked)
-        mean = Mean.of((torch.cat(penalties), supported))
+        penalty = Mean.of((torch.cat(penalties), supported))
         return LossTerm(
-            mean.value,
+            penalty.value,
             share(supported, every),
             {"difference": masked_mean(torch.cat(lengths), supported)},
-            (mean,),
+            (penalty,),
         )
 
     def _consensus(self, cells: Cells, other: Cells, fundamental: Tensor) -> tuple[Tensor, Tensor]:

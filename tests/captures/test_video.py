@@ -40,6 +40,14 @@ def test_frames_are_found_by_number(tmp_path, kind):
         list(source.frames([0, 12]))
 
 
+def test_a_video_that_is_cut_short_is_named(tmp_path):
+    write_video(tmp_path / "a.avi", 12)
+    content = (tmp_path / "a.avi").read_bytes()
+    (tmp_path / "a.avi").write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"a\.avi (cannot be opened|has no frame|ends after \d+ frames), expected"):
+        list(FrameSource(tmp_path / "a.avi").frames([0, 11]))
+
+
 def test_images_of_another_size_are_refused(tmp_path):
     write_folder(tmp_path / "a", 3)
     cv2.imwrite(str(tmp_path / "a" / "frame_1.png"), np.zeros((10, 10, 3), np.uint8))

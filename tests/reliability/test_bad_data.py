@@ -43,7 +43,11 @@ FAULTS = {
 
 
 def faulty_and_clean(source: Path, folder: Path, faults: dict[tuple[str, str], str]) -> tuple[Path, Path]:
-    """A copy of a capture with faults at some (frame, camera), and a copy that never had these views."""
+    """A copy of a capture with faults at some (frame, camera), and a copy that never had what is bad.
+
+    Where labels are not read, in the unlabelled part of training, a view with a bad label is as good as another; the
+    clean copy has it without a label. Of the other views it has nothing.
+    """
     faulty, clean = folder / "faulty", folder / "clean"
     for copy in (faulty, clean):
         shutil.copytree(source, copy)
@@ -51,10 +55,14 @@ def faulty_and_clean(source: Path, folder: Path, faults: dict[tuple[str, str], s
     for view in capture.views:
         if (view.frame, view.camera) in faults:
             FAULTS[faults[view.frame, view.camera]](capture, view)
-    lines = (clean / "views.jsonl").read_text().splitlines()
-    left = [line for line in lines if (json.loads(line)["frame"], json.loads(line)["camera"]) not in faults]
-    assert len(lines) - len(left) == len(faults)
-    (clean / "views.jsonl").write_text("\n".join(left) + "\n")
+    left = []
+    for row in map(json.loads, (clean / "views.jsonl").read_text().splitlines()):
+        fault = faults.get((row["frame"], row["camera"]), "")
+        if fault.startswith("label") and row["frame"] < "f6":
+            left.append(row | {"label": None})
+        elif not fault:
+            left.append(row)
+    (clean / "views.jsonl").write_text("".join(json.dumps(row) + "\n" for row in left))
     return faulty, clean
 
 

@@ -162,6 +162,7 @@ def test_evaluation_of_sets_of_any_size(workspace, alone, small, place):
 def test_a_killed_process_ends_the_run_with_a_reason(workspace, victim):
     port, name = free_port(), f"victim{victim}"
     words = ["fit", *options(workspace, name, *HALF, *NODES, "--trainer.max_steps", "100000")]
+    words += ["--model.detector.init_args.norm", "batch"]
     logs = [workspace / f"{name}.{rank}" for rank in range(2)]
     processes = [
         start(node, torchrun(rank, port), words, 5 if rank == victim else None, log=logs[rank]) for rank in range(2)
@@ -173,6 +174,7 @@ def test_a_killed_process_ends_the_run_with_a_reason(workspace, victim):
     text = logs[1 - victim].read_text()
     assert f"dkp: error: process {1 - victim} of 2 stopped at step" in text
     assert "because another process of the run has ended" in text
+    assert ("trainer.sync_batchnorm is for GPUs" in text) == (victim == 1)  # said once, by the first process
 
 
 # The real launchers, which start Python anew for every process

@@ -8,6 +8,7 @@ from dkp.tasks.terms import (
     WeightedTerm,
     gradient_norms,
     require_finite,
+    require_finite_weights,
     silent_term_error,
     total_loss,
 )
@@ -31,6 +32,15 @@ def test_divergence_names_the_term_and_the_step():
     terms = {"labelled": WeightedTerm(term(1.0), 1.0), "multiview": WeightedTerm(term(float("nan")), 1.0)}
     with pytest.raises(TrainingDiverged, match=r"step 17 .*: multiview = nan$"):
         require_finite(terms, total_loss(terms), 17)
+
+
+def test_weights_that_are_not_finite_are_named(make_detector):
+    detector = make_detector()
+    require_finite_weights(detector, 5)
+    with torch.no_grad():
+        detector.coordinate_head[-1].bias[1] = torch.inf
+    with pytest.raises(TrainingDiverged, match=r"step 5 because the weights coordinate_head\.2\.bias are not finite"):
+        require_finite_weights(detector, 5)
 
 
 def test_gradient_norms_are_those_of_the_weighted_terms():
