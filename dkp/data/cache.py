@@ -190,7 +190,7 @@ class CaptureImages:
 
         return attempt
 
-    def _sound(self, found: Sequence[Result | InputError], what: str) -> list[Result | None]:
+    def _sound(self, found: Sequence[Result | InputError | None], what: str) -> list[Result | None]:
         """None in place of what is bad, with one warning for all."""
         problems = [str(one) for one in found if isinstance(one, InputError)]
         if problems:
