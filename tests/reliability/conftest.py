@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 
 from dkp.tasks import SemiSupervisedTask
 
-from ..pipeline.conftest import SIZE, write_plane
+from ..conftest import SIZE, write_plane
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -44,7 +45,8 @@ def start(function, *args, log: Path | None = None) -> int:
         os.dup2(stream, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         torch.set_num_threads(1)
-        logging.getLogger().handlers.clear()  # pytest's, which keep warnings to themselves
+        logging.getLogger().handlers.clear()  # pytest's, which keep messages to themselves
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
         function(*args)
         status = 0
     except SystemExit as error:

@@ -16,7 +16,7 @@ import torch
 
 from dkp.cli import main
 
-from ..pipeline.conftest import write_plane
+from ..conftest import write_plane
 from .conftest import CONFIGS, at_end_of_step, finish, layers, start
 
 FORKED = ["--trainer.devices", "2", "--trainer.strategy", "ddp_fork_find_unused_parameters_true"]
