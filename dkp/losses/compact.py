@@ -111,17 +111,17 @@ class _CompactExpectation(torch.autograd.Function):
         present = best >= floor
         inverse = torch.where(present, 1.0 / total.clamp_min(1e-30), 0.0)
         errors, offsets, moments = sums[: cost.channels], sums[cost.channels :][:size], sums[cost.channels + size :]
-        average = [error * inverse for error in errors]
+        averages = [error * inverse for error in errors]
         gradients = [
-            (moment - average[number // size] * offsets[number % size]) * inverse
+            (moment - averages[number // size] * offsets[number % size]) * inverse
             for number, moment in enumerate(moments)
         ]
         ctx.rows, ctx.columns, ctx.form = rows, columns, form
         ctx.shape, ctx.other_count = field.shape, other_field.shape[1]
         ctx.save_for_backward(
-            visits, clip, packed_rows, packed_columns, inverse, torch.stack(average), torch.stack(gradients)
+            visits, clip, packed_rows, packed_columns, inverse, torch.stack(averages), torch.stack(gradients)
         )
-        result = rows.unpack([*average, torch.where(present, best, 0.0)], field.shape[1])
+        result = rows.unpack([*averages, torch.where(present, best, 0.0)], field.shape[1])
         average, best = result[..., :-1].contiguous(), result[..., -1].contiguous()
         ctx.mark_non_differentiable(best)
         return average, best

@@ -148,8 +148,8 @@ class ConsensusLoss(nn.Module):
         )
         penalties, lengths, shown, looked = [], [], [], []
         for cells, other, matrix in ((first, second, fundamental), (second, first, fundamental.mT)):
-            mean, support = self._consensus(cells, other, matrix)
-            difference = cells.coordinate.float() - mean
+            said, support = self._consensus(cells, other, matrix)
+            difference = cells.coordinate.float() - said
             penalties.append(coordinate_penalty(difference.mT, "smooth_l1", self.beta, self.scale).flatten())
             lengths.append(difference.detach().norm(dim=-1).flatten())
             shown.append((support > VISIBLE_WITHIN_TWO_SIGMA).flatten())
