@@ -174,7 +174,8 @@ def test_a_killed_process_ends_the_run_with_a_reason(workspace, victim):
     text = logs[1 - victim].read_text()
     assert f"dkp: error: process {1 - victim} of 2 stopped at step" in text
     assert "because another process of the run has ended" in text
-    assert ("trainer.sync_batchnorm is for GPUs" in text) == (victim == 1)  # said once, by the first process
+    if victim == 1:
+        assert "trainer.sync_batchnorm is for GPUs" in text
 
 
 # The real launchers, which start Python anew for every process
