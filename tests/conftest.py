@@ -10,6 +10,9 @@ from dkp.captures import Capture, DenseLabel
 from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
 
+# Tests fork processes of training, and threads of OpenMP do not live through a fork: a pool must never begin.
+torch.set_num_threads(1)
+
 SIZE, SIDE = 32, 0.4
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
 from dkp.cli import main
 
@@ -52,6 +53,7 @@ def slurm(rank: int, port: str) -> dict[str, str]:
 def node(environment, words, die_at=None):
     """A process of a run over nodes; killed at a step, if one is given."""
     os.environ.update(environment)
+    rank_zero_only.rank = int(environment.get("RANK", environment.get("SLURM_PROCID", 0)))  # read at import otherwise
     at_end_of_step(die_at)
     main(words)
 
