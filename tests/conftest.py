@@ -16,6 +16,11 @@ torch.set_num_threads(1)
 SIZE, SIDE = 32, 0.4
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork this process come first: what other tests leave in it (CUDA asked for) would hinder them."""
+    items.sort(key=lambda item: item.path.parts[-2:] != ("reliability", "test_processes.py"))
+
+
 def camera_at(angle: float) -> Camera:
     """A camera at one metre from the middle of the plane, turned about its vertical [rad]."""
     cos, sin = np.cos(angle), np.sin(angle)

@@ -353,7 +353,7 @@ def test_compiled_compact_equals_dense(compiler, monkeypatch, caplog):
         expected = results(expected_epipolar_distance, data, engine="dense", clip=20.0)
         agree(found[2:], expected[2:], 1e-3)
         made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        assert graphs in (0, made)  # one graph of each kind serves every size
+        assert graphs in (0, made, made - 1)  # one graph of each kind serves every size, but for a batch of one
         graphs = made
     assert not [record for record in caplog.records if record.name.startswith("dkp")]
 
