@@ -191,13 +191,15 @@ def find_visits(
         bound: `needed_visits` or its compiled form.
     """
     step = max(1, _MOST_BOUNDS // max(1, columns.count.numel()))
-    of_columns = columns.low, columns.high, columns.mean, columns.variance, columns.count
+    # Copies: a compiler tells views of one tensor apart from tensors of their own.
+    of_columns = [[one.clone() for one in axes] for axes in (columns.low, columns.high, columns.mean)]
     limits = [columns.count.new_full((), value) for value in (tolerance, floor)]
     found = []
     for start in range(0, rows.count.shape[1], step):
         part = slice(start, start + step)
-        low, high = ([one[:, part].contiguous() for one in ends] for ends in (rows.low, rows.high))
-        found.append(bound(low, high, *of_columns, *limits) & (rows.count[:, part] > 0).unsqueeze(2))
+        low, high = ([one[:, part].clone() for one in ends] for ends in (rows.low, rows.high))
+        needed = bound(low, high, *of_columns, columns.variance, columns.count, *limits)
+        found.append(needed & (rows.count[:, part] > 0).unsqueeze(2))
     return torch.cat(found, 1)
 
 
