@@ -37,6 +37,9 @@ class Augmentation:
         geometric: probability that the geometry changes at all.
         mirror: probability of a left-right mirrored image, whose labels are those of the mirrored person; for labelled
             images only, since the real left hand of a person without labels does not become the right one.
+        without_background: probability that what is not the surface is painted black, by label or captured mask; for
+            labelled images only. A teacher that knows such images can be spared the clutter of real ones
+            (``hide_from_teacher``).
         photometric: strength of the changes of colour, sharpness, noise and the cut-out patches; 0 = none, 1 = usual.
         pipeline: file of an albumentations pipeline (yaml or json, from `albumentations.save`) of image-only
             transforms, in place of the built-in ones.
@@ -49,6 +52,7 @@ class Augmentation:
     perspective: float = 0.0
     geometric: float = 0.9
     mirror: float = 0.0
+    without_background: float = 0.0
     photometric: float = 1.0
     pipeline: str | None = None
 
@@ -61,6 +65,7 @@ class Augmentation:
             "perspective": (self.perspective, 0 <= self.perspective < 0.5, "a share from 0 to below 0.5"),
             "geometric": (self.geometric, 0 <= self.geometric <= 1, "a probability"),
             "mirror": (self.mirror, 0 <= self.mirror <= 1, "a probability"),
+            "without_background": (self.without_background, 0 <= self.without_background <= 1, "a probability"),
             "photometric": (self.photometric, self.photometric >= 0, "0 or more"),
         }
         for key, (value, fine, expected) in checks.items():

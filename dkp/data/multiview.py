@@ -61,6 +61,8 @@ class MultiviewInstants(Dataset):
             raise InputError(f"views_per_instant is {views_per_instant} where 1 or more, or all, is expected")
         if augmentation is not None and augmentation.mirror > 0:
             raise InputError("augmentation.mirror is for labelled images, where it mirrors the labels too")
+        if augmentation is not None and augmentation.without_background > 0:
+            raise InputError("augmentation.without_background is for labelled images, whose background is known")
         if len({one.joint_names for one in images}) > 1:
             raise InputError("captures that are read together need the same joints")
         self.makers = [ViewMaker(one, size, stride, augmentation, hide_background) for one in images]

@@ -118,11 +118,14 @@ class ViewMaker:
         if with_mask:
             stored = images.mask(index)
             mask = np.zeros((self.size, self.size), bool) if stored is None else self._warp_mask(stored, matrix)
-        if self.hide_background != "no":
-            stored = self._surface_mask(index)
-            assert stored is not None
+        hide = self.hide_background
+        bare = 0.0 if self.augmentation is None else self.augmentation.without_background
+        if bare > 0 and hide == "no" and rng.random() < bare:
+            hide = "constant"
+        stored = None if hide == "no" else self._surface_mask(index)
+        if stored is not None:
             hidden = ~self._warp_mask(stored, matrix)
-            image = np.where(hidden[..., None], self._curtain(rng), image)
+            image = np.where(hidden[..., None], self._curtain(hide, rng), image)
         return image, mask
 
     def _surface_mask(self, index: int) -> np.ndarray | None:
@@ -134,8 +137,8 @@ class ViewMaker:
     def _warp_mask(self, mask: np.ndarray, matrix: np.ndarray) -> np.ndarray:
         return warp_image(mask.astype(np.uint8) * 255, matrix, self.size) > 127
 
-    def _curtain(self, rng: np.random.Generator) -> np.ndarray:
-        if self.hide_background == "noise":
+    def _curtain(self, hide: HideBackground, rng: np.random.Generator) -> np.ndarray:
+        if hide == "noise":
             return rng.integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)
         return np.zeros((1, 1, 3), np.uint8)
 

@@ -71,7 +71,12 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
     path = captures / f"{prefix(species)}source-{domain}-seed{seed}"
     if not path.exists():
         console.print(f"rendering the labelled source into {path}")
-        synthesize(path, subjects=40, frames=10, cameras=6, size=128, seed=seed, domain=domain, clip=2, species=species)
+        # Real recordings differ from renderings in more ways than renderings from each other: more people and poses.
+        subjects, frames, clip = (40, 10, 2) if capture in RENDERED else (80, 15, 1)
+        synthesize(
+            path, subjects=subjects, frames=frames, clip=clip, cameras=6, size=128, seed=seed, domain=domain,
+            species=species,
+        )  # fmt: skip
     return path
 
 

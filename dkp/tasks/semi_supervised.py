@@ -85,6 +85,8 @@ class SemiSupervisedTask(DenseKeypointTask):
         batch_norm: running statistics of the student: "train" = all its batches, "frozen" = the teacher's,
             "unlabelled" = unlabelled batches only.
         start_from_teacher: copy the teacher's weights into the student.
+        hide_from_teacher: paint what the captured masks leave out black in the images that the teacher sees, and only
+            there: the student learns to see through clutter that its teacher was spared. Views without a mask stay.
         teacher_momentum: the teacher follows the student as a moving average, of which this share is kept in a step
             ("mean teacher"); None = it is frozen.
         equivariance_views: images of a batch that are transformed for λ_equivariance, chosen at random.
@@ -124,6 +126,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         sigma_steps: int = 1000,
         batch_norm: BatchNormMode = "train",
         start_from_teacher: bool = True,
+        hide_from_teacher: bool = False,
         teacher_momentum: float | None = None,
         equivariance_views: int = 4,
         equivariance_degrees: float = 30.0,
@@ -181,6 +184,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         self.sigma_steps = sigma_steps
         self.batch_norm = batch_norm
         self.start_from_teacher = start_from_teacher
+        self.hide_from_teacher = hide_from_teacher
         if teacher_momentum is not None and not (0 <= teacher_momentum < 1 and start_from_teacher):
             raise InputError(
                 f"model.teacher_momentum is {teacher_momentum} with model.start_from_teacher {start_from_teacher} where"
@@ -287,7 +291,9 @@ class SemiSupervisedTask(DenseKeypointTask):
         present = present_views(batch)
         field = self(images)
         pairs = view_pairs(batch)
-        target = self.teacher_field(images) if {"distillation", "silhouette"} & set(wanted) else None
+        target = None
+        if {"distillation", "silhouette"} & set(wanted):
+            target = self.teacher_field(without_background(images, batch) if self.hide_from_teacher else images)
         terms: dict[str, LossTerm | None] = {}
         for name in wanted:
             if name == "multiview":
@@ -317,7 +323,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         return self.consensus_loss(field[pairs.first], field[pairs.second], pairs.fundamental)
 
     def teacher_field(self, images: Tensor) -> Field:
-        """The frozen teacher's field of the same images."""
+        """The frozen teacher's field of images."""
         assert self.teacher is not None
         with torch.no_grad():
             field: Field = self.teacher(images)
@@ -415,6 +421,15 @@ def mask_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
     loss = functional.binary_cross_entropy_with_logits(field.foreground, target, reduction="none").mean((1, 2))
     mean = Mean.of((loss, there))
     return LossTerm(mean.value, there.float().mean(), {}, (mean,))
+
+
+def without_background(images: Tensor, batch: Mapping[str, Any]) -> Tensor:
+    """Images (B, 3, H, W) of a batch, black where their captured masks are off; those without a mask as they are."""
+    if batch.get("mask") is None:
+        return images
+    mask = flatten_views(batch, "mask").bool()
+    shown = mask | ~mask.flatten(1).any(1)[:, None, None]
+    return torch.where(shown.unsqueeze(1), images, images.new_zeros(()))
 
 
 @torch.no_grad()

@@ -194,7 +194,13 @@ def test_pipeline_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"rotate": -1}, "rotate"), ({"scale": (1.2, 0.8)}, "scale"), ({"mirror": 2}, "mirror"), ({"shear": 50}, "shear")],
+    [
+        ({"rotate": -1}, "rotate"),
+        ({"scale": (1.2, 0.8)}, "scale"),
+        ({"mirror": 2}, "mirror"),
+        ({"without_background": -1}, "without_background"),
+        ({"shear": 50}, "shear"),
+    ],
 )
 def test_bad_settings(options, key):
     with pytest.raises(InputError, match=f"augmentation.{key} is"):

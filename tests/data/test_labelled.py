@@ -87,6 +87,16 @@ def test_samples_depend_on_seed_and_key_alone(images):
     assert (first[3, 17]["intrinsics"] != other[3, 17]["intrinsics"]).any()
 
 
+def test_the_background_may_be_missing_at_random(images):
+    bare = LabelledViews([images], 64, 2, Augmentation(geometric=0, photometric=0, without_background=0.5))
+    plain, hidden = LabelledViews([images], 64, 2, None)[1], LabelledViews([images], 64, 2, None, "constant")[1]
+    shown = [bare[1, serial]["image"] for serial in range(40)]
+    kinds = [(image == plain["image"]).all() for image in shown]
+    assert all(kind or (image == hidden["image"]).all() for kind, image in zip(kinds, shown, strict=True))
+    assert 8 < sum(kinds) < 32
+    assert (hidden["image"] != plain["image"]).any()
+
+
 def test_mirrored_images_show_the_other_side(images):
     plain = LabelledViews([images], 64, 2, None)
     flipped = LabelledViews([images], 64, 2, Augmentation(geometric=0, photometric=0, mirror=1.0))

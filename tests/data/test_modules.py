@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
 
-from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, modules
+from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, capture_module
 from dkp.data.places import places, split_of
 from dkp.errors import InputError
 
@@ -67,7 +67,7 @@ def test_each_process_reads_its_own_parts(capture, monkeypatch):
     parts = [f"{capture.path}#train", f"{capture.path}#test", f"{capture.path}#"]
     read = []
     for rank in (0, 1):
-        monkeypatch.setattr(modules, "process", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(capture_module, "process", lambda rank=rank: (rank, 2))
         module = SemiSupervisedDataModule(unlabelled=parts, own_parts=True, steps_per_epoch=3, **QUICK)
         module.setup("fit")
         read.append([maker.images.name.partition(" split ")[2] for maker in module.unlabelled.makers])
@@ -75,7 +75,7 @@ def test_each_process_reads_its_own_parts(capture, monkeypatch):
         sampler = module.train_dataloader().iterables["unlabelled"].sampler
         assert {index for index, _ in sampler} <= {*range(len(module.unlabelled))}
     assert read == [["'train'", ""], ["'test'"]]
-    monkeypatch.setattr(modules, "process", lambda: (0, 4))
+    monkeypatch.setattr(capture_module, "process", lambda: (0, 4))
     with pytest.raises(InputError, match="3 training captures where at least one for each of 4 processes"):
         SemiSupervisedDataModule(unlabelled=parts, own_parts=True, steps_per_epoch=3, **QUICK).setup("fit")
     with pytest.raises(InputError, match=r"data\.steps_per_epoch"):
@@ -156,13 +156,14 @@ def test_temporal_batches(capture):
     assert {"next_image", "flow", "flow_valid"} <= batch["unlabelled"].keys()
 
 
-def test_mirroring_is_for_labels_only(capture):
+@pytest.mark.parametrize("option", ["mirror", "without_background"])
+def test_some_changes_are_for_labels_only(capture, option):
     module = SemiSupervisedDataModule(
-        unlabelled=str(capture.path), augmentation=Augmentation(mirror=0.5), num_workers=0
+        unlabelled=str(capture.path), augmentation=Augmentation(**{option: 0.5}), num_workers=0
     )
     module.setup("fit")
-    assert module.labelled.makers[0].augmentation.mirror == 0.5
-    assert module.unlabelled.makers[0].augmentation.mirror == 0
+    assert getattr(module.labelled.makers[0].augmentation, option) == 0.5
+    assert getattr(module.unlabelled.makers[0].augmentation, option) == 0
 
 
 @pytest.mark.parametrize("workers", [0, 2])

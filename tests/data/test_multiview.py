@@ -132,9 +132,10 @@ def test_several_captures(images, make_capture, tmp_path):
         MultiviewInstants([images, plain], 64, 2)
 
 
-def test_unlabelled_images_are_not_mirrored(images):
-    with pytest.raises(InputError, match=r"augmentation\.mirror is for labelled images"):
-        MultiviewInstants([images], 64, 2, augmentation=Augmentation(mirror=0.5))
+@pytest.mark.parametrize("option", ["mirror", "without_background"])
+def test_what_is_for_labelled_images_is_an_error_for_others(images, option):
+    with pytest.raises(InputError, match=rf"augmentation\.{option} is for labelled images"):
+        MultiviewInstants([images], 64, 2, augmentation=Augmentation(**{option: 0.5}))
 
 
 def test_posed_surfaces_come_where_they_were_read(capture, images):

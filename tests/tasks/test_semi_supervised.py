@@ -10,7 +10,7 @@ from dkp.losses import MultiviewLoss
 from dkp.models import Detector, save_detector
 from dkp.tasks import LabelledTask, SemiSupervisedTask, TrainingDiverged
 from dkp.tasks.pairs import ViewPairs
-from dkp.tasks.semi_supervised import split_batch, still_statistics
+from dkp.tasks.semi_supervised import split_batch, still_statistics, without_background
 
 
 def make_task(make_detector, plane, **options):
@@ -170,6 +170,29 @@ def test_captured_masks_alone_teach_the_foreground(make_detector, make_trainer, 
     trainer = make_trainer(max_epochs=15)
     trainer.fit(task, plane_data("unlabelled"))
     assert trainer.callback_metrics["val/mask_iou"] > 0.8
+
+
+def test_the_teacher_may_be_spared_what_the_masks_leave_out(make_detector, make_trainer, plane, plane_data):
+    teacher = make_detector(seed=3)
+    task = make_task(make_detector, plane, teacher=teacher, hide_from_teacher=True, **only(distillation=1))
+    seen = {}
+    for name, detector in (("teacher", teacher), ("student", task.detector)):
+        detector.register_forward_pre_hook(lambda _, inputs, name=name: seen.setdefault(name, inputs[0].clone()))
+    data = plane_data("unlabelled")
+    make_trainer(limit_train_batches=1, limit_val_batches=0).fit(task, data)
+    shown = seen["teacher"] != 0
+    assert 0.05 < shown.float().mean() < 0.95
+    assert torch.equal(seen["teacher"][shown], seen["student"][shown])
+    assert (seen["student"] != 0).float().mean() > shown.float().mean()
+
+
+def test_views_without_a_mask_keep_their_background():
+    images, mask = torch.rand(1, 2, 3, 16, 16) + 0.1, torch.zeros(1, 2, 16, 16, dtype=torch.bool)
+    mask[0, 0, 4:9, 3:7] = True
+    hidden = without_background(images[0], {"mask": mask})
+    assert torch.equal(hidden[0], images[0, 0] * mask[0, 0])
+    assert torch.equal(hidden[1], images[0, 1])
+    assert torch.equal(without_background(images[0], {}), images[0])
 
 
 def test_adaptation_improves_consistency_and_accuracy_of_a_rough_teacher(
