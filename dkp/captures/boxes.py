@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 import cv2
 import numpy as np
 
+from dkp.errors import InputError
+
 
 def box_of_points(points: np.ndarray) -> np.ndarray:
     """Returns the box (4,) x0 y0 x1 y1 around points (N, 2), N at least 1 [px]."""
@@ -65,10 +67,16 @@ class Background:
             frames: (H, W, 3) uint8 frames spread over the recording, some 30 of them.
             threshold: see the class.
             height: frames are reduced to this height [px].
+
+        Raises:
+            InputError: there is no frame.
         """
         self.threshold = threshold
         self._height = height
-        self.image = np.median(np.stack([self._reduced(frame) for frame in frames]), axis=0).astype(np.uint8)
+        reduced = [self._reduced(frame) for frame in frames]
+        if not reduced:
+            raise InputError("none of the frames of a camera can be decoded, expected some that show its background")
+        self.image = np.median(np.stack(reduced), axis=0).astype(np.uint8)
 
     def _reduced(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]

@@ -24,7 +24,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.labels import SparseLabel
 from dkp.captures.rig import camera_size
-from dkp.captures.video import FrameSource, open_media
+from dkp.captures.video import FrameSource, OnBad, open_media, report_bad
 from dkp.errors import InputError
 from dkp.geometry import Camera
 
@@ -60,7 +60,13 @@ class BoardRecording:
 
 
 def import_board(
-    source_dir: str | Path, out: str | Path, *, size: int = 128, margin: float = 0.2, overwrite: bool = False
+    source_dir: str | Path,
+    out: str | Path,
+    *,
+    size: int = 128,
+    margin: float = 0.2,
+    overwrite: bool = False,
+    on_bad: OnBad = "raise",
 ) -> Capture:
     """Writes a capture of square undistorted crops of a printed board, labelled densely.
 
@@ -84,6 +90,7 @@ def import_board(
         size: side of the crops [px].
         margin: background on each side of the printed area, as a share of its longer extent in the image.
         overwrite: whether an existing capture is replaced.
+        on_bad: "raise" ends at a frame that cannot be decoded, "skip" leaves such views out and counts them.
 
     Returns:
         The capture.
@@ -95,7 +102,7 @@ def import_board(
         raise InputError(f"size is {size}, expected at least 16 pixels")
     if not 0 <= margin <= 2:
         raise InputError(f"margin is {margin}, expected a share between 0 and 2")
-    recording = read_recording(Path(source_dir))
+    recording = read_recording(Path(source_dir), on_bad)
     surface = board_surface()
     labeller = BoardLabeller(surface)
     writer = Capture.create(
@@ -110,12 +117,13 @@ def import_board(
     with writer:
         views = {sync: _visible(recording, sync) for sync in sorted(recording.poses)}
         views = {sync: names for sync, names in views.items() if names}
-        writer.splits = board_splits([_frame(sync) for sync in views])
+        written: set[int] = set()
         times = {sync: time for time, sync in enumerate(sorted(recording.positions[next(iter(recording.cameras))]))}
         for name, camera in recording.cameras.items():
             wanted = {recording.positions[name][sync]: sync for sync, names in views.items() if name in names}
             for position, frame in recording.media[name].frames(sorted(wanted)):
                 sync = wanted[position]
+                written.add(sync)
                 posed = recording.poses[sync].homography(camera)
                 _, mirrored = recording.poses[sync].incidence(camera)
                 affine = board_crop(posed, size, margin, mirrored)
@@ -138,16 +146,21 @@ def import_board(
                     undistorted=True,
                     domain="board-real",
                 )
-        for sync in views:
+        splits = board_splits([_frame(sync) for sync in views])
+        kept = {_frame(sync) for sync in written}
+        writer.splits = {name: [frame for frame in frames if frame in kept] for name, frames in splits.items()}
+        for sync in sorted(written):
             writer.add_truth(_frame(sync), recording.poses[sync].place(surface.vertices))
+    report_bad(str(out), recording.media.values())
     return Capture.open(out)
 
 
-def read_recording(source: Path) -> BoardRecording:
+def read_recording(source: Path, on_bad: OnBad = "raise") -> BoardRecording:
     """Reads cameras, corners and videos of a recording and solves for the board's pose in every frame.
 
     Args:
         source: folder of the recording.
+        on_bad: see `import_board`.
 
     Raises:
         InputError: a file is missing, or cameras, corners and videos do not fit each other.
@@ -157,7 +170,7 @@ def read_recording(source: Path) -> BoardRecording:
     cameras = read_toml_cameras(source / "camera_array.toml", "m")
     numbers = {_number(name): name for name in cameras}
     table, indices = read_corners(source / "xy.csv", {number: cameras[name] for number, name in numbers.items()})
-    media = open_media(source, list(cameras))
+    media = open_media(source, list(cameras), on_bad)
     for name, frames in media.items():
         if frames.size != camera_size(cameras[name]):
             raise InputError(

@@ -28,7 +28,7 @@ from dkp.captures.masks import grabcut_mask
 from dkp.captures.qualisys import read_qualisys_cameras
 from dkp.captures.refine import Refinement, refine_extrinsics
 from dkp.captures.rig import camera_size
-from dkp.captures.video import FrameSource, match_names, open_media
+from dkp.captures.video import FrameSource, OnBad, match_names, open_media, report_bad
 from dkp.errors import InputError
 from dkp.geometry import Camera
 
@@ -68,6 +68,7 @@ def import_person(
     size: int = 128,
     margin: float = 0.15,
     overwrite: bool = False,
+    on_bad: OnBad = "raise",
 ) -> Capture:
     """Writes a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
 
@@ -81,6 +82,7 @@ def import_person(
         size: side of the crops [px].
         margin: background on each side of the joints, as a share of their longer extent.
         overwrite: whether an existing capture is replaced.
+        on_bad: "raise" ends at a frame that cannot be decoded, "skip" leaves such views out and counts them.
 
     Returns:
         The capture.
@@ -93,9 +95,9 @@ def import_person(
     if not 0 <= margin <= 2:
         raise InputError(f"margin is {margin}, expected a share between 0 and 2")
     if source_dir is not None:
-        return _import(read_person_recording(Path(source_dir)), out, size, margin, overwrite)
+        return _import(read_person_recording(Path(source_dir), on_bad=on_bad), out, size, margin, overwrite)
     with tempfile.TemporaryDirectory() as folder:
-        return _import(read_person_recording(fetch_demo(Path(folder))), out, size, margin, overwrite)
+        return _import(read_person_recording(fetch_demo(Path(folder)), on_bad=on_bad), out, size, margin, overwrite)
 
 
 def _import(recording: PersonRecording, out: str | Path, size: int, margin: float, overwrite: bool) -> Capture:
@@ -116,10 +118,12 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
         overwrite=overwrite,
     )
     with writer:
+        written: set[str] = set()
         for name, camera in recording.cameras.items():
             joints = recording.joints[name]
             boxes = _boxes(joints, margin)
             for index, frame in recording.media[name].frames(sorted(joints)):
+                written.add(ids[index])
                 affine = crop_affine(boxes[index], size)
                 crop = CropMap.create(camera, affine, size, frame_map=recording.frame_maps[name])
                 image = crop.image(frame)
@@ -136,6 +140,8 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
                     joints=person,
                     domain="person-real",
                 )
+        writer.splits = {key: [frame for frame in ids if frame in written] for key, ids in writer.splits.items()}
+    report_bad(str(out), recording.media.values())
     return Capture.open(out)
 
 
@@ -159,13 +165,14 @@ def _box(joints: Joints) -> np.ndarray:
     return box_of_points(np.array(sure) if len(sure) >= 3 else _pixels(joints))
 
 
-def read_person_recording(source: Path, refine: bool | None = None) -> PersonRecording:
+def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBad = "raise") -> PersonRecording:
     """Reads cameras, videos and detections of the recording; chooses the person; refines the extrinsics if need be.
 
     Args:
         source: folder of the recording.
         refine: whether to start from the published calibration and refine it; None does so where there is no
             ``calib_refined.toml``.
+        on_bad: see `import_person`.
 
     Raises:
         InputError: a file is missing or does not fit the others.
@@ -182,7 +189,7 @@ def read_person_recording(source: Path, refine: bool | None = None) -> PersonRec
         cameras, refine = read_qualisys_cameras(published), True
     folder = _only_folder(source)
     names = list(cameras)
-    media = open_media(folder, names)
+    media = open_media(folder, names, on_bad)
     poses = next((path for path in (folder / "pose", folder.parent / "pose") if path.is_dir()), folder / "pose")
     detections = match_names(poses, names, "a folder of detections", Path.is_dir)
     frame_maps = {name: frame_map(media[name].size, camera_size(cameras[name])) for name in names}

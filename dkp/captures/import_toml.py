@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from dkp.captures.images import in_threads
 from dkp.captures.masks import grabcut_mask
 from dkp.captures.subject import Lens, Track, track_background, track_detections, track_masks
 from dkp.captures.synchronise import FrameMap, frame_maps, frame_numbers, parse_slice
-from dkp.captures.video import FrameSource, match_names, open_media
+from dkp.captures.video import FrameSource, OnBad, match_names, open_media, report_bad
 from dkp.captures.writer import write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -52,6 +52,7 @@ def import_toml(
     licence: str = "",
     overwrite: bool = False,
     threads: int | None = None,
+    on_bad: OnBad = "raise",
 ) -> Capture:
     """Imports a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
 
@@ -85,6 +86,7 @@ def import_toml(
         licence: under which licence.
         overwrite: whether an existing capture at ``out`` is replaced.
         threads: cameras handled at a time; default one per core.
+        on_bad: "raise" ends at a frame or mask that cannot be decoded, "skip" leaves such views out and counts them.
 
     Returns:
         The capture, opened.
@@ -97,13 +99,13 @@ def import_toml(
     whole_number(size, "size", least=8)
     between(margin, "margin", 0.0, 5.0)
     cameras = read_toml_cameras(calibration, unit)
-    sources = open_media(media, list(cameras))
+    sources = open_media(media, list(cameras), on_bad)
     numbers = frame_numbers(sources, frames)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
         sequence=sequence, layout=layout, boxes=boxes,
     )  # fmt: skip
-    plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks)
+    plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks, on_bad)
     writer = Capture.create(
         out,
         name=Path(out).resolve().name if name is None else name,
@@ -118,10 +120,12 @@ def import_toml(
         tracks = in_threads(recording.track, plans, threads)
         kept = _seen_twice(numbers, tracks, recording)
         jobs = [(writer.folder, plan, track, kept) for plan, track in zip(plans, tracks, strict=True)]
-        for rows in in_threads(recording.write, jobs, threads):
-            for row in rows:
-                writer.add_row(row)
-        writer.splits = _splits(splits, kept, sequence)
+        rows = [row for some in in_threads(recording.write, jobs, threads) for row in some]
+        for row in rows:
+            writer.add_row(row)
+        written = {row["time"] for row in rows}
+        writer.splits = _splits(splits, [number for number in kept if number in written], sequence)
+    report_bad(str(out), [source for plan in plans for source in (plan.frames, plan.masks) if source is not None])
     return Capture.open(out)
 
 
@@ -136,6 +140,19 @@ class _Plan:
     detections: Path | None
     masks: FrameSource | None
     mask_kind: str
+
+    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Yields (number, frame, given mask (H, W) bool or None); what lacks its mask is left out."""
+        if self.masks is None:
+            yield from ((number, frame, None) for number, frame in self.frames.frames(numbers))
+            return
+        masks = self.masks.frames(numbers)
+        ahead = next(masks, None)
+        for number, frame in self.frames.frames(numbers):
+            while ahead is not None and ahead[0] < number:
+                ahead = next(masks, None)
+            if ahead is not None and ahead[0] == number:
+                yield number, frame, ahead[1].max(axis=2) > 127
 
 
 @dataclass(frozen=True)
@@ -168,19 +185,15 @@ class _Recording:
         """Cuts and writes a camera's views; returns their rows."""
         folder, plan, track, kept = job
         numbers = kept if self.whole else [number for number in kept if number in track.boxes]
-        given = iter(plan.masks.frames(numbers)) if plan.masks is not None else None
         rows = []
-        for number, frame in plan.frames.frames(numbers):
+        for number, frame, mask in plan.read(numbers):
             affine, cut = self._cut(plan, track, number)
             image = frame if cut is None else cut.image(frame)
             joints = track.joints.get(number)
             if joints is not None:
                 pixels = np.array([value[:2] for value in joints.values()])
                 joints = move_joints(joints, pixels if affine is None else apply_affine(affine, pixels))
-            mask = None
-            if given is not None:
-                mask = next(given)[1].max(axis=2) > 127
-            elif plan.mask_kind == "background" and track.background is not None:
+            if plan.mask_kind == "background" and track.background is not None:
                 mask = track.background.mask(frame)
             if mask is not None and cut is not None:
                 mask = cut.mask(mask)
@@ -209,12 +222,13 @@ def _plan(
     maps: Mapping[str, np.ndarray | None],
     detections: Paths | None,
     masks: Paths | str,
+    on_bad: OnBad,
 ) -> list[_Plan]:
     """Decides per camera where boxes, joints and masks come from, and checks that what they need is there."""
     names = list(cameras)
     folders = None if detections is None else match_names(detections, names, "a folder of detections", Path.is_dir)
     kinds = ("auto", "none", "grabcut", "background")
-    given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names)
+    given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad)
     boxes = recording.boxes
     if boxes == "auto":
         boxes = "detections" if folders else "masks" if given else "none" if recording.whole else "background"

@@ -1,15 +1,21 @@
 """Raw frames of a rig: one video, or one folder of images, per camera, told apart by camera name."""
 
+import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 
+from dkp.captures.arrays import one_of
 from dkp.captures.images import IMAGE_SUFFIXES, read_image
 from dkp.errors import InputError
 
+logger = logging.getLogger(__name__)
+
+OnBad = Literal["skip", "raise"]
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg")
 
 
@@ -20,27 +26,54 @@ class FrameSource:
         path: file or folder.
         count: number of frames (of a video: as its header says).
         size: (width, height) [px].
+        bad: frame number -> what is wrong with it, of the frames that were left out so far.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, on_bad: OnBad = "raise"):
+        """Opens a video or a folder.
+
+        Args:
+            path: file or folder.
+            on_bad: what `frames` does with a frame that cannot be decoded: "raise" ends, "skip" leaves it out.
+
+        Raises:
+            InputError: nothing can be decoded.
+        """
         self.path = Path(path)
-        self._images: list[Path] | None = None
-        if self.path.is_dir():
-            self._images = image_files(self.path)
-            if not self._images:
-                raise InputError(f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-            height, width = read_image(self._images[0]).shape[:2]
-            self.count, self.size = len(self._images), (width, height)
+        self.bad: dict[int, str] = {}
+        self._skip = one_of(on_bad, ("skip", "raise"), "on_bad") == "skip"
+        self._images = image_files(self.path) if self.path.is_dir() else None
+        if self._images is None:
+            self.count, self.size = self._video_head()
             return
+        if not self._images:
+            raise InputError(f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
+        self.count, self.size = len(self._images), self._image_size(self._images)
+
+    def _image_size(self, images: Sequence[Path]) -> tuple[int, int]:
+        """Size of the first image; where bad ones are skipped, of the first one that can be decoded."""
+        for image in images:
+            try:
+                height, width = read_image(image).shape[:2]
+            except InputError:
+                if not self._skip:
+                    raise
+            else:
+                return width, height
+        raise InputError(f"{self.path} has {len(images)} images of which none can be decoded, expected frames")
+
+    def _video_head(self) -> tuple[int, tuple[int, int]]:
+        """Number of frames as the header has it, and the size of the first one that can be decoded."""
         video = self._opened()
         try:
-            self.count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-            done, frame = video.read()
+            count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+            for _ in range(max(1, count) if self._skip else 1):
+                done, frame = video.read()
+                if done and frame is not None:
+                    return count, (frame.shape[1], frame.shape[0])
         finally:
             video.release()
-        if not done:
-            raise InputError(f"{self.path} has no frame that can be decoded, expected a video")
-        self.size = (frame.shape[1], frame.shape[0])
+        raise InputError(f"{self.path} has no frame that can be decoded, expected a video")
 
     def _opened(self) -> cv2.VideoCapture:
         if not self.path.is_file():
@@ -54,30 +87,70 @@ class FrameSource:
         """Yields (index, frame (H, W, 3) uint8 RGB) for increasing indices.
 
         Raises:
-            InputError: a frame is missing, cannot be decoded or has another size.
+            InputError: a frame is missing, cannot be decoded or has another size, unless such frames are skipped.
         """
-        if self._images is None:
-            yield from self._video_frames(indices)
-            return
         for index in indices:
-            if not 0 <= index < len(self._images):
-                raise InputError(f"{self.path} has {len(self._images)} images, expected one for frame {index}")
-            yield index, read_image(self._images[index], self.size)
+            if not 0 <= index < self.count:
+                raise InputError(f"{self.path} has {self.count} frames, expected one for frame {index}")
+        for index, frame in self._video_frames(indices) if self._images is None else self._image_frames(indices):
+            if not isinstance(frame, str):
+                yield index, frame
+            elif self._skip:
+                self.bad[index] = frame
+            else:
+                raise InputError(f"{frame}; on_bad skip leaves such frames out")
 
-    def _video_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        video, position = self._opened(), 0
+    def _image_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
+        """Yields (index, frame, or what is wrong with it)."""
+        images = self._images or []
+        for index in indices:
+            try:
+                frame: np.ndarray | str = read_image(images[index], self.size)
+            except InputError as error:
+                frame = str(error)
+            yield index, frame
+
+    def _video_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
+        """Yields (index, frame, or what is wrong with it).
+
+        Frames are counted by decoding: seeking is not exact in many files. After one that was not decoded, the count
+        holds only as far as the times of the following ones say so.
+        """
+        video, position, whole = self._opened(), 0, True
         try:
             for index in indices:
-                # Frames are counted by decoding: seeking is not exact in many files.
-                while position < index and video.grab():
+                while position < index:
+                    whole = video.grab() and whole
                     position += 1
-                done, frame = video.read() if position == index else (False, None)
-                if not done or frame is None:
-                    raise InputError(f"{self.path} ends after {position} frames, expected one for frame {index}")
+                done, frame = video.read()
                 position += 1
-                yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                whole = done and whole
+                if not done or frame is None:
+                    yield index, f"{self.path}: frame {index} of {self.count} cannot be decoded, expected an image"
+                elif not whole and not _in_time(video, index):
+                    yield index, f"{self.path}: after a damaged part, frame {index} cannot be told from its neighbours"
+                else:
+                    yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             video.release()
+
+
+def _in_time(video: cv2.VideoCapture, index: int) -> bool:
+    """Whether the frame that was just decoded has the time of this number, in a video that starts at zero."""
+    seconds, rate = video.get(cv2.CAP_PROP_POS_MSEC) / 1000, video.get(cv2.CAP_PROP_FPS)
+    return rate > 0 and abs(seconds * rate - index) < 0.5
+
+
+def report_bad(name: str, sources: Iterable[FrameSource]) -> None:
+    """Logs one warning that counts the frames that were left out, and says what is wrong with the first.
+
+    Args:
+        name: of what is imported.
+        sources: that were read.
+    """
+    bad = [problem for source in sources for _, problem in sorted(source.bad.items())]
+    if bad:
+        logger.warning("%s: skipped %d of its frames, which cannot be used; the first: %s", name, len(bad), bad[0])
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
@@ -95,7 +168,9 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def open_media(
-    media: str | Path | Sequence[str | Path] | Mapping[str, str | Path], cameras: Sequence[str]
+    media: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    cameras: Sequence[str],
+    on_bad: OnBad = "raise",
 ) -> dict[str, FrameSource]:
     """Opens the frames of every camera.
 
@@ -103,6 +178,7 @@ def open_media(
         media: a folder with one video or one image folder per camera, matched by name; or the paths in the order of the
             cameras; or camera name -> path.
         cameras: camera names.
+        on_bad: see `FrameSource`.
 
     Returns:
         Camera name -> frames, in the order of ``cameras``.
@@ -111,7 +187,7 @@ def open_media(
         InputError: a camera has no media or more than one.
     """
     paths = match_names(media, cameras, "a video or a folder of images", _is_media)
-    return {name: FrameSource(path) for name, path in paths.items()}
+    return {name: FrameSource(path, on_bad) for name, path in paths.items()}
 
 
 def _is_media(path: Path) -> bool:

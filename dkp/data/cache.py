@@ -12,6 +12,7 @@ import torch
 
 from dkp.captures import Capture, DenseLabel, View
 from dkp.captures.images import Item, Result, in_threads
+from dkp.captures.video import OnBad
 from dkp.data.augmentation import map_points, warp_image
 from dkp.data.cells import DenseCoordinates, PointCoordinates, cell_centres, sample_dense
 from dkp.data.flow import NextViews, next_views
@@ -26,7 +27,6 @@ RELATIVE_GAP = 0.03
 """Coordinates further apart than this share of the surface's largest side (5 cm on a human) are not interpolated."""
 
 NextFrame = Literal["no", "truth", "flow"]
-OnBad = Literal["skip", "raise"]
 
 
 @dataclass

@@ -11,8 +11,9 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from dkp.captures import Capture
+from dkp.captures.video import OnBad
 from dkp.data.augmentation import Augmentation
-from dkp.data.cache import CaptureImages, OnBad
+from dkp.data.cache import CaptureImages
 from dkp.data.collate import collate
 from dkp.data.labelled import LabelledViews, choose_labelled
 from dkp.data.multiview import MultiviewInstants

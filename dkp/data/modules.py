@@ -7,8 +7,9 @@ from typing import Literal
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from dkp.captures.video import OnBad
 from dkp.data.augmentation import Augmentation
-from dkp.data.cache import NextFrame, OnBad
+from dkp.data.cache import NextFrame
 from dkp.data.capture_module import CaptureDataModule, one_pass
 from dkp.data.labelled import LabelledViews, choose_frames
 from dkp.data.multiview import MultiviewInstants

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -291,6 +293,26 @@ def test_bad_recordings_are_named(recording, tmp_path, change, words):
     with pytest.raises(InputError, match=words):
         import_board(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_frames_that_cannot_be_decoded_are_left_out_and_counted(recording, capture, tmp_path, caplog):
+    folder = tmp_path / "copy"
+    shutil.copytree(recording, folder)
+    path = folder / "cam_1.avi"
+    content = bytearray(path.read_bytes())
+    start = [found.start() for found in re.finditer(b"00dc", content) if found.start() > content.index(b"movi")][3] + 8
+    content[start : start + 400] = bytes(400)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"cam_1.avi: frame 3 of 12 cannot be decoded"):
+        import_board(folder, tmp_path / "out")
+    partial = import_board(folder, tmp_path / "out", size=96, on_bad="skip")
+    assert "skipped 1 of its frames" in caplog.text
+    lost = [view for view in capture.views if (view.camera, view.frame) == ("cam_1", f"{FIRST + 3:06d}")]
+    assert len(partial.views) == len(capture.views) - len(lost) == len(capture.views) - 1
+    for view in capture.views:
+        if view not in lost:
+            np.testing.assert_array_equal(partial.image(view), capture.image(view))
+    assert partial.splits == capture.splits
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -305,6 +306,32 @@ def test_masks_must_fit_the_frames(recording, tmp_path):
         cv2.imwrite(str(tmp_path / "masks" / name / "m_0.png"), np.zeros((240, 320), np.uint8))
     with pytest.raises(InputError, match=r"has 1 masks of 320x240 pixels, expected 8 of 320x240 as the frames"):
         import_toml(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks"))
+
+
+@pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
+def test_frames_and_masks_that_cannot_be_decoded_are_left_out_and_counted(recording, tmp_path, boxes, caplog):
+    for kind in ("media", "masks"):
+        shutil.copytree(getattr(recording, kind), tmp_path / kind)
+    bad = {("cam_0", 2), ("cam_1", 2), ("cam_2", 2), ("cam_1", 5)}
+    for name, time in bad:
+        (tmp_path / "media" / name / f"img_{time}.png").write_bytes(b"nothing")
+    (tmp_path / "masks" / "cam_2" / "mask_7.png").write_bytes(b"nothing")
+    given = {"detections": {"detections": recording.detections}, "masks": {"masks": tmp_path / "masks"}}
+    arguments = recording.arguments(
+        tmp_path / "c", media=tmp_path / "media", size=64, splits={"all": ":"}, **given.get(boxes, {})
+    )
+    with pytest.raises(InputError, match=r"(img_2|mask_7).png cannot be decoded.*on_bad skip leaves such frames out"):
+        import_toml(**arguments)
+    assert not (tmp_path / "c").exists()
+    capture = import_toml(**arguments, on_bad="skip")
+    lost = bad | ({("cam_2", 7)} if boxes == "masks" else set())
+    every = {(name, time) for name in recording.cameras for time in range(FRAMES)}
+    assert {(view.camera, view.time) for view in capture.views} == every - lost
+    assert len(capture.splits["all"]) == FRAMES - 1
+    assert f"skipped {len(lost)} of its frames" in caplog.text
+    for view in capture.views:  # frames, masks and joints still belong together
+        assert overlap(capture.mask(view), true_mask(capture, view, recording)) > 0.6
+    assert check_capture(capture).problems == []
 
 
 def test_without_a_subject_there_is_no_capture(recording, tmp_path):

@@ -16,7 +16,6 @@ KEY = "0123456789abcdef" * 2 + "deadbeef"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("DKP_WANDB_TEST"), reason="DKP_WANDB_TEST is not set: not yet seen to pass")
 def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp_path):
     file = write_sweep(
         further=["--trainer.logger.init_args.offline=false", "--name=wandb-trial"],
