@@ -69,7 +69,7 @@ def raw_epipolar_lines(pixels: Tensor, fundamental: Tensor) -> tuple[Tensor, Ten
     """
     pixels, fundamental = promote(pixels, fundamental)
     lines = multiply(fundamental[..., :2], pixels) + fundamental[..., None, :, 2]
-    return lines, lines[..., :2].square().sum(-1).clamp_min(_TINY).sqrt()
+    return lines, (lines[..., 0].square() + lines[..., 1].square()).clamp_min(_TINY).sqrt()
 
 
 @full_precision

@@ -6,7 +6,8 @@ trade precision for speed, does nearly as much harm, so the small products here 
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import reduce, wraps
+from operator import add
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -45,4 +46,5 @@ def multiply(matrix: Tensor, vectors: Tensor) -> Tensor:
     Returns:
         (..., N, M).
     """
-    return (vectors.unsqueeze(-2) * matrix.unsqueeze(-3)).sum(-1)
+    terms = zip(vectors.split(1, -1), matrix.unsqueeze(-3).unbind(-1), strict=True)
+    return reduce(add, (vector * column for vector, column in terms))

@@ -5,7 +5,10 @@ tails nor masks. And exponents are not taken relative to each row's greatest: ro
 count as having none, the others are far from the limits of float32. Exponents begin at `-LEAST_EXPONENT` instead, so
 that their floor is at zero; weights are 2^60 times too large, which cancels.
 
-The first axis of every argument counts entries of a list of visits, the last one the elements of a block.
+An entry of a list of visits has an owner, for whose elements there are sums, and `CHUNK` visited blocks. Numbers of
+owners have the elements of a block as their last axis; numbers of visited blocks have not, nor has their list the
+entry's blocks as its last axis. The compiler runs its vectors over an axis that is contiguous wherever it occurs: so
+that is the owner's elements, and no sum has to be collected across a vector.
 """
 
 from __future__ import annotations
@@ -27,66 +30,81 @@ RAISE = -LEAST_EXPONENT
 """What exponents begin at."""
 
 
-def _owner(packed: Tensor) -> list[Tensor]:
-    """Numbers of the owning blocks (P, F, L) as F tensors (P, 1, 1, L)."""
-    return [one[:, None, None] for one in packed.unbind(1)]
+def _owners(packed: Tensor, owner: Tensor) -> list[Tensor]:
+    """Numbers (F, K + 1, L) of the owning blocks (P,) as F tensors (P, 1, 1, L)."""
+    return [_at(one, owner)[:, None, None] for one in packed.unbind(0)]
 
 
-def _visited(packed: Tensor) -> list[Tensor]:
-    """Numbers of the visited blocks (P, CHUNK, F, L) as F tensors (P, CHUNK, L, 1)."""
-    return [one.unsqueeze(-1) for one in packed.unbind(2)]
+def _visited(packed: Tensor, visited: Tensor) -> list[Tensor]:
+    """Numbers (K' + 1, L, F) of the visited blocks (CHUNK, P) as F tensors (P, CHUNK, L, 1)."""
+    return [one.unsqueeze(-1) for one in _at(packed, visited.mT).unbind(-1)]
 
 
-def block_row_sums(rows: Tensor, columns: Tensor, clip: Tensor, *, form: Form, dimension: int) -> list[Tensor]:
+def _at(blocks: Tensor, index: Tensor) -> Tensor:
+    """Blocks by number, without a check of the numbers: they come from `dkp.losses.blocks.list_visits`."""
+    result: Tensor = torch.ops.aten._unsafe_index(blocks, [index])
+    return result
+
+
+def block_row_sums(
+    rows: Tensor, columns: Tensor, owner: Tensor, visited: Tensor, clip: Tensor, *, form: Form, dimension: int
+) -> tuple[Tensor, Tensor]:
     """Sums over visited candidates, with w_ij = 2^(bias_j - |u_i - v_j|²), at least one.
 
     Args:
-        rows: (P, D + g, L), the fields of the owning blocks and what the cost needs of rows.
-        columns: (P, CHUNK, D + 1 + h, L), those of the visited blocks, the bias, and what the cost needs of columns.
+        rows: (D + g, K + 1, L), the fields of the blocks of rows and what the cost needs of rows.
+        columns: (K' + 1, L, D + h + 1), the fields of the blocks of candidates, what the cost needs of columns, and the
+            bias.
+        owner: (P,), which block of rows an entry belongs to.
+        visited: (CHUNK, P), which blocks of candidates it names.
         clip: Scalar.
         form: Formula of the cost.
         dimension: Channels D of the fields.
 
     Returns:
-        Each (P, L): the greatest exponent; Σ w; for every channel c, Σ w d_c; for every axis a, Σ w (v - u)_a; and for
-        every channel and every axis Σ w d_c (v - u)_a.
+        The greatest exponent (P, L), and (P, F, L): Σ w; for every channel c, Σ w d_c; for every axis a, Σ w (v - u)_a;
+        and for every channel and every axis Σ w d_c (v - u)_a.
     """
-    row, column = _owner(rows), _visited(columns)
+    row, column = _owners(rows, owner), _visited(columns, visited)
     offsets = [v - u for u, v in zip(row[:dimension], column[:dimension], strict=True)]
-    exponent = column[dimension]
+    exponent = column[-1]
     for offset in offsets:
-        exponent = exponent - offset * offset
+        exponent = exponent - offset.square()
     exponent = exponent.relu()
     weight = power_of_two(exponent)
-    errors = [weight * value for value in cost_values(form, row[dimension:], column[dimension + 1 :], clip)]
+    errors = [weight * value for value in cost_values(form, row[dimension:], column[dimension:-1], clip)]
     pulls = [term * offset for term in (weight, *errors) for offset in offsets]
-    return [exponent.amax((1, 2)), *(term.sum((1, 2)) for term in (weight, *errors, *pulls))]
+    return exponent.amax((1, 2)), torch.stack([term.sum((1, 2)) for term in (weight, *errors, *pulls)], 1)
 
 
-def block_column_sums(columns: Tensor, rows: Tensor, clip: Tensor, *, form: Form, dimension: int) -> list[Tensor]:
+def block_column_sums(
+    columns: Tensor, rows: Tensor, owner: Tensor, visited: Tensor, clip: Tensor, *, form: Form, dimension: int
+) -> Tensor:
     """Σ_i w_ij Σ_c g_ic (d_ijc - ē_ic) (u_i - v_j)_a over the rows that visit a candidate.
 
     Args:
-        columns: (P, D + h, L), the fields of the owning blocks and what the cost needs of columns.
-        rows: (P, CHUNK, D + g + 2 C, L), the fields of the visited blocks, what the cost needs of rows, ē and g.
+        columns: (D + h, K' + 1, L), the fields of the blocks of candidates and what the cost needs of columns.
+        rows: (K + 1, L, D + g + 2 C), the fields of the blocks of rows, what the cost needs of rows, ē and g.
+        owner: (P,), which block of candidates an entry belongs to.
+        visited: (CHUNK, P), which blocks of rows it names.
         clip: Scalar.
         form: Formula of the cost.
         dimension: Channels D of the fields.
 
     Returns:
-        For every axis a, (P, L).
+        (P, D, L).
     """
-    column, row = _owner(columns), _visited(rows)
+    column, row = _owners(columns, owner), _visited(rows, visited)
     offsets = [u - v for u, v in zip(row[:dimension], column[:dimension], strict=True)]
-    exponent = RAISE - offsets[0] * offsets[0]
+    exponent = RAISE - offsets[0].square()
     for offset in offsets[1:]:
-        exponent = exponent - offset * offset
+        exponent = exponent - offset.square()
     channels = 2 if form == "position" else 1
     of_row, averages, slopes = row[dimension : -2 * channels], row[-2 * channels : -channels], row[-channels:]
     values = cost_values(form, of_row, column[dimension:], clip)
     pull = [(d - e) * g for d, e, g in zip(values, averages, slopes, strict=True)]
     weight = power_of_two(exponent.relu()) * sum(pull[1:], pull[0])
-    return [(weight * offset).sum((1, 2)) for offset in offsets]
+    return torch.stack([(weight * offset).sum((1, 2)) for offset in offsets], 1)
 
 
 @cache
@@ -104,24 +122,27 @@ def block_kernel(name: BlockKernel, form: Form | None, dimension: int, device_ty
     """
     example = _example(name, form, dimension, torch.device(device_type))
     if name == "needed_visits":
-        return compiled(needed_visits, {}, dimension, example)
+        return compiled(needed_visits, {}, dimension, example, changing=LEAST_SIZE)
     plain = block_row_sums if name == "block_row_sums" else block_column_sums
-    return compiled(plain, {"form": form, "dimension": dimension}, dimension, example, axes=1)
+    return compiled(plain, {"form": form, "dimension": dimension}, dimension, example, changing=LEAST_SIZE)
 
 
-def _example(name: BlockKernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor | list[Tensor]]:
+LEAST_SIZE = 100
+"""Axes of an example that are at least so long count blocks or entries and may change."""
+
+
+def _example(name: BlockKernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor]:
     """Arguments of a kernel."""
-    one = torch.ones((), device=device)
+    clip = torch.ones((), device=device)
     if name == "needed_visits":
-        # Tensors of their own: the compiler would take it that equal ones always are one and the same.
-        lists = [[torch.ones(2, size, device=device) for _ in range(dimension)] for size in (203, 203, 211, 211, 211)]
-        return [*lists, *(torch.ones(2, 211, device=device) for _ in range(2)), one, one.clone()]
+        boxes = [torch.ones(size, device=device) for size in ((2 * dimension + 1, 203), (3 * dimension + 2, 211))]
+        return [*boxes, clip, clip.clone()]
     assert form is not None
     of_rows, of_columns = numbers_needed(form)
-    entries, channels = 1501, 2 if form == "position" else 1
     if name == "block_row_sums":
-        owner, visited = dimension + of_rows, dimension + 1 + of_columns
+        owner, visited = dimension + of_rows, dimension + of_columns + 1
     else:
-        owner, visited = dimension + of_columns, dimension + of_rows + 2 * channels
-    sizes = (entries, owner, BLOCK), (entries, CHUNK, visited, BLOCK)
-    return [*(torch.ones(size, device=device) for size in sizes), one]
+        owner, visited = dimension + of_columns, dimension + of_rows + 2 * (2 if form == "position" else 1)
+    packed = [torch.ones(size, device=device) for size in ((owner, 203, BLOCK), (211, BLOCK, visited))]
+    lists = [torch.zeros(size, device=device, dtype=torch.long) for size in ((1501,), (CHUNK, 1501))]
+    return [*packed, *lists, clip]

@@ -19,7 +19,7 @@ same pairs, with the roles of rows and candidates exchanged.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from dkp.geometry import full_precision
 from dkp.losses.block_kernels import RAISE, block_kernel
-from dkp.losses.blocks import CHUNK, Blocks, cut, find_visits, list_visits
+from dkp.losses.blocks import Blocks, cut, find_visits, list_visits
 from dkp.losses.costs import PairCost
 from dkp.losses.kernels import SHUT_OUT
 
@@ -39,7 +39,6 @@ REACH = 3.0
 """Rows whose best candidate is within so many sigma have the stated bound; others have no candidates."""
 
 _ROOT = math.sqrt(math.log2(math.e))  # fields times this have exponents to base two
-_ENTRIES = 2**14  # of a list of visits, copied at a time
 
 
 def compact_expectation(
@@ -102,26 +101,20 @@ class _CompactExpectation(torch.autograd.Function):
         form, of_rows, of_columns, clip = cost.values()
         packed_rows = rows.pack(torch.cat([u.movedim(-1, 0), of_rows]))
         packed_columns = columns.pack(torch.cat([v.movedim(-1, 0), of_columns]))
-        bias = torch.where(columns.valid, RAISE, SHUT_OUT).to(u.dtype).flatten(0, 1)
-        bias = functional.pad(bias, (0, 0, 0, 1), value=SHUT_OUT).unsqueeze(1)
-        with_bias = torch.cat([packed_columns[:, :size], bias, packed_columns[:, size:]], 1)
-        kernel = block_kernel("block_row_sums", form, size, device)
-        peak, total, *sums = _over_visits(kernel, visits, packed_rows, with_bias, clip, greatest=1)
-        best = (peak - RAISE).exp2()
+        bias = torch.where(columns.valid, RAISE, SHUT_OUT).to(u.dtype)
+        kernel: Any = block_kernel("block_row_sums", form, size, device)
+        owner, visited, ends = list_visits(visits.mT)
+        visiting = _by_block(torch.cat([packed_columns, bias.unsqueeze(0)]))
+        peaks, found = kernel(packed_rows, visiting, owner, visited, clip)
+        best = (_of_owners(peaks.unsqueeze(1), ends, "max")[0] - RAISE).exp2()
+        sums = _of_owners(found, ends, "sum")
         present = best >= floor
-        inverse = torch.where(present, 1.0 / total.clamp_min(1e-30), 0.0)
-        errors, offsets, moments = sums[: cost.channels], sums[cost.channels :][:size], sums[cost.channels + size :]
-        averages = [error * inverse for error in errors]
-        gradients = [
-            (moment - averages[number // size] * offsets[number % size]) * inverse
-            for number, moment in enumerate(moments)
-        ]
+        inverse = torch.where(present, 1.0 / sums[0].clamp_min(1e-30), 0.0)
+        average, offset, moment = (sums[1:] * inverse).split([cost.channels, size, cost.channels * size])
+        gradients = moment.unflatten(0, (-1, size)) - average.unsqueeze(1) * offset  # (C, D, B K + 1, L)
         ctx.rows, ctx.columns, ctx.form = rows, columns, form
-        ctx.shape, ctx.other_count = field.shape, other_field.shape[1]
-        ctx.save_for_backward(
-            visits, clip, packed_rows, packed_columns, inverse, torch.stack(averages), torch.stack(gradients)
-        )
-        result = rows.unpack([*averages, torch.where(present, best, 0.0)], field.shape[1])
+        ctx.save_for_backward(visits, clip, packed_rows, packed_columns, inverse, average, gradients)
+        result = rows.unpack(torch.cat([average, torch.where(present, best, 0.0).unsqueeze(0)]))
         average, best = result[..., :-1].contiguous(), result[..., -1].contiguous()
         ctx.mark_non_differentiable(best)
         return average, best
@@ -133,50 +126,32 @@ class _CompactExpectation(torch.autograd.Function):
         visits, clip, packed_rows, packed_columns, inverse, average, gradients = ctx.saved_tensors
         rows: Blocks = ctx.rows
         columns: Blocks = ctx.columns
-        size = ctx.shape[-1]
-        slopes = rows.pack(grad_average.movedim(-1, 0)).movedim(1, 0)  # (C, B K + 1, L)
+        slopes = rows.pack(grad_average.movedim(-1, 0))  # (C, B K + 1, L)
         grad_field = grad_other = None
         if ctx.needs_input_grad[0]:
-            each = (gradients.unflatten(0, (-1, size)) * slopes.unsqueeze(1)).sum(0)
-            grad_field = (2 / _ROOT) * rows.unpack([*each], ctx.shape[1])
+            grad_field = (2 / _ROOT) * rows.unpack((gradients * slopes.unsqueeze(1)).sum(0))
         if ctx.needs_input_grad[1]:
-            valid = functional.pad(rows.valid.flatten(0, 1), (0, 0, 0, 1))
-            pulled = torch.cat([packed_rows, average.movedim(0, 1), (slopes * inverse * valid).movedim(0, 1)], 1)
-            kernel = block_kernel("block_column_sums", ctx.form, size, grad_average.device.type)
-            sums = _over_visits(kernel, visits.mT, packed_columns, pulled, clip)
-            grad_other = (2 / _ROOT) * columns.unpack(sums, ctx.other_count)
+            kernel: Any = block_kernel("block_column_sums", ctx.form, gradients.shape[1], grad_average.device.type)
+            owner, visited, ends = list_visits(visits)
+            visiting = _by_block(torch.cat([packed_rows, average, slopes * inverse * rows.valid]))
+            found = kernel(packed_columns, visiting, owner, visited, clip)
+            grad_other = (2 / _ROOT) * columns.unpack(_of_owners(found, ends, "sum"))
         return grad_field, grad_other, None, None, None, None, None
 
 
-def _over_visits(
-    kernel: Any, visits: Tensor, owners: Tensor, others: Tensor, clip: Tensor, greatest: int = 0
-) -> list[Tensor]:
-    """Run a kernel over a list of visits and put together what belongs to one block.
+def _by_block(packed: Tensor) -> Tensor:
+    """Packed numbers (F, K + 1, L) as a visited block is read, (K + 1, L, F)."""
+    return packed.movedim(0, -1).contiguous()
+
+
+def _of_owners(found: Tensor, ends: Tensor, mode: Literal["sum", "max"]) -> Tensor:
+    """What a kernel found for every entry of a list (P, F, L), put together by owners: (F, K + 1, L), the filler zero.
 
     Args:
-        kernel: Takes packed owners (P, F, L), packed others (P, CHUNK, F', L) and the clip; returns tensors (P, L).
-        visits: (B, K, K') bool.
-        owners: (B K + 1, F, L).
-        others: (B K' + 1, F', L).
-        clip: Scalar.
-        greatest: So many of the kernel's results are maxima, the others sums.
-
-    Returns:
-        For each of the results (B K + 1, L), zero where nothing is visited.
+        found: (P, F, L).
+        ends: (K + 1,), see `dkp.losses.blocks.Visits`.
+        mode: How to put together.
     """
-    owner, visited = list_visits(visits)
-    totals: list[Tensor] = []
-    starts = range(0, len(owner) - 1, _ENTRIES)
-    for start in starts:
-        # A last slice of one, a filler, would get a graph of its own: the one before takes it.
-        part = slice(start, len(owner) if start == starts[-1] else start + _ENTRIES)
-        place = owner[part]
-        there = others.index_select(0, visited[part].flatten()).view(-1, CHUNK, *others.shape[1:])
-        found: list[Tensor] = kernel(owners.index_select(0, place), there, clip)
-        totals = totals or [owners.new_zeros(len(owners), owners.shape[-1]) for _ in found]
-        for number, (total, one) in enumerate(zip(totals, found, strict=True)):
-            if number < greatest:
-                total.scatter_reduce_(0, place.unsqueeze(1).expand_as(one), one, "amax")
-            else:
-                total.index_add_(0, place, one)
-    return totals
+    entries = torch.arange(len(found) - 2, device=found.device)
+    bags = functional.embedding_bag(entries, found.flatten(1), ends, mode=mode, include_last_offset=True)
+    return functional.pad(bags, (0, 0, 0, 1)).unflatten(1, found.shape[1:]).movedim(1, 0)
