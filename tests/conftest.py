@@ -10,15 +10,11 @@ from dkp.captures import Capture, DenseLabel
 from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
 
-# Tests fork processes of training, and threads of OpenMP do not live through a fork: a pool must never begin.
+# Some tests fork, and threads of OpenMP do not live through a fork: a pool must never begin. Those of tests/reliability
+# do not mind: they start processes from a server that has done nothing yet.
 torch.set_num_threads(1)
 
 SIZE, SIDE = 32, 0.4
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that fork this process come first: what other tests leave in it (CUDA asked for) would hinder them."""
-    items.sort(key=lambda item: item.path.parts[-2:] != ("reliability", "test_processes.py"))
 
 
 def camera_at(angle: float) -> Camera:

@@ -1,13 +1,11 @@
 """Runs of the command line in processes of their own, which may be killed, on a tiny capture of a plane."""
 
-import logging
+import multiprocessing
 import os
 import signal
 import sys
 import threading
-import time
-import traceback
-import warnings
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,8 @@ from dkp.tasks import SemiSupervisedTask
 from ..conftest import SIZE, write_plane
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["pytest", "dkp.lightning_cli", "dkp.tasks", "dkp.data", "dkp.models"])
 
 
 def layers(folder: Path, *names: str) -> list[str]:
@@ -30,44 +30,32 @@ def layers(folder: Path, *names: str) -> list[str]:
     return [*words, "--data.augmentation.rotate", "10"]
 
 
-def start(function, *args, log: Path | None = None) -> int:
-    """Call a function in a process of its own, a copy of this one with a single thread; returns its id."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    process = os.fork()
-    if process:
-        return process
-    status = 1
-    try:
-        os.setpgid(0, 0)
-        stream = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(stream, 1)
-        os.dup2(stream, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
-        torch.set_num_threads(1)
-        logging.getLogger().handlers.clear()  # pytest's, which keep messages to themselves
-        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
-        function(*args)
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        os._exit(status)
+def start(function, *args, log: Path | None = None) -> ForkServerProcess:
+    """Call a function of a module in a process of its own, which has what it needs imported but nothing else done."""
+    sys.path[:] = dict.fromkeys([str(CONFIGS.parent), *sys.path])  # where the process finds the function's module
+    process = FRESH.Process(target=call, args=(function, args, log))
+    process.start()
+    return process
 
 
-def finish(process: int, timeout: float = 300) -> int:
+def call(function, args, log: Path | None) -> None:
+    """What the process does: print into the log, call, and end with the status of a command."""
+    os.setpgid(0, 0)
+    stream = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    torch.set_num_threads(1)
+    function(*args)
+
+
+def finish(process: ForkServerProcess, timeout: float = 300) -> int:
     """Wait for a process and return its status, minus the signal where one ended it; kill it after the timeout [s]."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
+    process.join(timeout)
+    if process.exitcode is not None:
+        return process.exitcode
+    os.killpg(process.pid, signal.SIGKILL)
+    process.join()
     raise TimeoutError(f"the process still ran after {timeout} s")
 
 

@@ -130,6 +130,11 @@ def small(workspace):
     return workspace / "small"
 
 
+def validate_test_and_predict(words):
+    for command in ("validate", "test", "predict"):
+        main([command, *words])
+
+
 @pytest.mark.parametrize("place", ["small#train", "small#", "plane#"], ids=["1 instant", "3 instants", "8 instants"])
 def test_evaluation_of_sets_of_any_size(workspace, alone, small, place):
     """Fewer instants than processes, one more, and as many for each; also predictions, which are the same files."""
@@ -139,15 +144,12 @@ def test_evaluation_of_sets_of_any_size(workspace, alone, small, place):
     more += ["--trainer.limit_test_batches", "1.0", "--trainer.limit_val_batches", "1.0"]
     more += ["--model.metrics.reconstruction", "true"]
 
-    def every(name, *strategy):
-        for command in ("validate", "test", "predict"):
-            main([command, *options(workspace, name, *more, *strategy)])
-
     names = [f"{title}-one", f"{title}-two"]
     strategies = [["--trainer.devices", "1", "--trainer.strategy", "auto"], FORKED]
     for name, strategy in zip(names, strategies, strict=True):
         log = workspace / f"{name}.log"
-        assert finish(start(every, name, *strategy, log=log)) == 0, log.read_text()[-3000:]
+        words = options(workspace, name, *more, *strategy)
+        assert finish(start(validate_test_and_predict, words, log=log)) == 0, log.read_text()[-3000:]
     one, two = (workspace / "runs" / name for name in names)
     for command in ("validate", "test"):
         require_same(metrics(two / command), metrics(one / command))
