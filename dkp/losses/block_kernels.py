@@ -20,11 +20,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dkp.losses.blocks import BLOCK, CHUNK, needed_visits
+from dkp.losses.blocks import BLOCK, CHUNK, visit_excess
 from dkp.losses.costs import Form
 from dkp.losses.kernels import LEAST_EXPONENT, compiled, cost_values, numbers_needed, power_of_two
 
-BlockKernel = Literal["needed_visits", "block_row_sums", "block_column_sums"]
+BlockKernel = Literal["visit_excess", "block_row_sums", "block_column_sums"]
 
 RAISE = -LEAST_EXPONENT
 """What exponents begin at."""
@@ -109,11 +109,11 @@ def block_column_sums(
 
 @cache
 def block_kernel(name: BlockKernel, form: Form | None, dimension: int, device_type: str) -> Callable[..., object]:
-    """The compiled form of one of the functions above, or of `needed_visits`.
+    """The compiled form of one of the functions above, or of `visit_excess`.
 
     Args:
         name: Which.
-        form: Formula of the cost; None for "needed_visits", which has none.
+        form: Formula of the cost; None for "visit_excess", which has none.
         dimension: Channels D of the fields.
         device_type: "cpu" or "cuda".
 
@@ -121,8 +121,8 @@ def block_kernel(name: BlockKernel, form: Form | None, dimension: int, device_ty
         Exception: Whatever stops the compiler.
     """
     example = _example(name, form, dimension, torch.device(device_type))
-    if name == "needed_visits":
-        return compiled(needed_visits, {}, dimension, example, changing=LEAST_SIZE)
+    if name == "visit_excess":
+        return compiled(visit_excess, {}, dimension, example, changing=LEAST_SIZE)
     plain = block_row_sums if name == "block_row_sums" else block_column_sums
     return compiled(plain, {"form": form, "dimension": dimension}, dimension, example, changing=LEAST_SIZE)
 
@@ -134,7 +134,7 @@ LEAST_SIZE = 100
 def _example(name: BlockKernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor]:
     """Arguments of a kernel."""
     clip = torch.ones((), device=device)
-    if name == "needed_visits":
+    if name == "visit_excess":
         boxes = [torch.ones(size, device=device) for size in ((2 * dimension + 1, 203), (3 * dimension + 2, 211))]
         return [*boxes, clip, clip.clone()]
     assert form is not None

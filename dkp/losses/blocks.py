@@ -4,7 +4,7 @@ A view's elements are sorted along a Z-order curve and cut into stretches; each 
 widest axis, and each of these again, until blocks of `BLOCK` elements are left. That costs little more than the curve
 alone, whose stretches may jump, and gives much smaller blocks.
 
-Which pairs of blocks have to be visited is decided by bounds over whole blocks, see `needed_visits`.
+Which pairs of blocks have to be visited is decided by bounds over whole blocks, see `visit_excess`.
 """
 
 from __future__ import annotations
@@ -131,8 +131,8 @@ def cut(field: Tensor, mask: Tensor | None) -> Blocks:
     return Blocks(place, slot[:-1], valid, by_image(points.amin(2), points.amax(2)), moments)
 
 
-def needed_visits(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tensor) -> Tensor:
-    """Which blocks of candidates each block of rows has to visit, (K', K) bool; written to be compiled.
+def visit_excess(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tensor) -> Tensor:
+    """Which blocks of candidates each block of rows has to visit; written to be compiled.
 
     With weights 2^(-|u_i - v_j|²) and G the gap between the boxes of two blocks, block J holds at most n_J 2^(-G²) of
     any row's sum of weights; with R the greatest distance of the box of rows from the mean of J and w_J the variance of
@@ -144,6 +144,10 @@ def needed_visits(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tenso
         columns: (3 D + 2, K'), boxes, means, variances and numbers of elements of the blocks of candidates.
         tolerance: Scalar, greatest share of a row's weights that may be left out.
         floor: Scalar, least sum of weights for which that holds.
+
+    Returns:
+        (K', K), positive where a visit is needed: by how much the bounded share is more than what may be left out.
+        (On CPU the compiler writes truth values one by one.)
     """
     *ends, members = rows.unsqueeze(1).unbind(0)
     *other_ends, far, count = columns.unsqueeze(2).unbind(0)
@@ -154,14 +158,15 @@ def needed_visits(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tenso
         other_low, other_high, middle = other_ends[axis::size]
         gap = gap + torch.maximum(other_low - high, low - other_high).relu().square()
         far = far + torch.maximum(middle - low, high - middle).square()
-    total = torch.maximum((count * _weight(far)).sum(0), floor)
+    # An empty block of rows has no share anywhere.
+    total = torch.maximum((count * _weight(far)).sum(0), floor / members[0].clamp_max(1.0))
     share = (_ROUNDING * count * _weight(gap)) / total
     limit = torch.zeros_like(total)
     for power in reversed(range(_THRESHOLDS)):
         threshold = tolerance * 2.0**-power
         left = torch.where(share <= threshold, share, 0.0).sum(0)
         limit = torch.where(left <= tolerance, threshold, limit)
-    return (share > limit) & (members > 0)
+    return share - limit
 
 
 def _weight(squared: Tensor) -> Tensor:
@@ -170,7 +175,7 @@ def _weight(squared: Tensor) -> Tensor:
 
 
 def find_visits(
-    rows: Blocks, columns: Blocks, tolerance: float, floor: float, bound: Callable[..., Tensor] = needed_visits
+    rows: Blocks, columns: Blocks, tolerance: float, floor: float, bound: Callable[..., Tensor] = visit_excess
 ) -> Tensor:
     """Which blocks of candidates each block of rows visits, (B, K', K) bool, image by image.
 
@@ -179,13 +184,13 @@ def find_visits(
         columns: Blocks of the candidates.
         tolerance: Greatest share of a row's weights that may be left out.
         floor: Least sum of a row's weights for which that has to hold.
-        bound: `needed_visits` or its compiled form.
+        bound: `visit_excess` or its compiled form.
     """
     limits = [columns.boxes.new_full((), value) for value in (tolerance, floor)]
     of_rows = torch.cat([rows.boxes, rows.moments[:, -1:]], 1)
     of_columns = torch.cat([columns.boxes, columns.moments], 1)
     pairs = zip(of_rows, of_columns, strict=True)
-    return torch.stack([bound(one, other, *limits) for one, other in pairs])
+    return torch.stack([bound(one, other, *limits) > 0 for one, other in pairs])
 
 
 def list_visits(visits: Tensor) -> Visits:

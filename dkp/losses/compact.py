@@ -96,7 +96,7 @@ class _CompactExpectation(torch.autograd.Function):
         size, device = u.shape[-1], field.device.type
         rows, columns = cut(u, mask), cut(v, other_mask)
         floor = math.exp(-0.5 * reach**2)
-        bound: Any = block_kernel("needed_visits", None, size, device)
+        bound: Any = block_kernel("visit_excess", None, size, device)
         visits = find_visits(rows, columns, tolerance, floor, bound)
         form, of_rows, of_columns, clip = cost.values()
         packed_rows = rows.pack(torch.cat([u.movedim(-1, 0), of_rows]))

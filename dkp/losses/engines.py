@@ -119,11 +119,11 @@ def compilation_failed(engine: Engine, form: Form, dimension: int, device: torch
     if reason is not None:
         return reason
     fused: tuple[Kernel, ...] = ("peaks", "row_sums", "column_sums")
-    compact: tuple[BlockKernel, ...] = ("needed_visits", "block_row_sums", "block_column_sums")
+    compact: tuple[BlockKernel, ...] = ("visit_excess", "block_row_sums", "block_column_sums")
     try:
         if engine == "compact":
             for block in compact:
-                block_kernel(block, None if block == "needed_visits" else form, dimension, device.type)
+                block_kernel(block, None if block == "visit_excess" else form, dimension, device.type)
         else:
             for name in fused:
                 kernel(name, None if name == "peaks" else form, dimension, device.type)

@@ -298,8 +298,8 @@ def uncompiled(monkeypatch) -> None:
     """Let the compact engine run its functions as they stand."""
 
     def plain(name: str, form: str | None, dimension: int, device: str):
-        if name == "needed_visits":
-            return blocks.needed_visits
+        if name == "visit_excess":
+            return blocks.visit_excess
         return partial(getattr(block_kernels, name), form=form, dimension=dimension)
 
     monkeypatch.setattr(compact, "block_kernel", plain)
