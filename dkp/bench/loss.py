@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,11 @@ from dkp.losses.costs import EpipolarCost
 from dkp.losses.engines import Engine, compiling_refused
 
 ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused", "compact")
-DENSE_LIMIT = 8192
-"""Cells beyond which the dense engine would need tens of gigabytes."""
+LIMITS: dict[Engine, int] = {"dense": 8192, "tiled": 16384}
+"""Cells up to which an engine is measured: beyond, "dense" would need tens of gigabytes, and "tiled" minutes."""
+
+BUDGET = 20.0
+"""No new round of measuring begins at a size after so much time [s]."""
 
 WARM_CELLS = 512
 
@@ -37,7 +39,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
     Returns:
         "first_call_seconds" of each engine (compiling, or loading what was compiled before); "runs", a list with
         "engine", "cells", "seconds" (least), "median_seconds", "repeats", "memory_bytes" and "error", the greatest
-        relative difference of values and gradients to the dense engine (the first engine beyond `DENSE_LIMIT`);
+        relative difference of values and gradients to the first engine that is measured at that size (see `LIMITS`);
         "sigma" by size; "slope" by engine, the exponent in time ~ N^slope over the sizes from 4096; and "fused", empty
         or why nothing could be compiled.
     """
@@ -46,10 +48,11 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
     refused = why_not_fused()
     engines = [engine for engine in ENGINES if engine not in ("fused", "compact") or refused is None]
     first = first_calls(engines)
+    peaks = {engine: peaks_of(engine, taken_by(engine, sizes)) for engine in engines} if memory else {}
     for cells in sizes:
         problem = Problem.make(cells)
         sigma[str(cells)] = problem.sigma
-        taking = [engine for engine in engines if engine != "dense" or cells <= DENSE_LIMIT]
+        taking = [engine for engine in engines if cells in taken_by(engine, sizes)]
         reference: list[torch.Tensor] | None = None
         errors: dict[str, float] = {}
         for engine in taking:
@@ -58,7 +61,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
             pairs = zip(found, reference, strict=True)
             errors[engine] = max(float((one - two).abs().max() / two.abs().max()) for one, two in pairs)
         del reference
-        times = take_turns({engine: _call(problem, engine) for engine in taking}, repeats)
+        times = take_turns({engine: partial(problem.run, engine) for engine in taking}, repeats, BUDGET)
         for engine in taking:
             runs.append(
                 {
@@ -67,7 +70,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
                     "seconds": times[engine].least,
                     "median_seconds": times[engine].median,
                     "repeats": times[engine].repeats,
-                    "memory_bytes": memory_of(engine, cells) if memory else None,
+                    "memory_bytes": peaks.get(engine, {}).get(cells),
                     "error": errors[engine],
                 }
             )
@@ -80,8 +83,9 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
     }
 
 
-def _call(problem: Problem, engine: Engine):
-    return lambda: problem.run(engine)
+def taken_by(engine: Engine, sizes: Sequence[int]) -> list[int]:
+    """The sizes that an engine is measured at."""
+    return [cells for cells in sizes if cells <= LIMITS.get(engine, cells)]
 
 
 def why_not_fused() -> str | None:
@@ -108,13 +112,14 @@ def first_calls(engines: Sequence[Engine]) -> dict[str, float]:
     return result
 
 
-def memory_of(engine: Engine, cells: int) -> int | None:
-    """Peak memory of a forward and backward pass, in a process of its own [bytes]; None where it cannot be measured."""
-    command = [sys.executable, "-m", "dkp.bench.loss", engine, str(cells)]
+def peaks_of(engine: Engine, sizes: Sequence[int]) -> dict[int, int]:
+    """Peak memory of a forward and backward pass by size, in a process of its own [bytes].
+
+    Empty where it cannot be measured; without the sizes that the process did not survive.
+    """
+    command = [sys.executable, "-m", "dkp.bench.loss", engine, *map(str, sorted(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return None
-    return int(json.loads(done.stdout.splitlines()[-1]))
+    return {int(cells): int(peak) for cells, peak in (line.split() for line in done.stdout.splitlines())}
 
 
 def slope(runs: Sequence[dict[str, Any]], engine: str, least: int = 4096) -> float | None:
@@ -140,7 +145,7 @@ def parse_sizes(text: str) -> list[int]:
 
 if __name__ == "__main__":
     chosen: Any = sys.argv[1]
-    large = Problem.make(int(sys.argv[2]))
     Problem.make(WARM_CELLS).run(chosen)
-    begun = time.perf_counter()
-    print(json.dumps(peak_memory(lambda: large.run(chosen))))
+    for number in map(int, sys.argv[2:]):
+        large = Problem.make(number)
+        print(number, peak_memory(partial(large.run, chosen)), flush=True)

@@ -140,7 +140,7 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
     network()  # gradients for the optimiser
     alternatives = {"data": fetch, "network": network, "loss": multiview, "optimiser": optimiser.step, "whole": whole}
     times = {name: one.least for name, one in take_turns(alternatives, repeats).items()}
-    steps = waiting(iterator, task, optimiser, repeats)
+    steps = waiting(iterator, task, optimiser, 4 * repeats)
     step = {**times, **steps, "loss_share": times["loss"] / times["whole"]}
     images = flatten_views(batch["unlabelled"])
     task.eval()
@@ -150,7 +150,7 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
 
 
 def waiting(iterator: Any, task: SemiSupervisedTask, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, float]:
-    """The share of a run of steps that goes by waiting for data."""
+    """The share of the wall time of a run of steps that goes by waiting for the workers' batches."""
     waited = 0.0
     begun = time.perf_counter()
     for _ in range(steps):

@@ -9,6 +9,10 @@ ALLOWED = 0.25
 """A ratio may be worse by this share before the comparison fails."""
 
 
+LEAST_MEMORY = 50e6
+"""Peaks below so many bytes are how an allocator happens to grow; they count as this."""
+
+
 class SlowerThanCommitted(Exception):
     """A ratio of the bench is worse than the committed one by more than is allowed."""
 
@@ -31,8 +35,9 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
             if other is None or ENGINE_ORDER[engine] <= ENGINE_ORDER[slower]:
                 continue
             found[f"{engine} over {slower} at {cells}"] = other["seconds"] / run["seconds"]
-            if slower == "dense" and run["memory_bytes"] and other["memory_bytes"]:
-                found[f"dense memory over {engine} at {cells}"] = other["memory_bytes"] / run["memory_bytes"]
+            if slower == "dense" and run["memory_bytes"] and (other["memory_bytes"] or 0) > 2 * LEAST_MEMORY:
+                memory = max(run["memory_bytes"], LEAST_MEMORY)
+                found[f"dense memory over {engine} at {cells}"] = other["memory_bytes"] / memory
     pipeline = result.get("pipeline")
     if pipeline:
         step = pipeline["step"]

@@ -32,7 +32,7 @@ RAISE = -LEAST_EXPONENT
 
 def _owners(packed: Tensor, owner: Tensor) -> list[Tensor]:
     """Numbers (F, K + 1, L) of the owning blocks (P,) as F tensors (P, 1, 1, L)."""
-    return [_at(one, owner)[:, None, None] for one in packed.unbind(0)]
+    return [_at(one, owner).unsqueeze(1).unsqueeze(1) for one in packed.unbind(0)]
 
 
 def _visited(packed: Tensor, visited: Tensor) -> list[Tensor]:

@@ -159,7 +159,7 @@ def visit_excess(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tensor
         gap = gap + torch.maximum(other_low - high, low - other_high).relu().square()
         far = far + torch.maximum(middle - low, high - middle).square()
     # An empty block of rows has no share anywhere.
-    total = torch.maximum((count * _weight(far)).sum(0), floor / members[0].clamp_max(1.0))
+    total = torch.maximum((count * _weight(far)).sum(0), floor / members.squeeze(0).clamp_max(1.0))
     share = (_ROUNDING * count * _weight(gap)) / total
     limit = torch.zeros_like(total)
     for power in reversed(range(_THRESHOLDS)):

@@ -1,8 +1,6 @@
 """The engines beyond "dense" and "tiled": fused, compact, attention, and the choice between them."""
 
 import logging
-import subprocess
-import sys
 from functools import partial
 from typing import get_args
 
@@ -460,24 +458,3 @@ def test_ragged_lists_equal_dense(parts, monkeypatch):
     found = results(expected_epipolar_distance, data, engine="tiled")
     agree(found, results(expected_epipolar_distance, data, engine="dense"), 1e-4)
     assert sum(work) < 0.3 * 4 * 200 * 180
-
-
-MEMORY = """
-import sys, torch
-from dkp.bench.memory import peak_memory
-from dkp.losses import expected_epipolar_distance
-def run(n):
-    u, v = torch.rand(1, n, 3, requires_grad=True), torch.rand(1, n, 3, requires_grad=True)
-    x, y = torch.rand(1, n, 2) * 512, torch.rand(1, n, 2) * 512
-    found = expected_epipolar_distance(u, v, x, y, torch.rand(1, 3, 3), 0.05, clip=20.0, engine="fused")
-    found.distance.sum().backward()
-run(64)
-print(peak_memory(lambda: run(16384)))
-"""
-
-
-@pytest.mark.slow
-def test_memory_of_the_fused_engine(compiler):
-    output = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True).stdout
-    grown = float(output) / 1e6
-    assert grown < 100, f"{grown:.0f} MB; one matrix of all pairs would take {16384**2 * 4 / 1e6:.0f} MB"
