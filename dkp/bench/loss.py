@@ -22,8 +22,8 @@ ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused", "compact")
 LIMITS: dict[Engine, int] = {"dense": 8192, "tiled": 16384}
 """Cells up to which an engine is measured: beyond, "dense" would need tens of gigabytes, and "tiled" minutes."""
 
-BUDGET = 20.0
-"""No new round of measuring begins at a size after so much time [s]."""
+BUDGET = 2.0
+"""An engine is left out of further rounds at a size once it has taken so much time [s]."""
 
 WARM_CELLS = 512
 

@@ -32,7 +32,7 @@ SUBJECTS, FRAMES, CAMERAS = 4, 8, 6
 IMPORTS = ("torch", "dkp.losses", "dkp.tasks", "dkp.cli")
 
 
-def bench_pipeline(repeats: int = 10) -> dict[str, Any]:
+def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
     """Measure the pipeline on a small rendered capture.
 
     Args:
@@ -58,7 +58,7 @@ def bench_pipeline(repeats: int = 10) -> dict[str, Any]:
         },
         "step": step,
         "predict": predict,
-        "import": {module: import_time(module) for module in IMPORTS},
+        "import": {module: min(import_time(module) for _ in range(2)) for module in IMPORTS},
     }
 
 
@@ -140,7 +140,7 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
     network()  # gradients for the optimiser
     alternatives = {"data": fetch, "network": network, "loss": multiview, "optimiser": optimiser.step, "whole": whole}
     times = {name: one.least for name, one in take_turns(alternatives, repeats).items()}
-    steps = waiting(iterator, task, optimiser, 4 * repeats)
+    steps = waiting(iterator, task, optimiser, 3 * repeats)
     step = {**times, **steps, "loss_share": times["loss"] / times["whole"]}
     images = flatten_views(batch["unlabelled"])
     task.eval()

@@ -9,6 +9,10 @@ ALLOWED = 0.25
 """A ratio may be worse by this share before the comparison fails."""
 
 
+MOST_DENSE = 2048
+"""Cells up to which times are compared with the dense engine's: larger matrices are bound by the memory's speed, which
+any other work on the machine shares."""
+
 LEAST_MEMORY = 50e6
 """Peaks below so many bytes are how an allocator happens to grow; they count as this."""
 
@@ -24,7 +28,7 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
         result: With "loss" (of `bench_loss`) or "pipeline" (of `bench_pipeline`), or both.
 
     Returns:
-        Such as "fused over dense at 8192" (how many times faster), "dense memory over fused at 8192",
+        Such as "compact over fused at 8192" (how many times faster), "dense memory over fused at 8192",
         "batches loaded per step".
     """
     found: dict[str, float] = {}
@@ -34,7 +38,8 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
             other = runs.get((slower, cells))
             if other is None or ENGINE_ORDER[engine] <= ENGINE_ORDER[slower]:
                 continue
-            found[f"{engine} over {slower} at {cells}"] = other["seconds"] / run["seconds"]
+            if slower != "dense" or cells <= MOST_DENSE:
+                found[f"{engine} over {slower} at {cells}"] = other["seconds"] / run["seconds"]
             if slower == "dense" and run["memory_bytes"] and (other["memory_bytes"] or 0) > 2 * LEAST_MEMORY:
                 memory = max(run["memory_bytes"], LEAST_MEMORY)
                 found[f"dense memory over {engine} at {cells}"] = other["memory_bytes"] / memory
