@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ KEY = "0123456789abcdef" * 2 + "deadbeef"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp_path):
     file = write_sweep(
         further=["--trainer.logger.init_args.offline=false", "--name=wandb-trial"],
@@ -36,9 +38,7 @@ def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp
         output = ""
         for words in (["sweep", str(file)], ["agent", f"{ENTITY}/{PROJECT}/{SWEEP}"]):
             command = [sys.executable, "-m", "wandb", *words]
-            done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-            output += done.stdout + done.stderr
+            output += run_to_end(command, tmp_path, environment)
 
     assert server.sweep == {**yaml.safe_load(file.read_text()), "parameters": server.sweep["parameters"]}
     folders = sorted((workspace / "runs").glob("wandb-trial*"), key=lambda path: (len(path.name), path.name))
@@ -57,6 +57,22 @@ def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp
         assert values[-1] == pytest.approx(metrics["val/geodesic_median_cm"])
         assert server.exits[run] == 0
     assert_nowhere(KEY, output, tmp_path, *folders)
+
+
+def run_to_end(command, folder, environment) -> str:
+    """What a command prints, which must end well; its own processes do not outlive it."""
+    process = subprocess.Popen(
+        command, env=environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, _ = process.communicate(timeout=540)
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert process.returncode == 0, output[-3000:]
+    return output
 
 
 def assert_nowhere(key, output, *folders):
