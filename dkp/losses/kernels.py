@@ -240,8 +240,7 @@ def compiled(
     label = "_".join([plain.__name__, *([named["form"]] if "form" in named else []), str(dimension)])
     own = FunctionType(plain.__code__.replace(co_name=label), plain.__globals__, label)
     own.__kwdefaults__ = named or None
-    known = {key: value for key, value in _OPTIONS.items() if _has(inductor, key)}
-    result = torch.compile(own, fullgraph=True, options=known)
+    result = torch.compile(own, fullgraph=True, options=_options(inductor))
     tensors = [one for part in example for one in (part if isinstance(part, list) else [part])]
     for tensor in tensors:
         for axis, size in enumerate(tensor.shape):
@@ -252,13 +251,16 @@ def compiled(
     return result
 
 
-def _has(config: object, key: str) -> bool:
-    """Whether an option of that dotted name exists in this release of torch."""
-    for part in key.split("."):
-        if not hasattr(config, part):
-            return False
-        config = getattr(config, part)
-    return True
+def _options(config: object) -> dict[str, str | int | bool | Callable[..., object]]:
+    """The options that this release of torch has; what was yes or no before it got more values is yes."""
+    known = {}
+    for key, value in _OPTIONS.items():
+        present: Any = config
+        for part in key.split("."):
+            present = getattr(present, part, None)
+        if present is not None:
+            known[key] = True if isinstance(present, bool) else value
+    return known
 
 
 def _example(name: Kernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor | list[Tensor]]:

@@ -227,7 +227,7 @@ def test_command_line_configuration(capture):
             "--data.hide_background=noise",
         ]
     )
-    module = parser.instantiate(config).data
+    module = parser.instantiate_classes(config).data
     assert isinstance(module, SemiSupervisedDataModule)
     assert module.augmentation.rotate == 45
     assert module.augmentation.scale == (0.5, 2.0)

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy.integrate import trapezoid
 
 from dkp.metrics.geodesic import GeodesicError, area_under_recall, geodesic_errors, recall_curve
 from dkp.surface import Surface
@@ -37,8 +38,8 @@ def reference(batches):
         "geodesic_median_cm": np.median(covered),
         "geodesic_mean_cm": covered.mean(),
         "coverage": len(covered) / len(error),
-        "auc10": np.trapezoid([(error < 10 * t).mean() for t in grid], grid),
-        "auc30": np.trapezoid([(error < 30 * t).mean() for t in grid], grid),
+        "auc10": trapezoid([(error < 10 * t).mean() for t in grid], grid),
+        "auc30": trapezoid([(error < 30 * t).mean() for t in grid], grid),
         "pck5": (error < 5).mean(),
         "pck10": (error < 10).mean(),
         "geodesic_points": len(error),
