@@ -86,4 +86,4 @@ def own_part(term: LossTerm, weights: Tensor) -> Tensor:
 
 def step_seed(seed: int, step: int, batch: int, process: int) -> int:
     """Seed of the random draws of one step of one process."""
-    return int(np.random.SeedSequence((seed, step, batch, process)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, step, batch, process)).generate_state(1, np.uint64)[0]) >> 1
