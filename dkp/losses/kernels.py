@@ -252,14 +252,15 @@ def compiled(
 
 
 def _options(config: object) -> dict[str, str | int | bool | Callable[..., object]]:
-    """The options that this release of torch has; what was yes or no before it got more values is yes."""
+    """The options that this release of torch has; one that was yes or no before it got more values is yes."""
     known = {}
     for key, value in _OPTIONS.items():
-        present: Any = config
-        for part in key.split("."):
-            present = getattr(present, part, None)
-        if present is not None:
-            known[key] = True if isinstance(present, bool) else value
+        *parts, name = key.split(".")
+        owner: Any = config
+        for part in parts:
+            owner = getattr(owner, part, None)
+        if hasattr(owner, name):
+            known[key] = True if isinstance(getattr(owner, name), bool) else value
     return known
 
 
