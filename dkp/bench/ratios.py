@@ -13,6 +13,9 @@ MOST_DENSE = 2048
 """Cells up to which times are compared with the dense engine's: larger matrices are bound by the memory's speed, which
 any other work on the machine shares."""
 
+LEAST_SECONDS = 0.005
+"""Shorter runs are not compared: on a busy machine they vary by as much as is allowed."""
+
 LEAST_MEMORY = 50e6
 """Peaks below so many bytes are how an allocator happens to grow; they count as this."""
 
@@ -38,7 +41,7 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
             other = runs.get((slower, cells))
             if other is None or ENGINE_ORDER[engine] <= ENGINE_ORDER[slower]:
                 continue
-            if slower != "dense" or cells <= MOST_DENSE:
+            if run["seconds"] >= LEAST_SECONDS and (slower != "dense" or cells <= MOST_DENSE):
                 found[f"{engine} over {slower} at {cells}"] = other["seconds"] / run["seconds"]
             if slower == "dense" and run["memory_bytes"] and (other["memory_bytes"] or 0) > 2 * LEAST_MEMORY:
                 memory = max(run["memory_bytes"], LEAST_MEMORY)
