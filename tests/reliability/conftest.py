@@ -41,6 +41,7 @@ def start(function, *args, log: Path | None = None) -> ForkServerProcess:
 def call(function, args, log: Path | None) -> None:
     """What the process does: print into the log, call, and end with the status of a command."""
     os.setpgid(0, 0)
+    multiprocessing.set_start_method("fork", force=True)  # of workers, as in a run of a user's, whose end they notice
     stream = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
