@@ -7,9 +7,12 @@ import importlib
 import inspect
 import os
 import re
+import signal
 import sys
+import threading
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 from dkp import __version__
@@ -102,7 +105,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the words after ``dkp``; None = those of the process.
 
     Raises:
-        SystemExit: with status 2 for bad input, 1 where training stopped, 130 after Ctrl-C.
+        SystemExit: with status 2 for bad input, 1 where training stopped, 130 after Ctrl-C, 143 after SIGTERM.
     """
     words = list(sys.argv[1:] if args is None else args)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -184,7 +187,21 @@ def call(command: str, words: list[str]) -> None:
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True, help=described.get(name, ""))
     options = parser.instantiate_classes(parser.parse_args(spelled_out(words, hints, bare)))
-    report(function(**options.as_dict()))
+    with ended_by_sigterm():
+        report(function(**options.as_dict()))
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Inside, SIGTERM unwinds the command as Ctrl-C does, so that the processes it has started end with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, _: fail("ended by SIGTERM", 128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def spelled_out(words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The command line on a tiny capture of a textured plane: whole runs, and errors in one sentence."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -324,6 +325,36 @@ def test_interrupt_ends_with_status_130(workspace):
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err[-2000:]
     assert err.strip().splitlines()[-1] == "dkp: error: interrupted"
+
+
+NAP = """
+import subprocess, sys, types
+from dkp import cli
+
+def nap():
+    child = subprocess.Popen(["sleep", "300"])
+    print(child.pid, flush=True)
+    try:
+        child.wait()
+    finally:
+        child.terminate()
+        child.wait()
+
+sys.modules["nap"] = types.SimpleNamespace(nap=nap)
+cli.FUNCTIONS["nap"] = ("nap:nap", "Sleep.")
+cli.main(["nap"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+def test_a_command_that_is_ended_ends_what_it_has_started():
+    process = subprocess.Popen([sys.executable, "-c", NAP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = int(process.stdout.readline())
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.strip()) == (143, "dkp: error: ended by SIGTERM")
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)
 
 
 # The pieces
