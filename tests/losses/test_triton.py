@@ -54,8 +54,10 @@ KERNELS = {
 @pytest.fixture
 def pretended_device():
     """A GPU of compute capability 9.0, as far as the compiler asks."""
+    # What the compiler consists of is imported first: a name that it took from a stand-in would outlive this fixture.
     from torch._dynamo.device_interface import CudaInterface
-    from torch._inductor.runtime import triton_helpers
+    from torch._inductor import compile_fx, scheduler
+    from torch._inductor.runtime import autotune_cache, triton_helpers
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver
 
@@ -72,6 +74,9 @@ def pretended_device():
         (torch.cuda, "current_device"): 0,
         (torch.cuda, "get_device_properties"): H100,
         (torch.cuda, "get_device_capability"): (9, 0),
+        (autotune_cache, "has_triton"): True,
+        (compile_fx, "has_triton"): True,
+        (scheduler, "has_triton"): True,
         (torch.utils._triton, "has_triton"): True,
         (triton_helpers, "set_driver_to_gpu"): None,
     }
