@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from dkp.errors import InputError
 from dkp.fields import Field
@@ -18,7 +17,6 @@ from dkp.losses import (
     DistillationLoss,
     LabelledLoss,
     LossTerm,
-    Mean,
     MultiviewLoss,
     SilhouetteLoss,
     WarpLoss,
@@ -31,6 +29,7 @@ from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.labelled import label_term
+from dkp.tasks.masks import mask_term, without_background
 from dkp.tasks.pairs import ViewPairs, flatten_views, present_views, view_pairs
 from dkp.tasks.schedules import LearningRateSchedule, anneal, ramp
 from dkp.tasks.terms import WeightedTerm
@@ -408,28 +407,6 @@ def split_batch(batch: Mapping[str, Any]) -> tuple[Mapping[str, Any] | None, Map
     if "unlabelled" in batch:
         return None, batch["unlabelled"]
     return (None, batch) if batch["image"].ndim == 5 else (batch, None)
-
-
-def mask_term(field: Field, batch: Mapping[str, Any]) -> LossTerm:
-    """Binary cross-entropy of the foreground against the captured masks' share of each cell.
-
-    A view whose mask is empty counts as one without a mask.
-    """
-    mask = flatten_views(batch, "mask")
-    target = functional.avg_pool2d(mask.to(field.foreground.dtype), field.stride)
-    there = present_views(batch) & mask.flatten(1).any(1)
-    loss = functional.binary_cross_entropy_with_logits(field.foreground, target, reduction="none").mean((1, 2))
-    mean = Mean.of((loss, there))
-    return LossTerm(mean.value, there.float().mean(), {}, (mean,))
-
-
-def without_background(images: Tensor, batch: Mapping[str, Any]) -> Tensor:
-    """Images (B, 3, H, W) of a batch, black where their captured masks are off; those without a mask as they are."""
-    if batch.get("mask") is None:
-        return images
-    mask = flatten_views(batch, "mask").bool()
-    shown = mask | ~mask.flatten(1).any(1)[:, None, None]
-    return torch.where(shown.unsqueeze(1), images, images.new_zeros(()))
 
 
 @torch.no_grad()

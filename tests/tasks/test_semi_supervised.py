@@ -9,8 +9,9 @@ from dkp.fields import EmbeddingField
 from dkp.losses import MultiviewLoss
 from dkp.models import Detector, save_detector
 from dkp.tasks import LabelledTask, SemiSupervisedTask, TrainingDiverged
+from dkp.tasks.masks import without_background
 from dkp.tasks.pairs import ViewPairs
-from dkp.tasks.semi_supervised import split_batch, still_statistics, without_background
+from dkp.tasks.semi_supervised import split_batch, still_statistics
 
 
 def make_task(make_detector, plane, **options):
