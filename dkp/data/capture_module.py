@@ -16,6 +16,7 @@ from dkp.data.augmentation import Augmentation
 from dkp.data.cache import CaptureImages
 from dkp.data.collate import collate
 from dkp.data.labelled import LabelledViews, choose_labelled
+from dkp.data.loader import ReadAheadLoader
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
 from dkp.data.places import SPLIT_MARK, Captures, places, split_of
@@ -195,7 +196,7 @@ class CaptureDataModule(pl.LightningDataModule):
         seed, alone = 2 * self.seed + part, {"rank": 0, "world": 1} if self.own_parts else {}
         sampler = KeyedSampler(length, steps * batch_size, seed=seed, **alone)
         sampler.set_epoch(self.first_epoch)
-        return DataLoader(
+        return ReadAheadLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
