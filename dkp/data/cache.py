@@ -1,24 +1,26 @@
-"""All views of a part of a capture in memory, read once: images, cameras, labels, masks."""
+"""All views of a part of a capture, read once, in memory or in a cache on disk: images, cameras, labels, masks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
-from dkp.captures import Capture, DenseLabel, View
-from dkp.captures.images import Item, Result, in_threads
+from dkp.captures import Capture, View
+from dkp.captures.images import in_threads
 from dkp.captures.video import OnBad
-from dkp.data.augmentation import map_points, warp_image
-from dkp.data.cells import DenseCoordinates, PointCoordinates, cell_centres, sample_dense
-from dkp.data.flow import NextViews, next_views
-from dkp.data.squares import fit, resized, undistorted
+from dkp.data.augmentation import map_points
+from dkp.data.cells import DenseCoordinates, PointCoordinates
+from dkp.data.columns import Columns
+from dkp.data.disk import Stored, cache_key, reopened, taken_or_made
+from dkp.data.flow import NextFrame, NextViews, add_next_views
+from dkp.data.layout import StoredPoints, add_view, begin_views
+from dkp.data.reading import ViewReader, enough_foreground, or_problem
+from dkp.data.squares import fit
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.surface import Surface
 
 logger = logging.getLogger(__name__)
@@ -26,26 +28,16 @@ logger = logging.getLogger(__name__)
 RELATIVE_GAP = 0.03
 """Coordinates further apart than this share of the surface's largest side (5 cm on a human) are not interpolated."""
 
-NextFrame = Literal["no", "truth", "flow"]
-
-
-@dataclass
-class ReadView:
-    """What is kept of one view."""
-
-    image: np.ndarray
-    camera: Camera
-    mask: np.ndarray | None
-    dense: DenseCoordinates | None
-    faces: DenseLabel | None
-    points: PointCoordinates | None
+CHUNK = 64
+"""Views that are decoded at a time."""
 
 
 class CaptureImages:
-    """The views of one split of a capture, square, undistorted and of one size, in memory.
+    """The views of one split of a capture, square, undistorted and of one size.
 
     Views larger than `side` are reduced (by area; labels at the pixel centres, see `sample_dense`) and the cameras
-    follow; views that are not square are padded on the right or below. Workers that are forked share the memory.
+    follow; views that are not square are padded on the right or below. Workers that are forked share the memory. With
+    `cache` the arrays are files that are mapped into memory, read-only, and shared by all processes of a machine.
 
     Args:
         capture: an open capture.
@@ -66,10 +58,12 @@ class CaptureImages:
         on_bad: "skip" leaves out views of which a file is missing, damaged or holds no numbers, with a warning that
             counts them (and takes such a posed surface for unknown); "raise" ends with an error.
         threads: threads that read files; None = one per core.
+        cache: folder in which decoded views are kept, to be taken by the next one that asks for the same (see
+            `cache_key`); None = in memory. What is kept may be larger than the memory.
 
     Raises:
-        InputError: no view is left, a camera is unknown, what `next_frame` needs is missing, or data are bad and
-            `on_bad` is "raise".
+        InputError: no view is left, a camera is unknown, what `next_frame` needs is missing, data are bad and `on_bad`
+            is "raise", or the cache cannot be written.
 
     Attributes:
         images: (N, S, S, 3) uint8 RGB.
@@ -105,43 +99,45 @@ class CaptureImages:
         truth: bool = False,
         on_bad: OnBad = "skip",
         threads: int | None = None,
+        cache: str | Path | None = None,
     ) -> None:
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
         self.capture_name = capture.name
         self.joint_names = tuple(joints)
         self.surface: Surface = capture.surface
         self.gap = RELATIVE_GAP * 2 * float(np.max(self.surface.bounds[1]))
-        self._capture = capture
-        self._charts = charts
-        self._labels = labels or require_labels
-        self._faces = next_frame == "truth"
-        views = self._choose(capture, split, cameras, frames, require_labels)
-        largest = max(max(view.size) for view in views)
-        self.side = largest if side is None else min(side, largest)
         self.on_bad = on_bad
-        self.bad: list[str] = []
-        views, read = self._read_all(views, threads)
-        keep = [i for i, one in enumerate(read) if enough_foreground(one, require_labels, min_foreground)]
-        self.skipped = len(read) - len(keep)
-        if not keep:
-            what = "label" if require_labels else "mask"
-            raise InputError(
-                f"{self.name}: none of its {len(read)} views has a {what} with {min_foreground} or more pixels of "
-                f"foreground at {self.side}x{self.side}"
-            )
-        if self.skipped:
-            logger.warning("%s: skipped %d of %d views without foreground", self.name, self.skipped, len(read))
-        self.views = [views[i] for i in keep]
-        self._store([read[i] for i in keep])
-        self.next: NextViews | None = None
-        self.vertices: list[np.ndarray | None] = []
-        if truth:
-            frames = [self.frame[int(views[0])] for views in self.instants]
-            found = in_threads(self._or_problem(self._posed), frames, threads)
-            self.vertices = self._sound(found, "posed surfaces")
-        if next_frame != "no":
-            self.next = next_views(capture, self, [read[i].faces for i in keep], next_frame, threads)
-        del self._capture
+        chosen = self._choose(capture, split, cameras, frames, require_labels)
+        largest = max(max(view.size) for view in chosen)
+        self.side = largest if side is None else min(side, largest)
+        labels = labels or require_labels
+        reader = ViewReader(capture, self.side, self.gap, labels, next_frame == "truth", charts)
+
+        def write(columns: Columns) -> dict[str, Any]:
+            least = (require_labels, min_foreground)
+            notes = self._write_views(columns, reader, chosen, least, threads)
+            if truth:
+                notes |= self._write_truth(columns, reader, threads)
+            if next_frame != "no":
+                add_next_views(columns, reader, self, next_frame, CHUNK, threads)
+            return notes
+
+        if cache is None:
+            columns = Columns()
+            notes = write(columns)
+            stored = Stored(columns.end(), notes)
+        else:
+            options = {
+                "split": split, "side": self.side, "labels": labels, "require_labels": require_labels, "charts": charts,
+                "cameras": cameras and list(cameras), "frames": frames and list(frames), "next_frame": next_frame,
+                "min_foreground": min_foreground, "truth": truth, "on_bad": on_bad,
+            }  # fmt: skip
+            files = reader.files(chosen, truth or next_frame == "truth")
+            stored = taken_or_made(Path(cache), lambda: cache_key(capture, options, files), write, self.name)
+        self._folder = stored.folder
+        self._adopt(stored.arrays)
+        self._describe(chosen)
+        self._tell(stored.notes)
 
     def __len__(self) -> int:
         return len(self.views)
@@ -169,108 +165,92 @@ class CaptureImages:
             views = labelled
         return views
 
-    def _read_all(self, views: list[View], threads: int | None) -> tuple[list[View], list[ReadView]]:
-        """The views that can be read, and what they hold."""
-        found = self._sound(in_threads(self._or_problem(self._read), views, threads), "views")
-        kept = [(view, one) for view, one in zip(views, found, strict=True) if one is not None]
-        if not kept:
-            raise InputError(f"{self.name}: none of its {len(views)} views can be read; the first: {self.bad[0]}")
-        return [view for view, _ in kept], [one for _, one in kept]
-
-    def _or_problem(self, function: Callable[[Item], Result]) -> Callable[[Item], Result | InputError]:
-        """The function, returning what is wrong instead of raising it, where bad data are skipped."""
-
-        def attempt(item: Item) -> Result | InputError:
-            try:
-                return function(item)
-            except InputError as error:
-                if self.on_bad == "raise":
-                    raise InputError(f"{error}; data.on_bad skip leaves such data out") from error
-                return error
-
-        return attempt
-
-    def _sound(self, found: Sequence[Result | InputError | None], what: str) -> list[Result | None]:
-        """None in place of what is bad, with one warning for all."""
-        problems = [str(one) for one in found if isinstance(one, InputError)]
-        if problems:
-            self.bad += problems
-            logger.warning(
-                "%s: skipped %d of %d %s that cannot be used; the first: %s",
-                self.name, len(problems), len(found), what, problems[0],
-            )  # fmt: skip
-        return [None if isinstance(one, InputError) else one for one in found]
-
-    def _read(self, view: View) -> ReadView:
-        capture, side = self._capture, self.side
-        image = capture.image(view)
-        camera = capture.camera(view)
-        mask = capture.mask(view)
-        label = capture.label(view) if self._labels or self._faces else None
-        points = capture.points(view) if self._labels else None
-        pixels = None if points is None else np.asarray(points.pixels, np.float64)
-        if bool(camera.distortion.any()):
-            if pixels is not None:
-                pixels = camera.undistort(torch.from_numpy(pixels)).numpy()
-            image, mask, label = undistorted(camera, image, mask, label)
-            camera = camera.without_distortion()
-        scale = fit(view.size, side)
-        camera = camera.transform(torch.from_numpy(scale), side, side)
-        dense = self._dense(label) if label is not None and self._labels else None
-        if dense is not None and view.size != (side, side):
-            dense = sample_dense(dense, map_points(np.linalg.inv(scale), cell_centres(side, 1)), self.gap)
-        sparse = None
-        if points is not None and pixels is not None:
-            sparse = PointCoordinates(
-                map_points(scale, pixels), self.surface.coordinates(points.face, points.barycentric)
+    def _write_views(
+        self,
+        columns: Columns,
+        reader: ViewReader,
+        chosen: list[View],
+        least: tuple[bool, int],
+        threads: int | None,
+    ) -> dict[str, Any]:
+        """Store the views that can be read and show enough, and note the others."""
+        by_label, pixels = least
+        begin_views(columns, self.side, reader.charts)
+        bad: list[str] = []
+        skipped = 0
+        for start in range(0, len(chosen), CHUNK):
+            some = in_threads(or_problem(reader.read, self.on_bad), chosen[start : start + CHUNK], threads)
+            for index, one in enumerate(some, start):
+                if isinstance(one, InputError):
+                    bad.append(str(one))
+                elif enough_foreground(one, by_label, pixels):
+                    add_view(columns, index, one)
+                else:
+                    skipped += 1
+        notes = {"views": len(chosen), "bad_views": bad, "skipped": skipped}
+        if len(bad) == len(chosen):
+            raise InputError(f"{self.name}: none of its {len(chosen)} views can be read; the first: {bad[0]}")
+        if len(bad) + skipped == len(chosen):
+            self._tell(notes)
+            raise InputError(
+                f"{self.name}: none of its {skipped} views has a {'label' if by_label else 'mask'} with {pixels} or "
+                f"more pixels of foreground at {self.side}x{self.side}"
             )
-            if self._charts:
-                sparse.part, sparse.uv = self.surface.charts(points.face, points.barycentric)
-        return ReadView(
-            resized(image, side),
-            camera,
-            None if mask is None else warp_image(mask.astype(np.uint8), scale, side, nearest=True) > 0,
-            dense,
-            label if self._faces else None,
-            sparse,
-        )
+        self._adopt(columns.end())
+        self._describe(chosen)
+        return notes
 
-    def _posed(self, frame: str) -> np.ndarray | None:
-        vertices = self._capture.truth(frame)
-        return None if vertices is None else vertices.astype(np.float32)
+    def _write_truth(self, columns: Columns, reader: ViewReader, threads: int | None) -> dict[str, Any]:
+        """Store the posed surfaces that are known, and note those that are bad."""
+        columns.begin("vertices_row", (), np.int64)
+        columns.begin("vertices", self.surface.vertices.shape, np.float32)
+        bad: list[str] = []
+        frames = [self.frame[int(views[0])] for views in self.instants]
+        for start in range(0, len(frames), CHUNK):
+            for one in in_threads(or_problem(reader.posed, self.on_bad), frames[start : start + CHUNK], threads):
+                there = isinstance(one, np.ndarray)
+                columns.append("vertices_row", columns.length("vertices") if there else -1)
+                if isinstance(one, np.ndarray):
+                    columns.append("vertices", one)
+                elif one is not None:
+                    bad.append(str(one))
+        return {"surfaces": len(frames), "bad_surfaces": bad}
 
-    def _dense(self, label: DenseLabel) -> DenseCoordinates:
-        foreground = label.foreground
-        face, barycentric = label.face[foreground], label.barycentric[foreground]
-        coordinate = np.zeros((*foreground.shape, 3), np.float16)
-        coordinate[foreground] = self.surface.coordinates(face, barycentric)
-        dense = DenseCoordinates(coordinate, foreground, label.known_pixels)
-        if self._charts:
-            dense.part = np.zeros(foreground.shape, np.uint8)
-            dense.uv = np.zeros((*foreground.shape, 2), np.float16)
-            dense.part[foreground], dense.uv[foreground] = self.surface.charts(face, barycentric)
-        return dense
+    def _tell(self, notes: Mapping[str, Any]) -> None:
+        """Warn of what was left out, also by whoever wrote the cache."""
+        self.bad: list[str] = [*notes["bad_views"], *notes.get("bad_surfaces", ())]
+        self.skipped: int = notes["skipped"]
+        for key, what in (("views", "views"), ("surfaces", "posed surfaces")):
+            problems = notes.get(f"bad_{key}")
+            if problems:
+                logger.warning(
+                    "%s: skipped %d of %d %s that cannot be used; the first: %s",
+                    self.name, len(problems), notes[key], what, problems[0],
+                )  # fmt: skip
+        if self.skipped:
+            read = notes["views"] - len(notes["bad_views"])
+            logger.warning("%s: skipped %d of %d views without foreground", self.name, self.skipped, read)
 
-    def _store(self, read: list[ReadView]) -> None:
-        count, side = len(read), self.side
-        self.images = np.stack([one.image for one in read])
-        self.mean_colour = self.images.reshape(count, -1, 3).mean(axis=1)
-        cameras = Camera.stack([one.camera for one in read])
-        self.intrinsics = cameras.intrinsics.double().numpy().copy()
-        self.rotation = cameras.rotation.double().numpy().copy()
-        self.translation = cameras.translation.double().numpy().copy()
-        dense = [one.dense for one in read if one.dense is not None]
-        self.label_row = rows([one.dense is not None for one in read])
-        self.coordinate = stack([one.coordinate.astype(np.float16) for one in dense], (side, side, 3), np.float16)
-        self.foreground = stack([one.foreground for one in dense], (side, side), bool)
-        self.known = stack([one.known for one in dense], (side, side), bool)
-        self.part = self.uv = None
-        if self._charts:
-            self.part = stack([one.part for one in dense], (side, side), np.uint8)
-            self.uv = stack([one.uv for one in dense], (side, side, 2), np.float16)
-        self.points = {i: one.points for i, one in enumerate(read) if one.points is not None}
-        self.mask_row = rows([one.mask is not None for one in read])
-        self.masks = stack([one.mask for one in read if one.mask is not None], (side, side), bool)
+    def _adopt(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take stored arrays as attributes."""
+        self.chosen = arrays["chosen"]
+        self.images = arrays["images"]
+        self.mean_colour = arrays["mean_colour"]
+        self.intrinsics, self.rotation = arrays["intrinsics"], arrays["rotation"]
+        self.translation = arrays["translation"]
+        self.label_row = arrays["label_row"]
+        self.coordinate, self.foreground, self.known = arrays["coordinate"], arrays["foreground"], arrays["known"]
+        self.part, self.uv = arrays.get("part"), arrays.get("uv")
+        self.mask_row, self.masks = arrays["mask_row"], arrays["masks"]
+        self.points: Mapping[int, PointCoordinates] = StoredPoints(arrays)
+        self.vertices: list[np.ndarray | None] = [
+            None if row < 0 else arrays["vertices"][row] for row in arrays.get("vertices_row", ())
+        ]
+        self.next: NextViews | None = NextViews.of(arrays)
+
+    def _describe(self, chosen: list[View]) -> None:
+        """What the list of views says of those that are stored."""
+        self.views = [chosen[index] for index in self.chosen]
         self.frame = [view.frame for view in self.views]
         self.camera_name = [view.camera for view in self.views]
         self.domain = [view.domain for view in self.views]
@@ -279,6 +259,16 @@ class CaptureImages:
         for index, frame in enumerate(self.frame):
             groups.setdefault(frame, []).append(index)
         self.instants = [np.asarray(indices) for indices in groups.values()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Arrays that lie in files do not travel to other processes: these open the files themselves."""
+        kept = vars(self)
+        return {name: kept[name] for name in kept if self._folder is None or name not in ADOPTED}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self._folder is not None:
+            self._adopt(reopened(self._folder))
 
     def _joints(self) -> np.ndarray:
         joints = np.zeros((len(self.views), len(self.joint_names), 3), np.float32)
@@ -319,21 +309,10 @@ class CaptureImages:
         return sum(array.nbytes for array in arrays) + (0 if self.next is None else self.next.nbytes())
 
 
-def enough_foreground(read: ReadView, by_label: bool, least: int) -> bool:
-    """Whether a view's label (or its mask, where it has one) shows enough of the surface to be of use."""
-    if by_label:
-        dense = read.dense is not None and int(read.dense.foreground.sum()) >= least
-        return dense or (read.points is not None and len(read.points.pixels) > 0)
-    return read.mask is None or int(read.mask.sum()) >= least
-
-
-def rows(there: Sequence[bool]) -> np.ndarray:
-    """Running numbers of the true entries, -1 at the others."""
-    flags = np.asarray(there, bool)
-    return np.where(flags, np.cumsum(flags) - 1, -1)
-
-
-def stack(arrays: Sequence[np.ndarray | None], shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """Arrays stacked, also where there are none."""
-    there = [array for array in arrays if array is not None]
-    return np.stack(there) if there else np.zeros((0, *shape), dtype)
+ADOPTED = frozenset(
+    (
+        "chosen", "images", "mean_colour", "intrinsics", "rotation", "translation", "label_row", "coordinate",
+        "foreground", "known", "part", "uv", "mask_row", "masks", "points", "vertices", "next",
+    )
+)  # fmt: skip
+"""The attributes that are stored arrays, or made of such."""

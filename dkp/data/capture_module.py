@@ -56,6 +56,8 @@ class CaptureDataModule(pl.LightningDataModule):
             out with a warning that counts them, "raise" ends with an error.
         own_parts: each of several processes reads its share of the training captures only (the first, the one after as
             many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
+        cache: folder in which decoded views are kept for the next run and shared by processes, made where it is
+            missing; captures larger than the memory need it. None = decode into memory at every start.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class CaptureDataModule(pl.LightningDataModule):
         seed: int = 0,
         on_bad: OnBad = "skip",
         own_parts: bool = False,
+        cache: str | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("steps_per_epoch", steps_per_epoch), ("eval_batch_size", eval_batch_size)):
@@ -97,6 +100,7 @@ class CaptureDataModule(pl.LightningDataModule):
         self.seed = seed
         self.on_bad = on_bad
         self.own_parts = own_parts
+        self.cache = cache
         if own_parts and steps_per_epoch is None:
             raise InputError(
                 "data.own_parts needs data.steps_per_epoch: processes with unequal parts have no common pass"
@@ -118,7 +122,7 @@ class CaptureDataModule(pl.LightningDataModule):
         self.first_epoch = state_dict["epochs"]
 
     def setup(self, stage: str | None = None) -> None:
-        """Read what a stage needs into memory, once."""
+        """Read what a stage needs into memory or the cache, once."""
         roles = {"fit": ["val"], "validate": ["val"], "test": ["test"], "predict": ["predict"]}
         if stage in (None, "fit"):
             self.setup_training()
@@ -139,7 +143,7 @@ class CaptureDataModule(pl.LightningDataModule):
             options: of `CaptureImages`.
         """
         path, split = split_of(place, role)
-        options = {"cameras": self.cameras, "on_bad": self.on_bad, **options}
+        options = {"cameras": self.cameras, "on_bad": self.on_bad, "cache": self.cache, **options}
         return CaptureImages(self.open(path), split, 2 * self.size, charts=self.charts, **options)
 
     def open(self, path: str) -> Capture:

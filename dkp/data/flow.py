@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
 
-from dkp.captures import Capture, DenseLabel
+from dkp.captures import DenseLabel
 from dkp.captures.images import in_threads
 from dkp.data.augmentation import map_points, warp_image
 from dkp.data.cells import cell_centres, sample_dense
+from dkp.data.columns import Columns
+from dkp.data.reading import ViewReader
 from dkp.data.squares import fit
 from dkp.errors import InputError
 
 if TYPE_CHECKING:
     from dkp.data.cache import CaptureImages
+
+NextFrame = Literal["no", "truth", "flow"]
 
 ROUND_TRIP = 1.0
 """Greatest disagreement [px] of the flow forth and back at a pixel that counts as seen in both frames."""
@@ -38,21 +43,29 @@ class NextViews:
     flow: np.ndarray
     valid: np.ndarray
 
+    @classmethod
+    def of(cls, columns: Mapping[str, np.ndarray]) -> NextViews | None:
+        """What is stored by `add_next_views`, or None where nothing is."""
+        if "flow" not in columns:
+            return None
+        return cls(columns["next_view"], columns["next_row"], columns["flow"], columns["flow_valid"])
+
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return self.flow.nbytes + self.valid.nbytes
 
 
-def next_views(
-    capture: Capture, images: CaptureImages, faces: list[DenseLabel | None], kind: str, threads: int | None
-) -> NextViews:
-    """Find the views of the next time step and compute the flow to them.
+def add_next_views(
+    columns: Columns, reader: ViewReader, images: CaptureImages, kind: NextFrame, chunk: int, threads: int | None
+) -> None:
+    """Find the views of the next time step, and compute and store the flow to them.
 
     Args:
-        capture: of the images.
-        images: what is in memory; next views are looked for there.
-        faces: dense labels of the views as read, before they were resized ("truth").
+        columns: where it is stored, as `NextViews.of` finds it.
+        reader: reads the labels again, as they are before they are resized ("truth").
+        images: the views; next views are looked for there.
         kind: "truth" or "flow".
+        chunk: flows that are held in memory at a time.
         threads: as for `CaptureImages`.
 
     Raises:
@@ -62,31 +75,44 @@ def next_views(
     after = np.asarray([place.get((v.sequence, v.time + 1, v.camera), -1) for v in images.views])
     if kind == "truth":
         for index, view in enumerate(images.views):
-            if after[index] >= 0 and faces[index] is None:
+            if after[index] >= 0 and view.label is None:
                 raise InputError(f"{images.name}: view {view.frame} of {view.camera} has no dense label for its flow")
     pairs = [(index, int(other)) for index, other in enumerate(after) if other >= 0]
     if not pairs:
         raise InputError(f"{images.name} has no two views of one camera at consecutive times, which flow needs")
     truth: dict[str, np.ndarray] = {}
-    if kind == "truth":
-        for frame in sorted({images.frame[other] for _, other in pairs}):
-            vertices = capture.truth(frame)
-            if vertices is None:
-                raise InputError(f"{images.name}: truth/{frame}.npz is missing, which the flow of the surface needs")
-            truth[frame] = vertices
 
     def one(pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         index, other = pair
-        label = faces[index]
-        if kind == "truth" and label is not None:
+        label = reader.label(images.views[index]) if kind == "truth" else None
+        if label is not None:
             return surface_flow(images, index, other, label, truth[images.frame[other]])
         return optical_flow(images, index, other)
 
-    found = in_threads(one, pairs, threads)
+    square = (images.side, images.side)
+    columns.begin("next_view", (), np.int64)
+    columns.begin("next_row", (), np.int64)
+    columns.begin("flow", (*square, 2), np.float16)
+    columns.begin("flow_valid", square, bool)
     row = np.full(len(after), -1)
     row[[index for index, _ in pairs]] = np.arange(len(pairs))
-    flow = np.stack([entry[0] for entry in found]).astype(np.float16)
-    return NextViews(after, row, flow, np.stack([entry[1] for entry in found]))
+    columns.extend("next_view", after)
+    columns.extend("next_row", row)
+    for start in range(0, len(pairs), chunk):
+        some = pairs[start : start + chunk]
+        if kind == "truth":
+            truth = {frame: posed(reader, images, frame) for frame in {images.frame[other] for _, other in some}}
+        for flow, valid in in_threads(one, some, threads):
+            columns.append("flow", flow.astype(np.float16))
+            columns.append("flow_valid", valid)
+
+
+def posed(reader: ViewReader, images: CaptureImages, frame: str) -> np.ndarray:
+    """The posed surface (V, 3) [m] of an instant, which has to be known."""
+    vertices = reader.capture.truth(frame)
+    if vertices is None:
+        raise InputError(f"{images.name}: truth/{frame}.npz is missing, which the flow of the surface needs")
+    return vertices
 
 
 def surface_flow(

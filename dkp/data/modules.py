@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from dkp.captures.video import OnBad
 from dkp.data.augmentation import Augmentation
-from dkp.data.cache import NextFrame
 from dkp.data.capture_module import CaptureDataModule, one_pass
+from dkp.data.flow import NextFrame
 from dkp.data.labelled import LabelledViews, choose_frames
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
@@ -46,6 +46,8 @@ class LabelledDataModule(CaptureDataModule):
             out with a warning that counts them, "raise" ends with an error.
         own_parts: each of several processes reads its share of the training captures only (the first, the one after as
             many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
+        cache: folder in which decoded views are kept for the next run and shared by processes, made where it is
+            missing; captures larger than the memory need it. None = decode into memory at every start.
     """
 
     def __init__(
@@ -70,10 +72,11 @@ class LabelledDataModule(CaptureDataModule):
         seed: int = 0,
         on_bad: OnBad = "skip",
         own_parts: bool = False,
+        cache: str | None = None,
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts, cache,
         )  # fmt: skip
         self.train = places(train)
         self.labelled_share = labelled_share
@@ -135,6 +138,8 @@ class SemiSupervisedDataModule(CaptureDataModule):
             out with a warning that counts them, "raise" ends with an error.
         own_parts: each of several processes reads its share of the training captures only (the first, the one after as
             many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
+        cache: folder in which decoded views are kept for the next run and shared by processes, made where it is
+            missing; captures larger than the memory need it. None = decode into memory at every start.
     """
 
     def __init__(
@@ -166,10 +171,11 @@ class SemiSupervisedDataModule(CaptureDataModule):
         seed: int = 0,
         on_bad: OnBad = "skip",
         own_parts: bool = False,
+        cache: str | None = None,
     ) -> None:
         super().__init__(
             val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts,
+            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts, cache,
         )  # fmt: skip
         if not 0 < unlabelled_share <= 1:
             raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")

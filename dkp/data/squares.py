@@ -37,24 +37,37 @@ def resized(image: np.ndarray, side: int) -> np.ndarray:
     return square
 
 
+def lens_map(camera: Camera, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of an undistorted (width, height) image is found in the distorted one.
+
+    Returns:
+        x and y, each (H, W) float32, in indices (pixel centres at integers).
+    """
+    width, height = size
+    pixels = pixel_grid(height, width, dtype=torch.float64).reshape(-1, 2)
+    source = (camera.distort(pixels) - 0.5).reshape(height, width, 2).numpy().astype(np.float32)
+    return source[..., 0], source[..., 1]
+
+
 def undistorted(
     camera: Camera, image: np.ndarray, mask: np.ndarray | None, label: DenseLabel | None
 ) -> tuple[np.ndarray, np.ndarray | None, DenseLabel | None]:
     """Image, mask and dense label as the same camera without distortion sees them."""
-    height, width = image.shape[:2]
-    pixels = pixel_grid(height, width, dtype=torch.float64).reshape(-1, 2)
-    source = (camera.distort(pixels) - 0.5).reshape(height, width, 2).numpy().astype(np.float32)
-    x, y = source[..., 0], source[..., 1]
+    x, y = lens_map(camera, (image.shape[1], image.shape[0]))
     image = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     if mask is not None:
         mask = cv2.remap(mask.astype(np.uint8), x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT) > 0
-    if label is not None:
-        column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
-        inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
-        column, row = column.clip(0, width - 1), row.clip(0, height - 1)
-        label = DenseLabel(
-            np.where(inside, label.face[row, column], -1),
-            label.barycentric[row, column],
-            label.known_pixels[row, column] & inside,
-        )
-    return image, mask, label
+    return image, mask, None if label is None else undistorted_label(label, x, y)
+
+
+def undistorted_label(label: DenseLabel, x: np.ndarray, y: np.ndarray) -> DenseLabel:
+    """A dense label read at the nearest pixels of a `lens_map`."""
+    height, width = label.face.shape
+    column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
+    inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
+    column, row = column.clip(0, width - 1), row.clip(0, height - 1)
+    return DenseLabel(
+        np.where(inside, label.face[row, column], -1),
+        label.barycentric[row, column],
+        label.known_pixels[row, column] & inside,
+    )
