@@ -32,7 +32,7 @@ from dkp.losses.blocks import Blocks, cut, find_visits, list_visits
 from dkp.losses.costs import PairCost
 from dkp.losses.kernels import SHUT_OUT
 
-TOLERANCE = 5e-4
+TOLERANCE = 2.5e-4
 """Greatest share τ of a row's weights that may be left out."""
 
 REACH = 3.0

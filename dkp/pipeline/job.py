@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -34,6 +35,9 @@ RUNTIME = {
 }
 """Idle threads sleep instead of spinning on the core that the data loader needs, and glibc keeps freed blocks: training
 small networks on a CPU allocates the same large blocks in every step."""
+
+POLL = 2.0
+"""Time between two looks at the stages that run [s]: the cores are for training."""
 
 RELATIVE = {"sigma": 0.05, "scale": 0.05, "beta": 0.015}
 """Lengths of the losses for a surface that has no recipe of its own, as shares of its largest side."""
@@ -114,7 +118,7 @@ class Job:
         console.print(f"training on the {self.accelerator}, logs in {self.folder}/*.log")
         with Progress(
             TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
-            console=console,
+            console=console, refresh_per_second=1,
         ) as progress:  # fmt: skip
             self._stage(["teacher"], [self.fit("teacher", overrides)], cores, progress)
             fits = [self.fit(student, overrides) for student in STUDENTS]
@@ -197,7 +201,7 @@ class Job:
                         progress.stop_task(bar)
                 if all(code == 0 for code in codes):
                     return
-                time.sleep(0.5)
+                time.sleep(POLL)
         finally:
             for _, process, _, _ in running:
                 if process.poll() is None:
@@ -210,8 +214,7 @@ class Job:
         try:
             lines = (run / "metrics.csv").read_text().splitlines()
             column = lines[0].split(",").index("step")
-            total = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_steps"]
-            return int(lines[-1].split(",")[column]) + 1, int(total)
+            return int(lines[-1].split(",")[column]) + 1, max_steps(run / "config.yaml")
         except (OSError, ValueError, IndexError, KeyError, TypeError):
             return 0, None
 
@@ -227,6 +230,12 @@ class Job:
             result[detector] = {key: values.get(key) for key in keys}
             trivial = {key: values.get(f"trivial/{key}") for key in keys}
         return {**result, "trivial": trivial}
+
+
+@cache
+def max_steps(config: Path) -> int:
+    """Steps in all of a run, from its configuration."""
+    return int(yaml.safe_load(config.read_text())["trainer"]["max_steps"])
 
 
 def place(capture: Capture, split: str) -> str:
