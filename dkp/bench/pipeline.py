@@ -39,19 +39,22 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
         repeats: Training steps and batches that are timed.
 
     Returns:
-        "renderer" (views_per_second), "loader" (batches_per_second of the main process, and batches_per_step, how many
-        it makes in the time of a training step), "step" (seconds of data, network, loss, optimiser and whole, and the
-        shares of waiting and of the multiview loss), "predict" (images_per_second) and "import" (seconds by module).
+        "renderer" (views_per_second), "opening" (seconds to open a capture, its views decoded "anew" or "cached"),
+        "loader" (batches_per_second of the main process, and batches_per_step, how many it makes in the time of a
+        training step), "step" (seconds of data, network, loss, optimiser and whole, and the shares of waiting and of
+        the multiview loss), "predict" (images_per_second) and "import" (seconds by module).
     """
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "capture"
         start = time.perf_counter()
         synthesize(capture, subjects=SUBJECTS, frames=FRAMES, cameras=CAMERAS, size=128, progress=False)
         rendered = time.perf_counter() - start
+        opening = opening_times(capture, Path(folder) / "cache", min(repeats, 5))
         alone = loader_speed(make_data(capture, 0), repeats)
         step, predict = bench_step(make_data(capture, 1), repeats)
     return {
         "renderer": {"views_per_second": SUBJECTS * FRAMES * CAMERAS / rendered},
+        "opening": opening,
         "loader": {
             "batches_per_second": alone,
             "batches_per_step": alone * step["whole"],
@@ -62,8 +65,15 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
     }
 
 
-def make_data(capture: Path, workers: int) -> SemiSupervisedDataModule:
-    """The data of the main job on a capture."""
+def opening_times(capture: Path, cache: Path, repeats: int) -> dict[str, float]:
+    """Times of reading a capture for the main job, "anew" and "cached" [s]."""
+    make_data(capture, 0, cache)
+    times = take_turns({"anew": lambda: make_data(capture, 0), "cached": lambda: make_data(capture, 0, cache)}, repeats)
+    return {name: one.least for name, one in times.items()}
+
+
+def make_data(capture: Path, workers: int, cache: Path | None = None) -> SemiSupervisedDataModule:
+    """The data of the main job on a capture, decoded anew or taken from a cache."""
     data = SemiSupervisedDataModule(
         unlabelled=str(capture),
         labelled_batch_size=LABELLED,
@@ -71,6 +81,7 @@ def make_data(capture: Path, workers: int) -> SemiSupervisedDataModule:
         views_per_instant=VIEWS,
         steps_per_epoch=10_000,
         num_workers=workers,
+        cache=None if cache is None else str(cache),
     )
     data.setup("fit")
     return data

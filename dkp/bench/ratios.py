@@ -51,6 +51,8 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
         step = pipeline["step"]
         found["step over loss"] = step["whole"] / step["loss"]
         found["step over network"] = step["whole"] / step["network"]
+        if "opening" in pipeline:  # results of older versions have none
+            found["opening anew over cached"] = pipeline["opening"]["anew"] / pipeline["opening"]["cached"]
         found["batches loaded per step"] = pipeline["loader"]["batches_per_step"]
         found["torch import over dkp.losses import"] = pipeline["import"]["torch"] / pipeline["import"]["dkp.losses"]
     return found

@@ -158,4 +158,6 @@ def test_the_pipeline_is_measured_in_parts():
     assert step["whole"] > step["network"] > 0
     assert 0 < step["loss_share"] < 1
     assert 0 <= step["waiting_share"] < 1
-    assert all(value > 0 for part in ("renderer", "loader", "predict", "import") for value in result[part].values())
+    assert all(
+        value > 0 for part in ("renderer", "opening", "loader", "predict", "import") for value in result[part].values()
+    )
