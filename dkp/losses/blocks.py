@@ -33,7 +33,7 @@ PARTS = 4
 
 _BITS = 20  # of whole coordinates
 _CURVE_BITS = 10  # of those, on each axis of the curve
-_THRESHOLDS = 6
+_THRESHOLDS = 6  # limits tried, each a quarter of the one before: enough for some hundred thousand elements
 _ROUNDING = 1.001  # rounding must not turn a bound into less than one
 
 
@@ -172,7 +172,7 @@ def visit_excess(rows: Tensor, columns: Tensor, tolerance: Tensor, floor: Tensor
     share = (_ROUNDING * count * _weight(gap)) / total
     limit = torch.zeros_like(total)
     for power in reversed(range(_THRESHOLDS)):
-        threshold = tolerance * 2.0**-power
+        threshold = tolerance * 4.0**-power
         left = torch.where(share <= threshold, share, 0.0).sum(0)
         limit = torch.where(left <= tolerance, threshold, limit)
     return share - limit

@@ -381,6 +381,15 @@ def test_compact_visits_few_blocks_and_leaves_no_more_than_tau(sigma):
     assert 0 < lost_most <= compact.TOLERANCE
 
 
+def test_limits_reach_low_enough_for_many_blocks(monkeypatch):
+    generator = torch.Generator().manual_seed(3)
+    rows, columns = (blocks.cut(40.0 * torch.rand(1, 50_000, 2, generator=generator), None) for _ in range(2))
+    visited = blocks.find_visits(rows, columns, compact.TOLERANCE, 0.01).float().mean()
+    monkeypatch.setattr(blocks, "_THRESHOLDS", 12)
+    assert 0.005 < visited < 0.05
+    assert visited < 1.01 * blocks.find_visits(rows, columns, compact.TOLERANCE, 0.01).float().mean()
+
+
 def test_compact_beyond_reach_counts_as_without_candidates(uncompiled):
     data = surface_problem(64, 64, shift=9.0)
     value, best, *gradients = results(expected_epipolar_distance, data, engine="compact", distance="squared")
