@@ -2,12 +2,14 @@
 
 from dkp.callbacks.average import DetectorAverage
 from dkp.callbacks.checkpoints import RunCheckpoint, WholeFileIO, newest_checkpoint
+from dkp.callbacks.compiled import CompiledPrediction
 from dkp.callbacks.predictions import PredictionWriter
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.callbacks.run_folder import MetricsFile, RunLogger, SaveRunConfig, run_folder
 from dkp.callbacks.snapshots import DetectorSnapshots
 
 __all__ = [
+    "CompiledPrediction",
     "DetectorAverage",
     "DetectorSnapshots",
     "MetricsFile",
