@@ -50,7 +50,8 @@ class CaptureDataModule(pl.LightningDataModule):
         joints: names of joints in evaluation batches, in order.
         steps_per_epoch: training steps of an epoch; None = one pass over the training data.
         eval_batch_size: instants in an evaluation batch.
-        num_workers: processes that make batches for training and prediction; 0 = none but the main one.
+        num_workers: processes that make batches for prediction and for each part of the training data; 0 = none but the
+            main one.
         seed: of all random draws in the data.
         on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
             out with a warning that counts them, "raise" ends with an error.

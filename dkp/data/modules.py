@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pytorch_lightning.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from dkp.captures.video import OnBad
 from dkp.data.augmentation import Augmentation
 from dkp.data.capture_module import CaptureDataModule, one_pass
 from dkp.data.flow import NextFrame
 from dkp.data.labelled import LabelledViews, choose_frames
 from dkp.data.multiview import MultiviewInstants
-from dkp.data.pairing import Pairing
 from dkp.data.places import SPLIT_MARK, Captures, places, split_of
-from dkp.data.views import HideBackground
 from dkp.errors import InputError
 
 
@@ -27,27 +24,7 @@ class LabelledDataModule(CaptureDataModule):
         labelled_share: share of the labelled instants that is used, 0 < share <= 1, or one for each capture; larger
             shares contain smaller ones.
         batch_size: views in a batch, per process.
-        val: see `CaptureDataModule`, also for the following.
-        test: captures for testing.
-        predict: captures for prediction; None = those for testing.
-        cameras: use these cameras only; None = all.
-        size: side of the network's input [px].
-        stride: input pixels per cell of the detector's field.
-        charts: also give part and chart labels.
-        hide_background: "no", "constant" or "noise".
-        augmentation: of training images.
-        pairing: which pairs of views count.
-        joints: names of joints in evaluation batches, in order.
-        steps_per_epoch: training steps of an epoch; None = one pass.
-        eval_batch_size: instants in an evaluation batch.
-        num_workers: processes that make training batches.
-        seed: of all random draws in the data.
-        on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
-            out with a warning that counts them, "raise" ends with an error.
-        own_parts: each of several processes reads its share of the training captures only (the first, the one after as
-            many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
-        cache: folder in which decoded views are kept for the next run and shared by processes, made where it is
-            missing; captures larger than the memory need it. None = decode into memory at every start.
+        **shared: what the data modules share, see `CaptureDataModule`.
     """
 
     def __init__(
@@ -55,29 +32,9 @@ class LabelledDataModule(CaptureDataModule):
         train: Captures = None,
         labelled_share: float | list[float] = 1.0,
         batch_size: int = 32,
-        val: Captures = None,
-        test: Captures = None,
-        predict: Captures = None,
-        cameras: list[str] | None = None,
-        size: int = 64,
-        stride: int = 2,
-        charts: bool = False,
-        hide_background: HideBackground = "no",
-        augmentation: Augmentation | None = None,
-        pairing: Pairing | None = None,
-        joints: list[str] | None = None,
-        steps_per_epoch: int | None = None,
-        eval_batch_size: int = 4,
-        num_workers: int = 1,
-        seed: int = 0,
-        on_bad: OnBad = "skip",
-        own_parts: bool = False,
-        cache: str | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts, cache,
-        )  # fmt: skip
+        super().__init__(**shared)
         self.train = places(train)
         self.labelled_share = labelled_share
         self.batch_size = batch_size
@@ -119,27 +76,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         masks: give the unlabelled views' masks, for a silhouette term.
         next_frame: also give the next frame and the flow to it: "truth" (synthetic captures: the known surface),
             "flow" (optical flow) or "no".
-        val: see `CaptureDataModule`, also for the following.
-        test: captures for testing.
-        predict: captures for prediction; None = those for testing.
-        cameras: use these cameras only; None = all.
-        size: side of the network's input [px].
-        stride: input pixels per cell of the detector's field.
-        charts: also give part and chart labels.
-        hide_background: "no", "constant" or "noise".
-        augmentation: of labelled training images.
-        pairing: which pairs of views count.
-        joints: names of joints in evaluation batches, in order.
-        steps_per_epoch: training steps of an epoch; None = one pass over the unlabelled instants.
-        eval_batch_size: instants in an evaluation batch.
-        num_workers: processes that make training batches, for each of the two parts.
-        seed: of all random draws in the data.
-        on_bad: what happens to views whose files are missing or damaged, or that hold no numbers: "skip" leaves them
-            out with a warning that counts them, "raise" ends with an error.
-        own_parts: each of several processes reads its share of the training captures only (the first, the one after as
-            many as there are processes, ...), so that neither memory nor disk of a machine has to hold all of them.
-        cache: folder in which decoded views are kept for the next run and shared by processes, made where it is
-            missing; captures larger than the memory need it. None = decode into memory at every start.
+        **shared: what the data modules share, see `CaptureDataModule`.
     """
 
     def __init__(
@@ -154,29 +91,9 @@ class SemiSupervisedDataModule(CaptureDataModule):
         unlabelled_augmentation: Augmentation | None = None,
         masks: bool = True,
         next_frame: NextFrame = "no",
-        val: Captures = None,
-        test: Captures = None,
-        predict: Captures = None,
-        cameras: list[str] | None = None,
-        size: int = 64,
-        stride: int = 2,
-        charts: bool = False,
-        hide_background: HideBackground = "no",
-        augmentation: Augmentation | None = None,
-        pairing: Pairing | None = None,
-        joints: list[str] | None = None,
-        steps_per_epoch: int | None = None,
-        eval_batch_size: int = 4,
-        num_workers: int = 1,
-        seed: int = 0,
-        on_bad: OnBad = "skip",
-        own_parts: bool = False,
-        cache: str | None = None,
+        **shared: Any,
     ) -> None:
-        super().__init__(
-            val, test, predict, cameras, size, stride, charts, hide_background, augmentation, pairing, joints,
-            steps_per_epoch, eval_batch_size, num_workers, seed, on_bad, own_parts, cache,
-        )  # fmt: skip
+        super().__init__(**shared)
         if not 0 < unlabelled_share <= 1:
             raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")
         self.unlabelled_captures = places(unlabelled)
