@@ -22,6 +22,7 @@ def pseudo_label(
     min_views: int = 3,
     sigma: float | None = None,
     threshold: float = 0.06,
+    hide_background: bool = False,
     overwrite: bool = False,
 ) -> Capture:
     """Label the views of a capture with what a detector says of all views of an instant together.
@@ -40,6 +41,7 @@ def pseudo_label(
         sigma: Width of the match between a cell's coordinate and a point [m]; default 3 % of the surface's largest
             side.
         threshold: Greatest reprojection distance of a view that agrees, as a share of the image's longer side.
+        hide_background: Whether the detector sees black where the captured masks are off.
         overwrite: Whether an existing capture is replaced.
 
     Returns:
@@ -65,6 +67,7 @@ def pseudo_label(
         labels = PseudoLabelWriter(source, writer, Reconstructor(source.surface, settings))
         words = [f"--config={config}", f"--ckpt_path={ckpt_path}", f"--data.predict={path}{SPLIT_MARK}{split or ''}"]
         words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
+        words += ["--data.hide_background=constant"] if hide_background else []
         run("predict", words, [labels])
         if not labels.points:
             raise InputError(

@@ -99,6 +99,32 @@ def test_the_views_are_chosen_by_a_split(workspace, tmp_path):
     assert found.splits == {"train": ["f3"]}
 
 
+def test_the_background_can_be_hidden(workspace, tmp_path):
+    """Clutter behind a mask changes nothing; without hiding it does."""
+    plane = Capture.open(workspace / "plane")
+    rng = np.random.default_rng(0)
+    for name in ("black", "clutter"):
+        options = {"surface": workspace / "plane" / "surface.npz", "cameras": plane.cameras, "splits": plane.splits}
+        with Capture.create(tmp_path / name, name=name, **options) as writer:
+            for view in plane.views:
+                mask = plane.label(view).foreground
+                behind = 255 * rng.integers(0, 2, (SIZE, SIZE, 3)) if name == "clutter" else 0
+                image = np.where(mask[..., None], plane.image(view), behind).astype(np.uint8)
+                writer.add_view(view.frame, view.camera, image, time=view.time, mask=mask)
+    run = workspace / "runs" / "teacher"
+    options = {"min_views": 2, "sigma": 0.03, "threshold": 0.15, "points": 200}
+    found = {}
+    for name, hide in (("black", False), ("clutter", True), ("clutter", False)):
+        labelled = pseudo_label(
+            str(run / "config.yaml"), str(run / "checkpoints" / "last.ckpt"), str(tmp_path / f"{name}-{hide}"),
+            str(tmp_path / name), hide_background=hide, **options,
+        )  # fmt: skip
+        points = [labelled.points(view) for view in labelled.views]
+        found[name, hide] = np.concatenate([one.pixels for one in points if one is not None])
+    np.testing.assert_allclose(found["clutter", True], found["black", False], atol=1e-3)
+    assert found["clutter", False].shape != found["black", False].shape
+
+
 def test_nothing_is_written_where_no_point_is_found(workspace, tmp_path, capsys):
     arguments = ["pseudo-label", *detector(workspace), "--out", str(tmp_path / "out"), "--sigma", "1e-7"]
     with pytest.raises(SystemExit) as stopped:
