@@ -63,6 +63,11 @@ def faulty_and_clean(source: Path, folder: Path, faults: dict[tuple[str, str], s
         elif not fault:
             left.append(row)
     (clean / "views.jsonl").write_text("".join(json.dumps(row) + "\n" for row in left))
+    manifest, frames = json.loads((clean / "capture.json").read_text()), {row["frame"] for row in left}
+    manifest["splits"] = {
+        name: [frame for frame in split if frame in frames] for name, split in manifest["splits"].items()
+    }
+    (clean / "capture.json").write_text(json.dumps(manifest))
     return faulty, clean
 
 
@@ -116,10 +121,11 @@ def require_same_as_clean(
 
 
 def test_faults_of_every_kind_change_nothing_for_the_rest(workspace, tmp_path):
-    """Bad files, a camera that drops out in the middle, an instant that is left with one view."""
+    """Bad files, a camera that drops out in the middle, an instant left with one view, an instant left with none."""
     faults = {("f0", "a"): "image cut", ("f1", "b"): "label not a number", ("f2", "a"): "mask cut"}
     faults |= {("f2", "b"): "image gone", ("f3", "c"): "label cut", ("f4", "c"): "image gone"}
     faults |= {("f5", "c"): "image empty", ("f6", "b"): "image cut"}
+    faults |= {("f7", "a"): "image gone", ("f7", "b"): "image cut", ("f7", "c"): "image empty"}
     require_same_as_clean(workspace / "plane", tmp_path, faults, kill_at=None)
 
 
