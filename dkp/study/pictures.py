@@ -40,7 +40,7 @@ def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
 
 
 def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -> Path | None:
-    """The curves of an ablation; None where there is no axis or no point."""
+    """The curves of an ablation; None where there is no axis, or no line with two points."""
     if ablation.axis is None:
         return None
     plan = results.plan
@@ -58,7 +58,7 @@ def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -
         level = results.mean(capture, FLOOR, metric)
         constant = {} if level is None or FLOOR in ablation.lines else {plan.methods[FLOOR].title: level[0]}
         panels.append(CurvePanel(HEADINGS[metric], {line: sorted(points) for line, points in lines.items()}, constant))
-    if not any(panel.lines for panel in panels):
+    if not any(len(points) > 1 for panel in panels for points in panel.lines.values()):
         return None
     curve_figure(panels, ablation.axis, title=ablation.title, path=path)
     return path

@@ -138,15 +138,18 @@ def test_a_report_has_everything_and_keeps_what_was_there(plan, records, tmp_pat
         one.write(runs / one.cell / "cell.json")
     results = write_report(plan, Places(runs, {}, {}, "cpu"), folder)
     assert len(results.records) == 10
-    assert {path.name for path in folder.iterdir()} == {
-        "cells", "summary.json", "methods.md", "ablations.md", "plane.png", "plane-clip.png",
-    }  # fmt: skip
+    names = {"cells", "summary.json", "methods.md", "ablations.md", "plane.png"}
+    assert {path.name for path in folder.iterdir()} == names, "a curve of one point is none"
+    record(plan, "plane/clip_10/seed0", geodesic_median_cm=11.2).write(runs / "plane/clip_10/seed0" / "cell.json")
+    results = write_report(plan, Places(runs, {}, {}, "cpu"), folder)
+    assert {path.name for path in folder.iterdir()} == {*names, "plane-clip.png"}
     first = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert json.loads(first["summary.json"])["plane"]["oracle"]["geodesic_median_cm"] == [9.5, 0.70711]
     again = write_report(plan, Places(tmp_path / "none", {}, {}, "cpu"), folder)
     assert again.records.keys() == results.records.keys()
     assert (folder / "methods.md").read_bytes() == first["methods.md"]
-    assert read_records(folder / "cells") == records
+    kept = read_records(folder / "cells")
+    assert {name: kept[name] for name in records} == records
 
 
 def test_a_failure_is_told_and_does_not_replace_a_result(plan, records, tmp_path):
