@@ -59,7 +59,7 @@ def test_layers_parse_and_agree(layers, capsys):
 
 def test_every_configuration_file_is_in_a_tested_layer():
     used = {("debug", "fast"), ("debug", "overfit"), ("trainer", "average"), ("trainer", "snapshots")}
-    used.add(("study", "full"))  # a plan, see tests/study
+    used |= {("study", "full"), ("study", "masks")}  # plans, see tests/study
     used |= {("sweep", name) for name in ("grid", "random", "bayes", "hyperband")}  # see tests/sweep
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}

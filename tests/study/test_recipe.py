@@ -143,3 +143,21 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     assert (config["root"], config["name"]) == (str(tmp_path / one.name), "fit")
     role = "teacher" if method.experiment == "teacher" else "student"
     assert config["trainer"]["max_steps"] == content(f"main/synthetic-{role}")["trainer"]["max_steps"]
+
+
+@pytest.mark.parametrize("name", ["teacher", "labelled_only", "ours_long"])
+def test_the_plan_of_masks_is_understood_by_fit(name, planes, tmp_path, capsys):
+    plan = read_plan("masks")
+    one = Cell(plan.captures["human"], plan.methods[name], plan.seeds[0])
+    places = {("human", one.seed): planes / "mine"}
+    fit = stages(plan, one, Places(tmp_path, places, places, "cpu"))[-2]
+    with pytest.raises(SystemExit) as stopped:
+        main([*fit.words, "--print_config"])
+    captured = capsys.readouterr()
+    assert stopped.value.code in (None, 0), captured.err
+    config = yaml.safe_load(captured.out)
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    assert (data["augmentation"]["mirror"], data["augmentation"]["scale"]) == (0.5, [0.85, 1.35])
+    assert data["augmentation"]["without_background"] == (0.5 if name == "teacher" else 0.0)
+    if name == "ours_long":
+        assert (model["hide_from_teacher"], model["lambda_mask"], config["trainer"]["max_steps"]) == (True, 2.0, 1400)
