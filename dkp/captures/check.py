@@ -29,7 +29,7 @@ from dkp.captures.manifest import CAPTURE_FILE, FILE_KEYS, Instant, View
 from dkp.captures.rig import camera_size
 from dkp.captures.subject_point import instant_point, spread
 from dkp.errors import InputError
-from dkp.geometry import Camera, baseline_angle, eligible_pairs, epipolar_distance, epipole, fundamental_matrix
+from dkp.geometry import FLAT, Camera, baseline_angle, eligible_pairs, epipolar_distance, epipole, fundamental_matrix
 
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
 
@@ -180,12 +180,13 @@ def _pair_rows(
     eligible: dict[tuple[str, str], list[bool]] = {}
     residuals: dict[tuple[str, str, str], list[np.ndarray]] = {}
     order = {name: index for index, name in enumerate(capture.cameras)}
+    limits = FLAT if capture.surface.is_flat else {}
     for instant in instants:
         views = sorted(instant.views, key=lambda view: order[view.camera])
         cameras = [capture.camera(view) for view in views]
         found = points[instant.frame]
         point = None if found is None else torch.as_tensor(found)
-        allowed = {tuple(pair) for pair in eligible_pairs(Camera.stack(cameras), point).tolist()}
+        allowed = {tuple(pair) for pair in eligible_pairs(Camera.stack(cameras), point, **limits).tolist()}
         images = [_coordinate_image(capture, view) for view in views]
         for i, j in combinations(range(len(views)), 2):
             pair = (views[i].camera, views[j].camera)

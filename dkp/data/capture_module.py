@@ -46,7 +46,7 @@ class CaptureDataModule(pl.LightningDataModule):
         hide_background: paint what is not the surface "constant" (black) or as "noise"; "no" leaves it. Labelled views
             use their label, others the capture's masks.
         augmentation: of training images.
-        pairing: which pairs of views count.
+        pairing: which pairs of views count; None = what is usual for the surface (of something flat, all).
         joints: names of joints in evaluation batches, in order.
         steps_per_epoch: training steps of an epoch; None = one pass over the training data.
         eval_batch_size: instants in an evaluation batch.
@@ -93,7 +93,7 @@ class CaptureDataModule(pl.LightningDataModule):
         self.charts = charts
         self.hide_background = hide_background
         self.augmentation = augmentation or Augmentation()
-        self.pairing = pairing or Pairing()
+        self.pairing = pairing
         self.joints = tuple(joints or ())
         self.steps_per_epoch = steps_per_epoch
         self.eval_batch_size = eval_batch_size

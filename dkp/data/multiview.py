@@ -33,7 +33,7 @@ class MultiviewInstants(Dataset):
         size: side of the network's input [px].
         stride: input pixels per cell.
         views_per_instant: how many views to draw, or None for all of them.
-        pairing: which pairs are eligible.
+        pairing: which pairs are eligible; None = what is usual for the surface.
         augmentation: None = none.
         hide_background: see `ViewMaker`; the captures' masks are used.
         labels: give labels where there are any (evaluation).
@@ -66,7 +66,7 @@ class MultiviewInstants(Dataset):
         if len({one.joint_names for one in images}) > 1:
             raise InputError("captures that are read together need the same joints")
         self.makers = [ViewMaker(one, size, stride, augmentation, hide_background) for one in images]
-        self.pairs = [pairs_of_instants(one, pairing or Pairing()) for one in images]
+        self.pairs = [pairs_of_instants(one, pairing) for one in images]
         self.index = [(m, i) for m, one in enumerate(images) for i in range(len(one.instants))]
         most = max(len(views) for one in images for views in one.instants)
         self.slots = most if views_per_instant is None else min(views_per_instant, most)

@@ -10,7 +10,8 @@ import torch
 from dkp.data.cache import CaptureImages
 from dkp.data.collate import CAMERA
 from dkp.errors import InputError
-from dkp.geometry import Camera, eligible_pairs
+from dkp.geometry import FLAT, Camera, eligible_pairs
+from dkp.surface import Surface
 
 
 @dataclass
@@ -35,12 +36,22 @@ class Pairing:
             )
 
 
-def pairs_of_instants(images: CaptureImages, pairing: Pairing) -> list[np.ndarray]:
+def usual_pairing(surface: Surface) -> Pairing:
+    """The defaults; cameras that face each other see the same side of something flat, so all its pairs count."""
+    return Pairing(**FLAT) if surface.is_flat else Pairing()
+
+
+def pairs_of_instants(images: CaptureImages, pairing: Pairing | None = None) -> list[np.ndarray]:
     """Eligible pairs of every instant.
+
+    Args:
+        images: the capture.
+        pairing: which pairs are; None = what is usual for its surface.
 
     Returns:
         For each instant (P, 2) i < j, indices into the instant's views.
     """
+    pairing = pairing or usual_pairing(images.surface)
     known: dict[bytes, np.ndarray] = {}
     result = []
     size = torch.full((2,), float(images.side), dtype=torch.float64)

@@ -9,11 +9,12 @@ from dkp.geometry.epipolar import (
     fundamental_matrix,
     pairwise_epipolar_distance,
 )
-from dkp.geometry.pairs import baseline_angle, eligible_pairs
+from dkp.geometry.pairs import FLAT, baseline_angle, eligible_pairs
 from dkp.geometry.precision import full_precision, promote
 from dkp.geometry.triangulation import Triangulation, triangulate
 
 __all__ = [
+    "FLAT",
     "Camera",
     "DistanceKind",
     "Triangulation",

@@ -11,6 +11,9 @@ from dkp.geometry.camera import Camera
 from dkp.geometry.epipolar import epipole
 from dkp.geometry.precision import full_precision
 
+FLAT = {"max_angle": 180.0, "epipole_margin": -1.0}
+"""Limits of `eligible_pairs` for something flat: even cameras that face each other see the same side of it."""
+
 
 @full_precision
 def baseline_angle(camera: Camera, other: Camera, point: Tensor | None = None) -> Tensor:

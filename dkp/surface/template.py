@@ -163,6 +163,12 @@ class Surface:
         low, high = self.vertices.min(0), self.vertices.max(0)
         return (low + high) / 2, np.maximum((high - low) / 2, 1e-3)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether it lies in a plane: it is a thousand times as long as thick (root mean squares)."""
+        spread = np.linalg.svd(self.vertices - self.vertices.mean(0), compute_uv=False)
+        return bool(spread[2] <= 1e-3 * spread[0])
+
     def coordinates(self, face: np.ndarray, barycentric: np.ndarray) -> np.ndarray:
         """Surface coordinates (..., 3) [m] of points given by face (...) and barycentric coordinates (..., 3)."""
         return np.einsum("...k,...ki->...i", np.asarray(barycentric, dtype=np.float64), self.vertices[self.faces[face]])

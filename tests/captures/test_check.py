@@ -13,6 +13,7 @@ from dkp.captures.labels import read_dense_label, write_dense_label
 from dkp.captures.subject_point import instant_point
 from dkp.errors import InputError
 from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
+from dkp.surface import Surface
 
 LENS = (-0.2, 0.05, 0.002, -0.001, 0.01)
 
@@ -51,9 +52,12 @@ def test_counts(board_capture):
 
 
 @pytest.mark.parametrize(
-    ("angle", "eligible", "inside"), [(4.0, False, False), (60.0, True, False), (178.0, False, True)]
+    ("angle", "flat", "eligible", "inside"),
+    [(4.0, True, False, False), (60.0, False, True, False), (178.0, False, False, True), (178.0, True, True, True)],
 )
-def test_pairs_are_judged_by_angle_and_epipole(make_scene, tmp_path, angle, eligible, inside):
+def test_pairs_are_judged_by_angle_and_epipole(make_scene, tmp_path, monkeypatch, angle, flat, eligible, inside):
+    """Of something flat, cameras that face each other see the same side."""
+    monkeypatch.setattr(Surface, "is_flat", flat)
     report = check_capture(make_scene(angles=(0.0, angle)).write(tmp_path / "c", frames=2))
     (pair,) = report.pairs
     assert pair.angle == pytest.approx(min(angle, 150), abs=8)

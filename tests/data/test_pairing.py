@@ -6,6 +6,7 @@ import pytest
 from dkp.data import CaptureImages, Pairing
 from dkp.data.pairing import choose_views, pairs_among, pairs_of_instants
 from dkp.errors import InputError
+from dkp.surface import Surface
 
 
 def test_pairs_follow_the_angles(capture):
@@ -13,8 +14,17 @@ def test_pairs_follow_the_angles(capture):
     pairs = pairs_of_instants(images, Pairing())
     assert len(pairs) == 2
     assert pairs[0].tolist() == [[0, 1], [0, 2], [1, 2], [2, 3]], "0-180 and 40-180 degrees are opposed"
+    assert pairs_of_instants(images)[0].tolist() == pairs[0].tolist()
     assert pairs_of_instants(images, Pairing(min_angle=50))[0].tolist() == [[0, 2], [2, 3]]
     assert pairs_of_instants(images, Pairing(min_angle=1, max_angle=5))[0].tolist() == []
+
+
+def test_cameras_that_face_each_other_count_for_something_flat(capture):
+    images = CaptureImages(capture, "train", 64, labels=False)
+    images.surface = Surface.plane(1.0, 1.0, 0.25)
+    every = [[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]]
+    assert pairs_of_instants(images)[0].tolist() == every
+    assert pairs_of_instants(images, Pairing())[0].tolist() == [[0, 1], [0, 2], [1, 2], [2, 3]], "as asked for"
 
 
 def test_chosen_views_form_pairs():

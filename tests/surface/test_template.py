@@ -163,6 +163,17 @@ def test_plane_is_the_board() -> None:
         Surface.plane(-1, 1, 0.1)
 
 
+def test_only_planes_are_flat(human: Surface, sphere: Surface) -> None:
+    board = Surface.plane(0.27, 0.216, 0.009)
+    turned = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    assert board.is_flat
+    assert Surface.from_mesh(board.vertices @ turned + 3, board.faces, "turned").is_flat
+    bent = board.vertices + [0, 0, 0.01] * (board.vertices[:, :1] > 0.1)
+    assert not Surface.from_mesh(bent, board.faces, "bent").is_flat
+    assert not human.is_flat
+    assert not sphere.is_flat
+
+
 def test_any_mesh_gets_charts(sphere: Surface) -> None:
     assert sphere.parts >= 2
     assert signed_uv_area(sphere).min() > 0
