@@ -333,8 +333,8 @@ from dkp import cli
 
 def nap():
     child = subprocess.Popen(["sleep", "300"])
-    print(child.pid, flush=True)
     try:
+        print(child.pid, flush=True)
         child.wait()
     finally:
         child.terminate()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dkp.captures import Capture
 from dkp.errors import InputError
@@ -177,17 +177,20 @@ class Job:
         """Run commands side by side, each with its log, and show how far they are."""
         environment = {**RUNTIME, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        running = []
-        for name, command in zip(names, commands, strict=True):
-            log = self.folder / f"{name.replace(' ', '-')}.log"
-            with (self.folder / "commands.txt").open("a") as commands_file:
-                commands_file.write(shlex.join(["dkp", *command]) + "\n")
-            with log.open("w") as stream:
-                process = subprocess.Popen(
-                    [sys.executable, "-m", "dkp", *command], stdout=stream, stderr=subprocess.STDOUT, env=environment
-                )
-            running.append((name, process, log, progress.add_task(name, total=None, state="starts")))
+        running: list[tuple[str, subprocess.Popen, Path, TaskID]] = []
         try:
+            for name, command in zip(names, commands, strict=True):
+                log = self.folder / f"{name.replace(' ', '-')}.log"
+                with (self.folder / "commands.txt").open("a") as commands_file:
+                    commands_file.write(shlex.join(["dkp", *command]) + "\n")
+                with log.open("w") as stream:
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "dkp", *command],
+                        stdout=stream,
+                        stderr=subprocess.STDOUT,
+                        env=environment,
+                    )
+                running.append((name, process, log, progress.add_task(name, total=None, state="starts")))
             while True:
                 codes = [process.poll() for _, process, _, _ in running]
                 for (name, _, log, bar), code in zip(running, codes, strict=True):
