@@ -354,8 +354,9 @@ def grow(path, cache, pipe):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
-def test_a_capture_may_be_larger_than_memory(make_capture, tmp_path):
+def test_a_capture_may_be_larger_than_memory(make_capture, tmp_path, monkeypatch):
     """Many views: those of a small capture under many names."""
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "1")  # or each thread keeps memory of its own, by chance more or less
     capture = make_capture(tmp_path / "c", frames=2)
     file = capture.path / "views.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()]
@@ -372,7 +373,7 @@ def test_a_capture_may_be_larger_than_memory(make_capture, tmp_path):
         assert views == 400
     assert size > 75e6
     assert found["memory"] > 0.9 * size
-    assert found["made"] < 0.6 * size  # 64 views at a time are 16 % of it; threads keep some of what they free
+    assert found["made"] < 0.4 * size  # 64 views at a time are 16 % of it
     assert found["taken"] < 0.05 * size
 
 
