@@ -31,7 +31,7 @@ FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
     "pseudo-label": (
         "dkp.pipeline.pseudo_labels:pseudo_label",
-        "Label unlabelled views by triangulating a detector's fields of all cameras.",
+        "Label unlabelled views by a detector's fields of all cameras: triangulation or registration.",
     ),
     "check": ("dkp.captures.check:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
     "import toml": ("dkp.captures.import_toml:import_toml", "Import a recording with TOML camera files as a capture."),

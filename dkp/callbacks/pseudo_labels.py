@@ -1,8 +1,8 @@
-"""Labels from geometry: triangulated surface points, seen again by all views of their instant."""
+"""Labels from geometry: triangulated points or a registered surface, seen again by all views of their instant."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,36 +14,54 @@ from torch.nn import functional
 
 from dkp.captures import Capture, CaptureWriter, SparseLabel, View
 from dkp.geometry import Camera, pixel_grid
-from dkp.reconstruction import Reconstructor, depth_map, in_sight
+from dkp.reconstruction import Reconstructor, SurfaceRegistration, depth_map, in_sight
 
 _CELLS = 32
 """Cells of the depth maps along the longer side of an image."""
 
 
 class PseudoLabelWriter(BasePredictionWriter):
-    """Label the predicted views of a capture with the triangulated points of their own instant.
+    """Label the predicted views of a capture with what all views of their instant say together.
 
-    The points that the views of an instant agree on are projected into all of its views. A view that took part in a
-    point is labelled with it where it sees the point now; another view is, where the point is not behind other points
-    and lies on the foreground that the detector predicts. The view's mask is that foreground, so what is outside of it
-    is labelled background, and what is inside without a point stays unknown.
+    Without a registration, the points that the views of an instant agree on are projected into all of its views. A view
+    that took part in a point is labelled with it where it sees the point now; another view is, where the point is not
+    behind other points and lies on the foreground that the detector predicts. The view's mask is that foreground.
+
+    With a registration, the surface as a whole is brought to where the views see it, and each view is labelled with the
+    points that it shows to it. The view's mask is the captured one, where it has one. Instants whose pixels do not
+    agree with the surface are left out.
+
+    What is outside of a mask is labelled background, and what is inside without a point stays unknown.
 
     Args:
         capture: that the predictions are of.
         writer: of the capture to write, inside its ``with`` block.
         reconstructor: the surface points, and how they are triangulated.
+        registration: of the surface; None = the points are triangulated each for itself.
+        least_agreement: mean weight of the pixels of an instant whose registered surface is believed.
 
     Attributes:
         frames: the frames that were written.
+        refused: the frames whose surface was not believed.
         points: how many labelled points were written.
     """
 
-    def __init__(self, capture: Capture, writer: CaptureWriter, reconstructor: Reconstructor) -> None:
+    def __init__(
+        self,
+        capture: Capture,
+        writer: CaptureWriter,
+        reconstructor: Reconstructor,
+        registration: SurfaceRegistration | None = None,
+        least_agreement: float = 0.28,
+    ) -> None:
         super().__init__(write_interval="batch")
         self.capture = capture
         self.writer = writer
         self.reconstructor = reconstructor
+        self.registration = registration
+        self.least_agreement = least_agreement
         self.frames: list[str] = []
+        self.refused: list[str] = []
         self.points = 0
         self._views = {(view.frame, view.camera): view for view in capture.views}
 
@@ -57,24 +75,54 @@ class PseudoLabelWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Triangulate the instants of one batch and write their views."""
+        """Find the surface in the instants of one batch and write their views."""
         camera, present, foreground = batch["camera"], batch["present"], prediction["foreground"].float()
-        found = self.reconstructor(prediction["coordinate"], foreground, camera, present)
+        coordinate = prediction["coordinate"]
+        if self.registration is None:
+            points, labelled = self._triangulated(coordinate, foreground, camera, present)
+            believed = torch.ones_like(present[:, 0])
+        else:
+            points, labelled, believed = self._registered(coordinate, foreground, batch)
+        for instant, frame in enumerate(map(str, batch["frame"])):
+            (self.frames if believed[instant] else self.refused).append(frame)
+        for instant, slot in (present & believed[:, None]).nonzero().tolist():
+            view = self._views[str(batch["frame"][instant]), batch["camera_name"][instant][slot]]
+            mask = None if self.registration is None else self.capture.mask(view)
+            if mask is None:
+                mask = self._mask(view, camera[instant, slot], foreground[instant, slot])
+            self._write(view, points[instant], labelled[instant, slot], mask)
+
+    def _triangulated(
+        self, coordinate: Tensor, foreground: Tensor, camera: Camera, present: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Triangulated points (B, N, 3) and which views (B, V, N) they label."""
+        found = self.reconstructor(coordinate, foreground, camera, present)
         depths = depth_map(found.points, camera, _CELLS)
         pixels, seen = in_sight(found.points, camera, depths, self.reconstructor.tolerance)
         size = camera.image_size
         shown = sample_cells(foreground.flatten(0, 1), pixels.flatten(0, 1), size.flatten(0, 1)).unflatten(
             0, present.shape
         )
-        labelled = found.inliers | (seen & (shown > self.reconstructor.settings.foreground))
-        for instant, slot in present.nonzero().tolist():
-            frame = str(batch["frame"][instant])
-            view = self._views[frame, batch["camera_name"][instant][slot]]
-            if frame not in self.frames[-1:]:
-                self.frames.append(frame)
-            chosen = labelled[instant, slot]
-            mask = self._mask(view, camera[instant, slot], foreground[instant, slot])
-            self._write(view, found.points[instant], chosen, mask)
+        return found.points, found.inliers | (seen & (shown > self.reconstructor.settings.foreground))
+
+    def _registered(
+        self, coordinate: Tensor, foreground: Tensor, batch: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Points (B, N, 3) of registered surfaces, the views (B, V, N) they label, and which surfaces are believed."""
+        assert self.registration is not None
+        camera, present = batch["camera"], batch["present"]
+        mask = None
+        if batch.get("mask") is not None:
+            size = (foreground.shape[-2], foreground.shape[-1])
+            mask = functional.adaptive_avg_pool2d(batch["mask"].to(foreground).flatten(0, 1), size) > 0.5
+            mask = mask.unflatten(0, present.shape)
+        found = self.registration(coordinate, foreground, camera, present, mask)
+        vertices = found.vertices.nan_to_num().to(coordinate)
+        return (
+            self.reconstructor.positions(vertices),
+            self.reconstructor.visible(vertices, camera),
+            found.agreement >= self.least_agreement,
+        )
 
     def _mask(self, view: View, camera: Camera, foreground: Tensor) -> np.ndarray:
         """The predicted foreground (h, w) of a stored view; its camera may have a lens and another size."""

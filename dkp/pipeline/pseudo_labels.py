@@ -1,8 +1,9 @@
-"""Bootstrapping without gradients: a detector labels unlabelled views by triangulation, for itself to learn from."""
+"""A detector labels unlabelled views by what it says of all views of an instant together, for itself to learn from."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -10,7 +11,7 @@ from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.captures import Capture
 from dkp.data.places import SPLIT_MARK, split_of
 from dkp.errors import InputError
-from dkp.reconstruction import ReconstructionSettings, Reconstructor
+from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
 
 
 def pseudo_label(
@@ -18,29 +19,38 @@ def pseudo_label(
     ckpt_path: str,
     out: str,
     capture: str | None = None,
+    method: Literal["triangulation", "registration"] = "triangulation",
     points: int = 4000,
     min_views: int = 3,
     sigma: float | None = None,
     threshold: float = 0.06,
+    registration: RegistrationSettings | None = None,
+    least_agreement: float = 0.28,
     hide_background: bool = False,
     overwrite: bool = False,
 ) -> Capture:
     """Label the views of a capture with what a detector says of all views of an instant together.
 
-    Surface points are found in each view's field, triangulated robustly from all views, and projected into all views;
-    see the documentation of `dkp.callbacks.PseudoLabelWriter` for which points label which view. The capture that is
-    written has the same images with these points as labels, in the split "train".
+    By triangulation, surface points are found in each view's field, triangulated robustly from all views each for
+    itself, and projected into all views. By registration, the surface as a whole, which bends but does not stretch, is
+    brought to where all views see it, into their silhouettes (the captured masks, or else the predicted foreground),
+    and projected. See `dkp.callbacks.PseudoLabelWriter` for which points label which view. The capture that is written
+    has the same images with these points as labels, in the split "train".
 
     Args:
         config: A run's config.yaml, which describes the detector.
         ckpt_path: The detector's checkpoint.
         out: Folder of the capture to write.
         capture: PATH or PATH#SPLIT of the views to label; without a split, "train" is taken. Default: the run's target.
+        method: "triangulation" or "registration".
         points: How many surface points.
-        min_views: Least number of views that have to agree on a point.
+        min_views: Least number of views that have to agree on a triangulated point.
         sigma: Width of the match between a cell's coordinate and a point [m]; default 3 % of the surface's largest
-            side.
+            side; for triangulation, as the next.
         threshold: Greatest reprojection distance of a view that agrees, as a share of the image's longer side.
+        registration: How the surface is registered.
+        least_agreement: Mean weight of the pixels of an instant whose registered surface is believed, from 0 to 1;
+            other instants are left out.
         hide_background: Whether the detector sees black where the captured masks are off.
         overwrite: Whether an existing capture is replaced.
 
@@ -49,6 +59,8 @@ def pseudo_label(
     """
     from dkp.lightning_cli import run
 
+    if not 0 <= least_agreement <= 1:
+        raise InputError(f"least_agreement is {least_agreement} where a number from 0 to 1 is expected")
     path, split = split_of(capture or target_of(config), "train")
     source = Capture.open(path)
     source.instants(split)  # an unknown split is refused before anything is read
@@ -59,16 +71,28 @@ def pseudo_label(
         surface=own_surface(source),
         cameras=source.cameras,
         unit=source.unit,
-        source=f"labelled by triangulation of a detector's fields, {ckpt_path}; images: {source.source}",
+        source=f"labelled by {method} of a detector's fields, {ckpt_path}; images: {source.source}",
         licence=source.licence,
         overwrite=overwrite,
     )
     with writing as writer:
-        labels = PseudoLabelWriter(source, writer, Reconstructor(source.surface, settings))
+        registering = SurfaceRegistration(source.surface, registration) if method == "registration" else None
+        reconstructor = Reconstructor(source.surface, settings)
+        labels = PseudoLabelWriter(source, writer, reconstructor, registering, least_agreement)
         words = [f"--config={config}", f"--ckpt_path={ckpt_path}", f"--data.predict={path}{SPLIT_MARK}{split or ''}"]
         words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
         words += ["--data.hide_background=constant"] if hide_background else []
         run("predict", words, [labels])
+        if labels.refused:
+            print(
+                f"{len(labels.refused)} of {len(labels.refused) + len(labels.frames)} instants are left out: their "
+                f"pixels do not agree with a surface (least_agreement {least_agreement:g})"
+            )
+        if not labels.points and registering is not None:
+            raise InputError(
+                f"{ckpt_path}: no instant of {path} agrees with a registered surface to {least_agreement:g}, "
+                "expected a detector that is right in most places (see the options least_agreement and registration)"
+            )
         if not labels.points:
             raise InputError(
                 f"{ckpt_path}: no surface point was triangulated in {path}, expected a detector of whose fields "

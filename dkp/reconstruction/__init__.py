@@ -1,16 +1,23 @@
-"""Surface points in space from the fields of several views: observations, triangulation, visibility."""
+"""Surface points in space from the fields of several views: observations, triangulation, registration, visibility."""
 
+from dkp.reconstruction.deformation import Deformation, DeformationGraph
 from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.observations import Observations, observe
 from dkp.reconstruction.reconstructor import RELATIVE_SIGMA, ReconstructionSettings, Reconstructor
+from dkp.reconstruction.registration import Registration, RegistrationSettings, SurfaceRegistration, rigid_motion
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface
 from dkp.reconstruction.visibility import depth_map, in_sight
 
 __all__ = [
     "RELATIVE_SIGMA",
+    "Deformation",
+    "DeformationGraph",
     "Observations",
     "ReconstructionSettings",
     "Reconstructor",
+    "Registration",
+    "RegistrationSettings",
+    "SurfaceRegistration",
     "SurfaceSamples",
     "depth_map",
     "in_sight",
@@ -18,5 +25,6 @@ __all__ = [
     "keypoints",
     "observe",
     "random_samples",
+    "rigid_motion",
     "sample_surface",
 ]

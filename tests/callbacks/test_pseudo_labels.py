@@ -11,7 +11,7 @@ from dkp.callbacks.pseudo_labels import sample_cells
 from dkp.captures import Capture
 from dkp.data import CaptureImages, MultiviewInstants, collate
 from dkp.geometry import Camera, pixel_grid
-from dkp.reconstruction import ReconstructionSettings, Reconstructor
+from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
 from dkp.surface import Surface
 
 SIDE, SIZE, CELLS = 0.4, 48, 16
@@ -130,6 +130,58 @@ def test_views_that_do_not_agree_are_left_unlabelled(capture, tmp_path):
     assert labels.points == 0
     assert all(view.points is None for view in written.views)
     assert len(written.views) == 8
+
+
+@pytest.fixture(scope="module")
+def registration(capture):
+    return SurfaceRegistration(capture.surface, RegistrationSettings(nodes=40, stiffness_final=10.0))
+
+
+def register(capture, out, batch, prediction, registration, **options):
+    reconstructor = Reconstructor(capture.surface, ReconstructionSettings(points=300))
+    writing = Capture.create(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
+    with writing as writer:
+        labels = PseudoLabelWriter(capture, writer, reconstructor, registration, **options)
+        labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
+        writer.splits = {"train": labels.frames}
+    return Capture.open(out), labels
+
+
+def test_a_registered_surface_labels_what_it_shows(capture, registration, tmp_path):
+    written, labels = register(capture, tmp_path / "out", *predicted(capture), registration)
+    assert labels.frames == ["f0", "f1"]
+    for name, distance in distances(capture, written).items():
+        assert len(distance) > 2 * 200, name
+        assert np.quantile(distance, 0.95) < 1.5, name  # half a cell
+
+
+def test_a_registered_surface_is_seen_where_a_view_saw_nothing(capture, registration, tmp_path):
+    """Camera c finds no foreground; the others say where the surface is, and so what c shows."""
+    batch, prediction = predicted(capture)
+    prediction["foreground"][:, 2] = 0
+    written, _ = register(capture, tmp_path / "out", batch, prediction, registration)
+    distance = distances(capture, written)["c"]
+    assert len(distance) > 2 * 200
+    assert np.quantile(distance, 0.95) < 1.5
+
+
+def test_captured_masks_outline_the_registered_surface(capture, registration, tmp_path):
+    batch, prediction = predicted(capture)
+    outline = prediction["foreground"].repeat_interleave(2, -2).repeat_interleave(2, -1) > 0.5
+    batch = batch | {"mask": outline}
+    spoilt = prediction | {"foreground": torch.ones_like(prediction["foreground"])}
+    written, _ = register(capture, tmp_path / "out", batch, spoilt, registration)
+    for name, distance in distances(capture, written).items():
+        assert np.quantile(distance, 0.95) < 1.5, name
+
+
+def test_instants_that_do_not_agree_with_a_surface_are_left_out(capture, registration, tmp_path):
+    batch, prediction = predicted(capture)
+    generator = torch.Generator().manual_seed(0)
+    prediction["coordinate"][0] += 0.2 * torch.randn(prediction["coordinate"][0].shape, generator=generator)
+    written, labels = register(capture, tmp_path / "out", batch, prediction, registration, least_agreement=0.4)
+    assert (labels.frames, labels.refused) == (["f1"], ["f0"])
+    assert {view.frame for view in written.views} == {"f1"}
 
 
 def test_sample_cells():

@@ -66,6 +66,38 @@ def detector(folder, name="teacher"):
     return ["--config", str(run / "config.yaml"), "--ckpt_path", str(run / "checkpoints" / "last.ckpt")]
 
 
+def test_registration(workspace, capsys):
+    """The whole board at once, from the command line, and the retraining on it."""
+    out = workspace / "runs" / "registered"
+    options = ["--method", "registration", "--points", "200", "--registration.nodes", "40"]
+    options += ["--registration.stiffness_final", "10", "--least-agreement", "0.1"]
+    main(["pseudo-label", *detector(workspace), "--out", str(out), *options])
+    assert "dkp: wrote" in capsys.readouterr().out
+    written = Capture.open(out)
+    assert written.splits["train"]
+    assert "registration" in written.source
+    assert any(view.points for view in written.views)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "pseudo-label",
+                *detector(workspace),
+                "--out",
+                str(out),
+                *options,
+                "--least-agreement",
+                "1",
+                "--overwrite",
+                "true",
+            ]
+        )
+    assert "agrees with a registered surface" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["pseudo-label", *detector(workspace), "--out", str(out), "--least-agreement", "2", "--overwrite", "true"])
+    assert "least_agreement is 2.0" in capsys.readouterr().err
+    assert Capture.open(out).splits == written.splits, "a failure leaves what was there"
+
+
 def test_rounds(workspace, capsys):
     """Label, retrain, label again: each command takes what the one before it wrote."""
     options = ["--min-views", "2", "--sigma", "0.03", "--threshold", "0.15", "--points", "200"]
