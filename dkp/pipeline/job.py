@@ -123,9 +123,8 @@ class Job:
             console=console, refresh_per_second=1,
         ) as progress:  # fmt: skip
             self._stage(["teacher"], [self.fit("teacher", overrides)], cores, progress)
-            if self.registered:
-                self._stage(["registered"], [self.register()], cores, progress)
-            fits = [self.fit(student, overrides) for student in STUDENTS]
+            registered = bool(self.registered) and self._register(console, cores, progress)
+            fits = [self.fit(student, overrides, registered) for student in STUDENTS]
             self._stage(STUDENTS, fits, max(1, cores // 2), progress)
             tests = [self.test(detector) for detector in DETECTORS]
             self._stage([f"test {detector}" for detector in DETECTORS], tests, 1, progress)
@@ -150,8 +149,17 @@ class Job:
             *(f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()),
         ]
 
-    def fit(self, stage: str, overrides: Sequence[str]) -> list[str]:
-        """Arguments of the `dkp fit` of a stage."""
+    def _register(self, console: Console, threads: int, progress: Progress) -> bool:
+        """Label the target; False, with the reason said, where that fails, as by a teacher that is not good enough."""
+        try:
+            self._stage(["registered"], [self.register()], threads, progress)
+        except InputError as error:
+            console.print(f"{error}; the adapted detector goes on with the source's labels", soft_wrap=True)
+            return False
+        return True
+
+    def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
+        """Arguments of the `dkp fit` of a stage, where the target could be registered or where it could not."""
         configs = config_folder()
         loss = {"teacher": "labelled_only", "control": "distillation_only", "adapted": "ours"}[stage]
         role = "teacher" if stage == "teacher" else "student"
@@ -177,7 +185,9 @@ class Job:
         ]
         if stage != "teacher":
             options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
-            if stage == "adapted" and self.registered:  # in place of the source's labels and of the teacher's word
+            if (
+                stage == "adapted" and registered and self.registered
+            ):  # in place of the source's labels and of the teacher's word
                 options.append(f"--data.init_args.labelled={self.folder / 'registered'}{SPLIT_MARK}train")
                 options.append("--model.init_args.lambda_distillation=0")
             if self.kind in ("person", "object") and not all(view.mask for view in target.views):
