@@ -27,6 +27,8 @@ _CARRIERS = 4
 """Nodes that carry a vertex."""
 _WIDTH = 0.7
 """Of the Gaussian by which nodes carry a vertex, in distances between nodes."""
+_REST = 1e-6
+"""Weight by which a node stays where it is, so that a body that nothing pulls is at rest."""
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,9 @@ class DeformationGraph:
         turned = (body.rotation[:, self.start] + body.rotation[:, self.end]) @ self.edge[..., None]
         wanted = stiffness * self._edge_weight * turned[..., 0] * body.scale[:, None, None]
         right = right.index_add(1, self.end, wanted / 2).index_add(1, self.start, -wanted / 2)
+        right = right + _REST * body.position
         matrix = matrix + stiffness * self.laplacian
-        matrix.diagonal(dim1=1, dim2=2).add_(1e-9)
+        matrix.diagonal(dim1=1, dim2=2).add_(_REST)
         position = torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
         edge = position[:, self.end] - position[:, self.start]
         moment = torch.zeros_like(body.rotation)

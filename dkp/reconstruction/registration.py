@@ -133,6 +133,7 @@ class SurfaceRegistration:
         Returns:
             The surfaces; they carry no gradient.
         """
+        self.graph.to(coordinate.device)
         foreground = foreground.to(coordinate)
         shown = foreground > self.settings.foreground
         silhouette = shown
@@ -142,17 +143,15 @@ class SurfaceRegistration:
             silhouette = silhouette & present[..., None, None]
         shown = shown & silhouette & coordinate.isfinite().all(2)
         scene = _Scene(self, coordinate, foreground, shown, silhouette, camera.to(torch.float64))
-        placed, found = self._place(coordinate, foreground * shown, camera)
-        body, agreement = scene.register(placed)
-        vertices = torch.where(found[:, None, None], self.graph.vertices(body), torch.nan)
-        agreement = torch.where(found, agreement, 0.0)
-        if not self._mirrors:
-            return Registration(vertices, agreement)
-        placed, found = self._place(self._mirrored(coordinate, 2), foreground * shown, camera)
-        body, other = scene.register(placed)
-        better = found & (other > agreement)
-        vertices = torch.where(better[:, None, None], self.graph.vertices(body), vertices)
-        return Registration(vertices, torch.where(better, other, agreement))
+        vertices = scene.centre.new_full((len(coordinate), *self.surface.vertices.shape), torch.nan)
+        agreement = vertices.new_zeros(len(coordinate))
+        for start in (coordinate, self._mirrored(coordinate, 2)) if self._mirrors else (coordinate,):
+            placed, found = self._place(start, foreground * shown, camera)
+            body, agreed = scene.register(placed)
+            better = found & (agreed > agreement)
+            vertices = torch.where(better[:, None, None], self.graph.vertices(body), vertices)
+            agreement = torch.where(better, agreed, agreement)
+        return Registration(vertices, agreement)
 
     @property
     def _mirrors(self) -> bool:
@@ -176,7 +175,6 @@ class SurfaceRegistration:
             rotation, translation = rigid_motion(rest.expand_as(points), points, weight)
             distance = (rest @ rotation.mT + translation[:, None] - points).norm(dim=-1)
             weight = valid / (1 + (distance / (self.settings.width * self._extent)).square()).square()
-        self.graph.to(points.device)
         return self.graph.placed(rotation, translation), valid.sum(-1) >= 4
 
     def attached(self, owner: Tensor, coordinate: Tensor) -> tuple[Attachment, Attachment | None]:
