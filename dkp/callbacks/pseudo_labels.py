@@ -83,8 +83,8 @@ class PseudoLabelWriter(BasePredictionWriter):
             believed = torch.ones_like(present[:, 0])
         else:
             points, labelled, believed = self._registered(coordinate, foreground, batch)
-        for instant, frame in enumerate(map(str, batch["frame"])):
-            (self.frames if believed[instant] else self.refused).append(frame)
+        for instant in present.any(1).nonzero()[:, 0].tolist():
+            (self.frames if believed[instant] else self.refused).append(str(batch["frame"][instant]))
         for instant, slot in (present & believed[:, None]).nonzero().tolist():
             view = self._views[str(batch["frame"][instant]), batch["camera_name"][instant][slot]]
             mask = None if self.registration is None else self.capture.mask(view)
