@@ -16,6 +16,9 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 MAIN_ROLES = ("teacher", "student", "adapted")
 
+REGISTERED = ("synthetic", "dog")
+"""Kinds whose main job labels the target by registration."""
+
 LAYERS = [
     ("teacher", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
     ("oracle", "unet_charts", "board", ["labelled_only"], "gpu", "wandb"),
@@ -57,14 +60,25 @@ def test_layers_parse_and_agree(layers, capsys):
     assert "${" not in yaml.safe_dump(config)
 
 
+@pytest.mark.parametrize("kind", REGISTERED)
+def test_options_of_registration_are_understood(kind, tmp_path, planes, capsys):
+    """All of them are accepted: what is missed is the teacher."""
+    job = Job(tmp_path, kind, planes / "mine", planes / "mine", 0, "cpu")
+    assert job.register()[0] == "pseudo-label"
+    with pytest.raises(SystemExit):
+        main(job.register())
+    assert f"{tmp_path / 'teacher' / 'config.yaml'}" in capsys.readouterr().err
+
+
 def test_every_configuration_file_is_in_a_tested_layer():
     used = {("debug", "fast"), ("debug", "overfit"), ("trainer", "average"), ("trainer", "snapshots")}
-    used |= {("study", "full"), ("study", "masks")}  # plans, see tests/study
+    used |= {("study", "full")}  # a plan, see tests/study
     used |= {("sweep", name) for name in ("grid", "random", "bayes", "hyperband")}  # see tests/sweep
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}
         used |= {("loss", loss) for loss in losses}
     used |= {("main", f"{kind}-{role}") for kind in ("synthetic", "dog", "board", "person") for role in MAIN_ROLES}
+    used |= {("main", f"{kind}-registered") for kind in REGISTERED}
     assert used == {(path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml")}
 
 
@@ -106,7 +120,10 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     assert control["lambda_multiview"] == 0
     assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
     assert adapted["multiview_loss"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
-    assert stages["control"]["data"] == stages["adapted"]["data"]
+    data = {stage: dict(stages[stage]["data"]["init_args"]) for stage in ("control", "adapted")}
+    labelled = {stage: values.pop("labelled") for stage, values in data.items()}
+    assert labelled["adapted"] == ("runs/job/registered#train" if kind in REGISTERED else labelled["control"])
+    assert data["control"] == data["adapted"]
     assert stages["control"]["trainer"] == stages["adapted"]["trainer"]
     assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]
     if kind == "person":

@@ -39,6 +39,8 @@ class PseudoLabelWriter(BasePredictionWriter):
         reconstructor: the surface points, and how they are triangulated.
         registration: of the surface; None = the points are triangulated each for itself.
         least_agreement: mean weight of the pixels of an instant whose registered surface is believed.
+        captured_masks: whether a registration looks at the captured masks; if not, or where there is none, it takes the
+            predicted foreground.
 
     Attributes:
         frames: the frames that were written.
@@ -53,6 +55,7 @@ class PseudoLabelWriter(BasePredictionWriter):
         reconstructor: Reconstructor,
         registration: SurfaceRegistration | None = None,
         least_agreement: float = 0.28,
+        captured_masks: bool = True,
     ) -> None:
         super().__init__(write_interval="batch")
         self.capture = capture
@@ -60,6 +63,7 @@ class PseudoLabelWriter(BasePredictionWriter):
         self.reconstructor = reconstructor
         self.registration = registration
         self.least_agreement = least_agreement
+        self.captured_masks = captured_masks and registration is not None
         self.frames: list[str] = []
         self.refused: list[str] = []
         self.points = 0
@@ -87,7 +91,7 @@ class PseudoLabelWriter(BasePredictionWriter):
             (self.frames if believed[instant] else self.refused).append(str(batch["frame"][instant]))
         for instant, slot in (present & believed[:, None]).nonzero().tolist():
             view = self._views[str(batch["frame"][instant]), batch["camera_name"][instant][slot]]
-            mask = None if self.registration is None else self.capture.mask(view)
+            mask = self.capture.mask(view) if self.captured_masks else None
             if mask is None:
                 mask = self._mask(view, camera[instant, slot], foreground[instant, slot])
             self._write(view, points[instant], labelled[instant, slot], mask)
@@ -112,7 +116,7 @@ class PseudoLabelWriter(BasePredictionWriter):
         assert self.registration is not None
         camera, present = batch["camera"], batch["present"]
         mask = None
-        if batch.get("mask") is not None:
+        if self.captured_masks and batch.get("mask") is not None:
             size = (foreground.shape[-2], foreground.shape[-1])
             mask = functional.adaptive_avg_pool2d(batch["mask"].to(foreground).flatten(0, 1), size) > 0.5
             mask = mask.unflatten(0, present.shape)

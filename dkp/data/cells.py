@@ -109,7 +109,9 @@ def place_points(
         pixels: (N, 2) [px] where the points lie in the (warped) image.
         cells: side of the field.
         stride: input pixels per cell.
-        background: (cells, cells) bool, cells that are known to be background, or None where that is not known.
+        background: (cells, cells) bool, cells whose centre is known to be background, or None where that is not known.
+            They stay background even where a point lies on their rim, as in dense labels: a limb is not made wider by
+            half a cell.
 
     Returns:
         The label at the cells; cells without a point are unknown, unless they are known background.
@@ -122,6 +124,8 @@ def place_points(
     away = np.abs(position - place - 0.5).max(axis=1)
     order = np.argsort(-away, kind="stable")
     order = order[np.flatnonzero(keep[order])]
+    if background is not None:
+        order = order[~background[place[order, 1], place[order, 0]]]
     column, row = place[order, 0], place[order, 1]
     coordinate[row, column] = points.coordinate[order]
     foreground[row, column] = True

@@ -16,12 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dkp.captures import Capture
+from dkp.data.places import SPLIT_MARK
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
 
@@ -113,7 +115,7 @@ class Job:
     accelerator: str
 
     def run(self, console: Console, overrides: Sequence[str]) -> None:
-        """Train the teacher, then both students side by side, then test all three."""
+        """Train the teacher, label the target by registration where the recipe does, train the students, test all."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         console.print(f"training on the {self.accelerator}, logs in {self.folder}/*.log")
         with Progress(
@@ -121,13 +123,43 @@ class Job:
             console=console, refresh_per_second=1,
         ) as progress:  # fmt: skip
             self._stage(["teacher"], [self.fit("teacher", overrides)], cores, progress)
-            fits = [self.fit(student, overrides) for student in STUDENTS]
+            registered = bool(self.registered) and self._register(console, cores, progress)
+            fits = [self.fit(student, overrides, registered) for student in STUDENTS]
             self._stage(STUDENTS, fits, max(1, cores // 2), progress)
             tests = [self.test(detector) for detector in DETECTORS]
             self._stage([f"test {detector}" for detector in DETECTORS], tests, 1, progress)
 
-    def fit(self, stage: str, overrides: Sequence[str]) -> list[str]:
-        """Arguments of the `dkp fit` of a stage."""
+    @property
+    def registered(self) -> dict[str, Any]:
+        """Options by which the teacher's fields are made labels of the target; none = this is not done."""
+        path = config_folder() / "main" / f"{self.kind}-registered.yaml"
+        return yaml.safe_load(path.read_text()) if path.exists() else {}
+
+    def register(self) -> list[str]:
+        """Arguments of the `dkp pseudo-label` that labels the target."""
+        run, target = self.folder / "teacher", Capture.open(self.target)
+        options = self.registered
+        if "hide_background" in options:
+            options["hide_background"] = all(view.mask for view in target.views)
+        words = [f"--config={run / 'config.yaml'}", f"--ckpt_path={self.checkpoint('teacher')}"]
+        words += [f"--out={self.folder / 'registered'}", f"--capture={place(target, 'train')}"]
+        return [
+            "pseudo-label",
+            *words,
+            *(f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()),
+        ]
+
+    def _register(self, console: Console, threads: int, progress: Progress) -> bool:
+        """Label the target; False, with the reason said, where that fails, as by a teacher that is not good enough."""
+        try:
+            self._stage(["registered"], [self.register()], threads, progress)
+        except InputError as error:
+            console.print(f"{error}; the adapted detector goes on with the source's labels", soft_wrap=True)
+            return False
+        return True
+
+    def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
+        """Arguments of the `dkp fit` of a stage, where the target could be registered or where it could not."""
         configs = config_folder()
         loss = {"teacher": "labelled_only", "control": "distillation_only", "adapted": "ours"}[stage]
         role = "teacher" if stage == "teacher" else "student"
@@ -153,11 +185,18 @@ class Job:
         ]
         if stage != "teacher":
             options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
-            if self.kind == "person" and not all(view.mask for view in target.views):
+            if (
+                stage == "adapted" and registered and self.registered
+            ):  # in place of the source's labels and of the teacher's word
+                options.append(f"--data.init_args.labelled={self.folder / 'registered'}{SPLIT_MARK}train")
+                options.append("--model.init_args.lambda_distillation=0")
+            if self.kind in ("person", "object") and not all(view.mask for view in target.views):
                 options.append("--model.init_args.lambda_mask=0")
         if self.kind == "person" and not any(view.joints for view in target.views):
             options.append("--joints=null")
         if self.kind == "object":
+            if target.surface.mirror is None:
+                options.append("--data.init_args.augmentation.mirror=0")
             extent = float(2 * max(target.surface.bounds[1]))
             options += [f"--{name}={share * extent:.5g}" for name, share in RELATIVE.items()]
             if stage == "adapted":

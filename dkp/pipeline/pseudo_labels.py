@@ -26,6 +26,7 @@ def pseudo_label(
     threshold: float = 0.06,
     registration: RegistrationSettings | None = None,
     least_agreement: float = 0.28,
+    captured_masks: bool = True,
     hide_background: bool = False,
     overwrite: bool = False,
 ) -> Capture:
@@ -51,6 +52,8 @@ def pseudo_label(
         registration: How the surface is registered.
         least_agreement: Mean weight of the pixels of an instant whose registered surface is believed, from 0 to 1;
             other instants are left out.
+        captured_masks: Whether a registered surface fills the captured masks, which also are those of the labels; else
+            the predicted foreground is.
         hide_background: Whether the detector sees black where the captured masks are off.
         overwrite: Whether an existing capture is replaced.
 
@@ -78,7 +81,7 @@ def pseudo_label(
     with writing as writer:
         registering = SurfaceRegistration(source.surface, registration) if method == "registration" else None
         reconstructor = Reconstructor(source.surface, settings)
-        labels = PseudoLabelWriter(source, writer, reconstructor, registering, least_agreement)
+        labels = PseudoLabelWriter(source, writer, reconstructor, registering, least_agreement, captured_masks)
         words = [f"--config={config}", f"--ckpt_path={ckpt_path}", f"--data.predict={path}{SPLIT_MARK}{split or ''}"]
         words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
         words += ["--data.hide_background=constant"] if hide_background else []

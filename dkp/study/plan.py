@@ -62,6 +62,7 @@ class Method:
         options: for its fits.
         start: the method whose detector it starts from; None for a teacher.
         rounds: fits one after the other, each from the detector before it, which share the steps.
+        registered: before each fit the target is labelled by registration, as configs/main/KIND-registered.yaml says.
         share: in place of the capture's share of labelled instants.
         captures: on these only; None = all.
         seeds: in place of the plan's.
@@ -78,12 +79,18 @@ class Method:
     options: Options = field(default_factory=dict)
     start: str | None = "teacher"
     rounds: int = 1
+    registered: bool = False
     share: float | None = None
     captures: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     group: str | None = None
     line: str | None = None
     x: float | None = None
+
+    @property
+    def pseudo_labelled(self) -> bool:
+        """Whether the detector before each fit labels the target for it."""
+        return self.registered or self.experiment == "bootstrapping"
 
     @property
     def semi_supervised(self) -> bool:
@@ -306,7 +313,8 @@ class PlanReader:
         if entry["base"] not in methods:
             raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
         for row, change in entry["rows"].items():
-            rows = ("title", "loss", "main", "model", "options", "start", "rounds", "share", "line", "x", "base")
+            rows = ("title", "experiment", "loss", "main", "model", "options", "start", "rounds", "registered", "share",
+                    "line", "x", "base")  # fmt: skip
             self.keys(change, f"{where}.rows.{row}", rows, ("title",))
             base = methods.get(change.get("base", entry["base"]))
             if row in methods or base is None:

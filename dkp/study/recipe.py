@@ -95,13 +95,13 @@ def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
     found = []
     for number in range(1, method.rounds + 1):
         pseudo = None
-        if method.experiment == "bootstrapping":
+        if method.pseudo_labelled:
             assert before is not None
             name = numbered("pseudo", number, method.rounds)
             pseudo = folder / name
             words = ["pseudo-label", f"--config={before[0]}", f"--ckpt_path={before[1]}", f"--out={pseudo}"]
             words += [f"--capture={target}#train", "--overwrite=true"]
-            words += [f"--{key}={spelled(value)}" for key, value in cell.capture.pseudo_label.items()]
+            words += [f"--{key}={spelled(value)}" for key, value in pseudo_label_options(cell).items()]
             found.append(Stage(name, words, pseudo, known[name]))
         name = numbered("fit", number, method.rounds)
         words = fit(cell, places, name, None if before is None else before[1], pseudo)
@@ -139,15 +139,21 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
         "data.init_args.seed": cell.seed,
         "data.init_args.test": f"{target}#test",
     }
+    places_of_labels: str | list[str] = labelled
+    shares: float | list[float] = share
+    if method.experiment == "oracle":
+        places_of_labels, shares = f"{target}#train", 1.0
+    elif method.registered and setting.labels == "source":
+        places_of_labels, shares = f"{pseudo}#train", 1.0
+    elif pseudo is not None:
+        places_of_labels, shares = [labelled, f"{pseudo}#train"], [share, 1.0]
+    values["data.init_args.labelled_share"] = shares
     if method.semi_supervised:
-        values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": labelled}
-        values |= {"data.init_args.labelled_share": share, "data.init_args.unlabelled": f"{target}#train"}
+        values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": places_of_labels}
+        values["data.init_args.unlabelled"] = f"{target}#train"
+        values |= {"model.init_args.lambda_distillation": 0.0} if method.registered else {}
     else:
-        places_of_labels: str | list[str] = f"{target}#train" if method.experiment == "oracle" else labelled
-        shares: float | list[float] = 1.0 if method.experiment == "oracle" else share
-        if pseudo is not None:
-            places_of_labels, shares = [labelled, f"{pseudo}#train"], [share, 1.0]
-        values |= {"data.init_args.train": places_of_labels, "data.init_args.labelled_share": shares}
+        values["data.init_args.train"] = places_of_labels
         if method.experiment != "teacher":
             values |= {"model.init_args.initial_weights": str(start)}
             values |= equal_cost(setting.kind, len(Capture.open(target).cameras))
@@ -156,6 +162,12 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
         values |= shorter(cell, values)
     words = [f"--config={config_folder() / file}.yaml" for file in layers(cell, trainer)]
     return ["fit", *words, *(f"--{key}={spelled(value)}" for key, value in values.items())]
+
+
+def pseudo_label_options(cell: Cell) -> dict[str, Any]:
+    """Options of `dkp pseudo-label`."""
+    registered = content(f"main/{cell.capture.kind}-registered") if cell.method.registered else {}
+    return {**registered, **cell.capture.pseudo_label}
 
 
 def layers(cell: Cell, trainer: Sequence[str] = ()) -> list[str]:
@@ -220,14 +232,14 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
         "captures": [setting.kind, setting.source, setting.target, setting.labels, setting.share],
         "method": [method.experiment, method.rounds, method.share],
         "options": {**setting.options, **method.options, **overrides},
-        "pseudo_label": setting.pseudo_label if method.experiment == "bootstrapping" else None,
+        "pseudo_label": pseudo_label_options(cell) if method.pseudo_labelled else None,
         "seed": cell.seed,
     }
     before = "" if start is None else fitted(plan, start, overrides)
     found: dict[str, str] = {}
     for number in range(1, method.rounds + 1):
         for kind in ("pseudo", "fit"):
-            if kind == "pseudo" and method.experiment != "bootstrapping":
+            if kind == "pseudo" and not method.pseudo_labelled:
                 continue
             name = numbered(kind, number, method.rounds)
             before = found[name] = digest([recipe, before, name])

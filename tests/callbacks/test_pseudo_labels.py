@@ -175,6 +175,20 @@ def test_captured_masks_outline_the_registered_surface(capture, registration, tm
         assert np.quantile(distance, 0.95) < 1.5, name
 
 
+def test_captured_masks_can_be_left_unseen(capture, registration, tmp_path):
+    """Also where there are some: the predicted foreground takes their place."""
+    batch, prediction = predicted(capture)
+    nothing = torch.zeros(*batch["present"].shape, 32, 32, dtype=torch.bool)
+    nothing[..., 14:18, 14:18] = True
+    written, _ = register(
+        capture, tmp_path / "out", batch | {"mask": nothing}, prediction, registration, captured_masks=False
+    )
+    plain, _ = register(capture, tmp_path / "plain", batch, prediction, registration)
+    for view, other in zip(written.views, plain.views, strict=True):
+        np.testing.assert_array_equal(written.mask(view), plain.mask(other))
+        np.testing.assert_array_equal(written.points(view).pixels, plain.points(other).pixels)
+
+
 def test_instants_that_do_not_agree_with_a_surface_are_left_out(capture, registration, tmp_path):
     batch, prediction = predicted(capture)
     generator = torch.Generator().manual_seed(0)

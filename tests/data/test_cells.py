@@ -79,6 +79,9 @@ def test_points_with_known_background():
     label = place_points(points, np.array([[1.0, 1.0]]), 4, 2, background)
     assert label.known.sum() == 5
     assert label.foreground.sum() == 1
+    label = place_points(points, np.array([[1.0, 6.5]]), 4, 2, background)
+    assert (label.known == background).all()
+    assert not label.foreground.any(), "a cell whose centre is background stays so, with a point on its rim or without"
 
 
 def test_no_points():

@@ -108,6 +108,43 @@ def test_control_and_adapted_differ_in_their_layers_and_the_last_sigma_only(plan
     assert adapted == [*control, "--model.init_args.sigma_final=0.01"]
 
 
+def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
+    """Of its labels and of the teacher's word, for the adapted detector alone."""
+    job = job_of(tmp_path, "synthetic", people / "joints")
+    control, adapted = (
+        [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
+    )
+    own = [f"--data.init_args.labelled={tmp_path / 'registered'}#train", "--model.init_args.lambda_distillation=0"]
+    assert sorted(adapted) == sorted([*control, *own])
+    words = job.register()
+    assert words[0] == "pseudo-label"
+    assert {f"--config={tmp_path / 'teacher' / 'config.yaml'}", f"--out={tmp_path / 'registered'}"} <= set(words)
+    assert {f"--capture={people / 'joints'}#", "--method=registration"} <= {w.split("train")[0] for w in words}
+    has_masks = all(view.mask for view in Capture.open(people / "joints").views)
+    assert f"--hide_background={json.dumps(has_masks)}" in words
+    assert job_of(tmp_path, "object", people / "joints").registered == {}
+    without = [word for word in job.fit("adapted", [], registered=False) if not word.startswith("--config=")]
+    assert without == control
+
+
+def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch):
+    """It is said why, and the students go on without."""
+    began = []
+
+    def stage(self, names, commands, threads, progress):
+        began.extend(zip(names, commands, strict=True))
+        if list(names) == ["registered"]:
+            raise InputError("registered failed with status 2; the end of registered.log: no instant agrees")
+
+    monkeypatch.setattr(Job, "_stage", stage)
+    console = Console(record=True, width=300)
+    job = job_of(tmp_path, "synthetic", people / "joints")
+    job.run(console, [])
+    assert [name for name, _ in began][:4] == ["teacher", "registered", "control", "adapted"]
+    assert dict(began)["adapted"] == job.fit("adapted", [], registered=False)
+    assert "no instant agrees; the adapted detector goes on with the source's labels" in console.export_text()
+
+
 def test_options_of_a_fit(planes, tmp_path):
     job = job_of(tmp_path, "object", planes / "mine", planes / "labelled")
     teacher, adapted = job.fit("teacher", ["--trainer.max_steps=3"]), job.fit("adapted", [])

@@ -13,6 +13,7 @@ SMALL = {
     "model.init_args.detector.init_args.width": 8,
     "model.init_args.detector.init_args.levels": 3,
     "data.init_args.num_workers": 0,
+    "data.init_args.augmentation.mirror": 0.0,  # a plane has no left and right
     "sigma": 0.03,
     "scale": 0.04,
     "beta": 0.02,

@@ -145,19 +145,22 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     assert config["trainer"]["max_steps"] == content(f"main/synthetic-{role}")["trainer"]["max_steps"]
 
 
-@pytest.mark.parametrize("name", ["teacher", "labelled_only", "ours_long"])
-def test_the_plan_of_masks_is_understood_by_fit(name, planes, tmp_path, capsys):
-    plan = read_plan("masks")
-    one = Cell(plan.captures["human"], plan.methods[name], plan.seeds[0])
-    places = {("human", one.seed): planes / "mine"}
-    fit = stages(plan, one, Places(tmp_path, places, places, "cpu"))[-2]
-    with pytest.raises(SystemExit) as stopped:
-        main([*fit.words, "--print_config"])
-    captured = capsys.readouterr()
-    assert stopped.value.code in (None, 0), captured.err
-    config = yaml.safe_load(captured.out)
-    model, data = config["model"]["init_args"], config["data"]["init_args"]
-    assert (data["augmentation"]["mirror"], data["augmentation"]["scale"]) == (0.5, [0.85, 1.35])
-    assert data["augmentation"]["without_background"] == (0.5 if name == "teacher" else 0.0)
-    if name == "ours_long":
-        assert (model["hide_from_teacher"], model["lambda_mask"], config["trainer"]["max_steps"]) == (True, 2.0, 1400)
+@pytest.mark.parametrize("name", ["ours", "registered_alone", "bootstrapping"])
+def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
+    """Of its labels and of the teacher's word; bootstrapping adds triangulated labels to the source's."""
+    plan = read_plan("full")
+    found = {}
+    for capture in ("human", "human_few"):
+        one = Cell(plan.captures[capture], plan.methods[name], 0)
+        places = {(capture, 0): planes / "mine"}
+        pseudo, fit, _ = stages(plan, one, Places(tmp_path, places, places, "cpu"))
+        assert pseudo.words[0] == "pseudo-label"
+        assert options(pseudo)["hide_background"] == "true"
+        assert options(pseudo).get("method") == (None if name == "bootstrapping" else "registration")
+        key = "labelled" if name == "ours" else "train"
+        found[capture] = [options(fit)[f"data.init_args.{key}"], options(fit)["data.init_args.labelled_share"]]
+        assert options(fit).get("model.init_args.lambda_distillation") == ("0.0" if name == "ours" else None)
+    labelled, own = f"{planes / 'mine'}#train", [f"{tmp_path / c / name / 'seed0' / 'pseudo'}#train" for c in found]
+    both = [[f'["{labelled}", "{pseudo}"]', f"[{share}, 1.0]"] for pseudo, share in zip(own, (1.0, 0.1), strict=True)]
+    alone = [[own[0], "1.0"], both[1]]
+    assert list(found.values()) == (both if name == "bootstrapping" else alone)
