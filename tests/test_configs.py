@@ -121,8 +121,14 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
     assert adapted["multiview_loss"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
     data = {stage: dict(stages[stage]["data"]["init_args"]) for stage in ("control", "adapted")}
-    labelled = {stage: values.pop("labelled") for stage, values in data.items()}
-    assert labelled["adapted"] == ("runs/job/registered#train" if kind in REGISTERED else labelled["control"])
+    own_data = {
+        stage: [values.pop(name) for name in ("labelled", "unlabelled", "pseudo_labels")]
+        for stage, values in data.items()
+    }
+    registered = ["runs/job/registered#train", "runs/job/registered#train", True]
+    assert own_data["adapted"] == (registered if kind in REGISTERED else own_data["control"])
+    assert control["lambda_pseudo"] == 0
+    assert adapted["lambda_pseudo"] == (1 if kind in REGISTERED else 0)
     assert data["control"] == data["adapted"]
     assert stages["control"]["trainer"] == stages["adapted"]["trainer"]
     assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]

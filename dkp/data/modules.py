@@ -63,7 +63,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
     A batch is {"labelled": ..., "unlabelled": ...}; "labelled" is missing where there are none.
 
     Args:
-        unlabelled: captures for the multiview term; their labels are not read.
+        unlabelled: captures for the multiview term; their labels are not read but for `pseudo_labels`.
         unlabelled_share: share of their instants that is used, 0 < share <= 1; larger shares contain smaller ones.
         labelled: captures with labels; None = those in `unlabelled`.
         labelled_share: share of the labelled instants that is used, 0..1, or one for each capture; 0 = no labelled part
@@ -74,6 +74,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         unlabelled_augmentation: of the unlabelled images; None = as the labelled ones, without mirroring
             and with their background.
         masks: give the unlabelled views' masks, for a silhouette term.
+        pseudo_labels: give the labels of the unlabelled views, which are what a detector said (`dkp pseudo-label`).
         next_frame: also give the next frame and the flow to it: "truth" (synthetic captures: the known surface),
             "flow" (optical flow) or "no".
         **shared: what the data modules share, see `CaptureDataModule`.
@@ -90,6 +91,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         views_per_instant: int | Literal["all"] = 2,
         unlabelled_augmentation: Augmentation | None = None,
         masks: bool = True,
+        pseudo_labels: bool = False,
         next_frame: NextFrame = "no",
         **shared: Any,
     ) -> None:
@@ -105,6 +107,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         self.views_per_instant = None if views_per_instant == "all" else views_per_instant
         self.unlabelled_augmentation = unlabelled_augmentation or for_unlabelled(self.augmentation)
         self.masks = masks
+        self.pseudo_labels = pseudo_labels
         self.next_frame: NextFrame = next_frame
         self.labelled: LabelledViews | None = None
         self.unlabelled: MultiviewInstants | None = None
@@ -116,7 +119,13 @@ class SemiSupervisedDataModule(CaptureDataModule):
         if self.unlabelled is not None:
             return
         images = [
-            self.read(place, "train", labels=False, next_frame=self.next_frame, frames=self._unlabelled_frames(place))
+            self.read(
+                place,
+                "train",
+                labels=self.pseudo_labels,
+                next_frame=self.next_frame,
+                frames=self._unlabelled_frames(place),
+            )
             for place in self._own(self.unlabelled_captures)
         ]
         self.unlabelled = MultiviewInstants(
@@ -127,7 +136,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
             self.pairing,
             self.unlabelled_augmentation,
             self.hide_background,
-            labels=False,
+            labels=self.pseudo_labels,
             masks=self.masks,
             seed=self.seed,
         )

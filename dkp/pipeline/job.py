@@ -57,6 +57,14 @@ SUMMARY_KEYS = (
     "joint_cm",
     "left_right_exchanged",
 )
+
+FROM_REGISTERED = {
+    "data.init_args.pseudo_labels": True,
+    "model.init_args.lambda_pseudo": 1.0,
+    "model.init_args.lambda_distillation": 0.0,
+}
+"""Of a student that learns from a registered target, in place of the source's labels and of the teacher's word."""
+
 JOINT_KEYS = ("joint_cm", "left_right_exchanged")
 
 
@@ -184,12 +192,12 @@ class Job:
             f"--data.init_args.test={place(target, 'test')}",
         ]
         if stage != "teacher":
-            options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
-            if (
-                stage == "adapted" and registered and self.registered
-            ):  # in place of the source's labels and of the teacher's word
-                options.append(f"--data.init_args.labelled={self.folder / 'registered'}{SPLIT_MARK}train")
-                options.append("--model.init_args.lambda_distillation=0")
+            if stage == "adapted" and registered and self.registered:
+                labels = f"{self.folder / 'registered'}{SPLIT_MARK}train"
+                options += [f"--data.init_args.labelled={labels}", f"--data.init_args.unlabelled={labels}"]
+                options += [f"--{name}={json.dumps(value)}" for name, value in FROM_REGISTERED.items()]
+            else:
+                options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
             if self.kind in ("person", "object") and not all(view.mask for view in target.views):
                 options.append("--model.init_args.lambda_mask=0")
         if self.kind == "person" and not any(view.joints for view in target.views):

@@ -18,7 +18,7 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.errors import InputError
-from dkp.pipeline.job import config_folder, surface_option
+from dkp.pipeline.job import FROM_REGISTERED, config_folder, surface_option
 from dkp.study.plan import Cell, Options, Plan
 
 
@@ -150,8 +150,8 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
     values["data.init_args.labelled_share"] = shares
     if method.semi_supervised:
         values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": places_of_labels}
-        values["data.init_args.unlabelled"] = f"{target}#train"
-        values |= {"model.init_args.lambda_distillation": 0.0} if method.registered else {}
+        values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
+        values |= FROM_REGISTERED if method.registered else {}
     else:
         values["data.init_args.train"] = places_of_labels
         if method.experiment != "teacher":

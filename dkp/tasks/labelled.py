@@ -15,10 +15,13 @@ from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
 from dkp.tasks.terms import WeightedTerm
 
+LABELS = ("coordinate", "known", "part", "uv")
+"""What a labelled batch may have beside the foreground."""
+
 
 def label_term(loss: LabelledLoss, field: Field, batch: Mapping[str, Any]) -> LossTerm:
-    """L_L with whatever labels a labelled batch has."""
-    labels = {name: batch[name] for name in ("coordinate", "known", "part", "uv") if name in batch}
+    """L_L with whatever labels a batch of views has; where "labelled" says which have some, the others do not count."""
+    labels = {name: batch[name] for name in (*LABELS, "labelled") if name in batch}
     return loss(field, foreground=batch["foreground"], **labels)
 
 

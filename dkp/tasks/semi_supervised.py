@@ -28,7 +28,7 @@ from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
-from dkp.tasks.labelled import label_term
+from dkp.tasks.labelled import LABELS, label_term
 from dkp.tasks.masks import mask_term, without_background
 from dkp.tasks.pairs import ViewPairs, flatten_views, present_views, view_pairs
 from dkp.tasks.schedules import LearningRateSchedule, anneal, ramp
@@ -48,6 +48,7 @@ HINTS = {
     "a larger sigma finds more",
     "silhouette": "check that the unlabelled frames have pairs of views and the detector finds foreground in them",
     "mask": "check that the unlabelled frames have masks and the data gives them",
+    "pseudo": "check that the unlabelled views are pseudo-labelled and that data.pseudo_labels is true",
 }
 
 
@@ -70,6 +71,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_consensus: weight of the agreement with what other views say along the epipolar line.
         lambda_silhouette: weight of the foreground's consistency between views.
         lambda_mask: weight of the captured masks.
+        lambda_pseudo: weight of L_L on the pseudo-labels of the unlabelled views (``data.pseudo_labels``).
         labelled_loss: None = its defaults; so for the following.
         multiview_loss: L_M.
         distillation_loss: L_R.
@@ -113,6 +115,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         lambda_consensus: float = 0.0,
         lambda_silhouette: float = 0.0,
         lambda_mask: float = 0.0,
+        lambda_pseudo: float = 0.0,
         labelled_loss: LabelledLoss | None = None,
         multiview_loss: MultiviewLoss | None = None,
         distillation_loss: DistillationLoss | None = None,
@@ -161,6 +164,7 @@ class SemiSupervisedTask(DenseKeypointTask):
             "consensus": lambda_consensus,
             "silhouette": lambda_silhouette,
             "mask": lambda_mask,
+            "pseudo": lambda_pseudo,
         }
         negative = [f"model.lambda_{name} is {weight}" for name, weight in self.weights.items() if weight < 0]
         if negative:
@@ -309,7 +313,15 @@ class SemiSupervisedTask(DenseKeypointTask):
                 terms[name] = self.silhouette_term(field, target, pairs)
             elif name == "mask":
                 terms[name] = mask_term(field, batch) if batch.get("mask") is not None else None
+            elif name == "pseudo":
+                terms[name] = self.pseudo_term(field, batch) if "labelled" in batch else None
         return terms
+
+    def pseudo_term(self, field: Field, batch: Mapping[str, Any]) -> LossTerm:
+        """L_L on the labels that unlabelled views were given."""
+        assert self.labelled_loss is not None
+        labels = {name: flatten_views(batch, name) for name in (*LABELS, "foreground", "labelled") if name in batch}
+        return label_term(self.labelled_loss, field, labels)
 
     def multiview_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
         """L_M over all valid pairs of the batch at once."""

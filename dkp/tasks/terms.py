@@ -20,6 +20,7 @@ SYMBOLS = {
     "consensus": "consensus along epipolar lines",
     "silhouette": "silhouette consistency",
     "mask": "captured masks",
+    "pseudo": "L_L on pseudo-labels",
 }
 """Names of the terms in the documents and in messages."""
 

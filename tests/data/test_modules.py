@@ -133,6 +133,16 @@ def test_semi_supervised(capture):
     assert len(module.labelled) == 8
 
 
+def test_labels_of_unlabelled_views_come_only_where_they_are_pseudo_labels(capture):
+    module = SemiSupervisedDataModule(unlabelled=str(capture.path), labelled_share=0, pseudo_labels=True, **QUICK)
+    module.setup("fit")
+    (batch,) = batches(module.train_dataloader())
+    views = batch["unlabelled"]
+    assert views["coordinate"].shape[:2] == views["labelled"].shape == views["image"].shape[:2]
+    assert views["labelled"].any()
+    assert (views["foreground"] & views["known"])[views["labelled"]].any()
+
+
 def test_semi_supervised_without_labels(capture, make_capture, tmp_path):
     module = SemiSupervisedDataModule(unlabelled=str(capture.path), labelled_share=0, views_per_instant="all", **QUICK)
     module.setup("fit")

@@ -114,8 +114,12 @@ def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
     control, adapted = (
         [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
     )
-    own = [f"--data.init_args.labelled={tmp_path / 'registered'}#train", "--model.init_args.lambda_distillation=0"]
-    assert sorted(adapted) == sorted([*control, *own])
+    labels = f"{tmp_path / 'registered'}#train"
+    own = {f"--data.init_args.labelled={labels}", f"--data.init_args.unlabelled={labels}"}
+    own |= {"--data.init_args.pseudo_labels=true", "--model.init_args.lambda_pseudo=1.0"}
+    own |= {"--model.init_args.lambda_distillation=0.0"}
+    assert set(adapted) - set(control) == own
+    assert [word.split("=")[0] for word in set(control) - set(adapted)] == ["--data.init_args.unlabelled"]
     words = job.register()
     assert words[0] == "pseudo-label"
     assert {f"--config={tmp_path / 'teacher' / 'config.yaml'}", f"--out={tmp_path / 'registered'}"} <= set(words)

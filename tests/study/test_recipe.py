@@ -159,7 +159,11 @@ def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
         assert options(pseudo).get("method") == (None if name == "bootstrapping" else "registration")
         key = "labelled" if name == "ours" else "train"
         found[capture] = [options(fit)[f"data.init_args.{key}"], options(fit)["data.init_args.labelled_share"]]
-        assert options(fit).get("model.init_args.lambda_distillation") == ("0.0" if name == "ours" else None)
+        from_labels = {"model.init_args.lambda_distillation": "0.0", "model.init_args.lambda_pseudo": "1.0"}
+        from_labels["data.init_args.pseudo_labels"] = "true"
+        assert (from_labels.items() <= options(fit).items()) == (name == "ours")
+        if name == "ours":
+            assert options(fit)["data.init_args.unlabelled"] == f"{pseudo.output}#train"
     labelled, own = f"{planes / 'mine'}#train", [f"{tmp_path / c / name / 'seed0' / 'pseudo'}#train" for c in found]
     both = [[f'["{labelled}", "{pseudo}"]', f"[{share}, 1.0]"] for pseudo, share in zip(own, (1.0, 0.1), strict=True)]
     alone = [[own[0], "1.0"], both[1]]

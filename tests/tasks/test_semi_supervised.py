@@ -21,7 +21,17 @@ def make_task(make_detector, plane, **options):
 
 
 def only(**weights):
-    names = ("labelled", "multiview", "distillation", "temporal", "equivariance", "consensus", "silhouette", "mask")
+    names = (
+        "labelled",
+        "multiview",
+        "distillation",
+        "temporal",
+        "equivariance",
+        "consensus",
+        "silhouette",
+        "mask",
+        "pseudo",
+    )
     return {f"lambda_{name}": float(weights.get(name, 0.0)) for name in names}
 
 
@@ -171,6 +181,34 @@ def test_captured_masks_alone_teach_the_foreground(make_detector, make_trainer, 
     trainer = make_trainer(max_epochs=15)
     trainer.fit(task, plane_data("unlabelled"))
     assert trainer.callback_metrics["val/mask_iou"] > 0.8
+
+
+def test_pseudo_labels_count_like_labels(make_detector, make_trainer, plane, plane_data):
+    """Those of views that have some; an absent or unlabelled view's numbers do not count."""
+    task = make_task(make_detector, plane, **only(pseudo=1))
+    trainer = make_trainer(max_epochs=1, limit_val_batches=0)
+    trainer.fit(task, plane_data("unlabelled"))
+    assert trainer.callback_metrics["train/pseudo/valid_share"] == 1
+    data = plane_data()
+    unlabelled, labelled = (next(iter(data.train_dataloader().flattened[i])) for i in (1, 0))
+    task.eval()
+    terms = [task.unlabelled_terms(unlabelled)["pseudo"].value, task.labelled_term(labelled).value]
+    torch.testing.assert_close(*terms)
+    spoilt = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in unlabelled.items()}
+    spoilt["labelled"][0, 1] = False
+    without = task.unlabelled_terms(spoilt)["pseudo"].value
+    spoilt["coordinate"][0, 1] = torch.nan
+    spoilt["foreground"][0, 1] = ~spoilt["foreground"][0, 1]
+    torch.testing.assert_close(task.unlabelled_terms(spoilt)["pseudo"].value, without)
+    assert not torch.isclose(without, terms[0])
+
+
+def test_missing_pseudo_labels_are_an_error_at_the_end_of_the_epoch(make_detector, make_trainer, plane, plane_data):
+    data = plane_data("unlabelled")
+    for item in data.items:
+        del item["labelled"]
+    with pytest.raises(InputError, match=r"data\.pseudo_labels is true"):
+        make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane, **only(pseudo=1, distillation=1)), data)
 
 
 def test_the_teacher_may_be_spared_what_the_masks_leave_out(make_detector, make_trainer, plane, plane_data):
