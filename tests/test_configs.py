@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 
 MAIN_ROLES = ("teacher", "student", "adapted")
 
-REGISTERED = ("synthetic", "dog")
+REGISTERED = ("synthetic", "dog", "board")
 """Kinds whose main job labels the target by registration."""
 
 LAYERS = [
