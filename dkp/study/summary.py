@@ -169,7 +169,7 @@ def digits(value: float | None) -> float | None:
 
 
 def verdicts(results: Results, capture: str, method: str, rivals: Iterable[str]) -> list[str]:
-    """Plain sentences: where a method is ahead of every rival, and where it is not.
+    """Plain sentences: where a method is ahead of every rival, and of which it is not, over the seeds that both have.
 
     Args:
         results: the study.
@@ -179,16 +179,20 @@ def verdicts(results: Results, capture: str, method: str, rivals: Iterable[str])
     """
     ahead, behind = [], []
     for metric in KEY_METRICS:
-        own = results.mean(capture, method, metric)
-        others = {name: results.mean(capture, name, metric) for name in rivals}
-        found = {name: pair[0] for name, pair in others.items() if pair is not None}
-        if own is None or not found:
-            continue
-        best = min(found, key=lambda name: sign(metric) * found[name])
-        if sign(metric) * own[0] < sign(metric) * found[best]:
+        own, compared, better = results.of(capture, method, metric), False, []
+        for name in rivals:
+            other = results.of(capture, name, metric)
+            seeds = sorted(own.keys() & other.keys())
+            if not seeds:
+                continue
+            compared = True
+            theirs, ours = (statistics.fmean(values[seed] for seed in seeds) for values in (other, own))
+            if sign(metric) * theirs <= sign(metric) * ours:
+                which = "" if len(seeds) == len(own) else f", seed {', '.join(map(str, seeds))}"
+                better.append(f"{metric} ({name}: {digits(theirs)}, {method}: {digits(ours)}{which})")
+        behind += better
+        if compared and not better:
             ahead.append(metric)
-        else:
-            behind.append(f"{metric} ({best}: {digits(found[best])}, {method}: {digits(own[0])})")
     sentences = []
     if ahead:
         sentences.append(f"{method} is ahead of every measured baseline in {', '.join(ahead)}.")

@@ -100,6 +100,19 @@ def test_sentences_say_where_a_method_is_ahead_and_where_not(plan, records):
     assert behind == "ours is not ahead in epipolar_median_px (control: 0.5, ours: 2.875)."
 
 
+def test_methods_are_compared_over_the_seeds_that_both_have(plan, records):
+    """Seed 0 is the easier one: a rival that has it alone is not ahead for that."""
+    for seed, error in ((0, 8.0), (1, 12.0)):
+        records[f"plane/ours/seed{seed}"].metrics["geodesic_median_cm"] = error
+    del records["plane/control/seed1"]
+    records["plane/control/seed0"].metrics["geodesic_median_cm"] = 9.0
+    sentences = " ".join(verdicts(gather(plan, records, {}), "plane", "ours", ["control"]))
+    assert "ahead of every measured baseline in geodesic_median_cm" in sentences
+    records["plane/control/seed0"].metrics["geodesic_median_cm"] = 7.5
+    sentences = " ".join(verdicts(gather(plan, records, {}), "plane", "ours", ["control"]))
+    assert "not ahead in geodesic_median_cm (control: 7.5, ours: 8.0, seed 0)" in sentences
+
+
 def test_the_ordering_is_judged_seed_by_seed(plan, records):
     records["plane/ours/seed1"].metrics["geodesic_median_cm"] = 16.0
     assert ordering_holds(gather(plan, records, {})) == [("plane, seed 0", True), ("plane, seed 1", False)]
