@@ -313,8 +313,7 @@ class PlanReader:
         if entry["base"] not in methods:
             raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
         for row, change in entry["rows"].items():
-            rows = ("title", "experiment", "loss", "main", "model", "options", "start", "rounds", "registered", "share",
-                    "line", "x", "base")  # fmt: skip
+            rows = ("title", "loss", "main", "model", "options", "start", "rounds", "share", "line", "x", "base")
             self.keys(change, f"{where}.rows.{row}", rows, ("title",))
             base = methods.get(change.get("base", entry["base"]))
             if row in methods or base is None:
