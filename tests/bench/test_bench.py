@@ -153,7 +153,7 @@ def test_a_file_that_no_bench_wrote_is_refused_before_measuring(tmp_path, capsys
 def test_the_pipeline_is_measured_in_parts():
     from dkp.bench.pipeline import bench_pipeline
 
-    result = bench_pipeline(repeats=1)
+    result = bench_pipeline(repeats=5)  # the least of five: one alone may be hit by other work
     step = result["step"]
     assert step["whole"] > step["network"] > 0
     assert 0 < step["loss_share"] < 1
