@@ -52,10 +52,10 @@ def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -
     for metric in SHOWN[:1] + SHOWN[2:3]:
         lines: dict[str, list[tuple[float, float, float | None]]] = {}
         for name, (line, x) in {**places, **ablation.lines}.items():
-            pair = results.mean(capture, name, metric)
+            pair = results.mean(capture, name, metric, ablation.seeds)
             if pair is not None and x is not None:
                 lines.setdefault(line, []).append((x, *pair))
-        level = results.mean(capture, FLOOR, metric)
+        level = results.mean(capture, FLOOR, metric, ablation.seeds)
         constant = {} if level is None or FLOOR in ablation.lines else {plan.methods[FLOOR].title: level[0]}
         panels.append(CurvePanel(HEADINGS[metric], {line: sorted(points) for line, points in lines.items()}, constant))
     if not any(len(points) > 1 for panel in panels for points in panel.lines.values()):

@@ -108,6 +108,7 @@ class Ablation:
         captures: that its rows run on.
         base: the method that its rows vary.
         rows: names of the rows.
+        seeds: of its rows, and those over which the other rows of its table are averaged; None = all.
         axis: what a curve's x is; None = no curve.
         lines: further methods that lie on a curve: name -> (line, x).
     """
@@ -117,6 +118,7 @@ class Ablation:
     captures: tuple[str, ...]
     base: str
     rows: tuple[str, ...]
+    seeds: tuple[int, ...] | None = None
     axis: str | None = None
     lines: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
@@ -312,6 +314,7 @@ class PlanReader:
         self.keys(entry, where, known, ("title", "captures", "base", "rows"))
         if entry["base"] not in methods:
             raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
+        seeds = tuple(entry["seeds"]) if entry.get("seeds") else None
         for row, change in entry["rows"].items():
             rows = ("title", "loss", "main", "model", "options", "start", "rounds", "share", "line", "x", "base")
             self.keys(change, f"{where}.rows.{row}", rows, ("title",))
@@ -320,7 +323,7 @@ class PlanReader:
                 problem = "is a method already" if row in methods else f"varies {change['base']!r}, which is no method"
                 raise InputError(f"plan {self.path}: {where}.rows.{row} {problem}")
             options = {**base.options, **(change.get("options") or {})}
-            shared = {"captures": entry["captures"], "seeds": entry.get("seeds") or base.seeds}
+            shared = {"captures": entry["captures"], "seeds": seeds or base.seeds}
             own = {key: value for key, value in change.items() if key != "base"}
             fields = tuples({**shared, **own, "options": options})
             methods[row] = replace(base, name=row, group=name, **fields)
@@ -331,6 +334,7 @@ class PlanReader:
             tuple(entry["captures"]),
             entry["base"],
             tuple(entry["rows"]),
+            seeds,
             entry.get("axis"),
             lines,
         )

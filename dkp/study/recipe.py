@@ -55,12 +55,14 @@ class Stage:
         words: of the command, without "dkp".
         output: the folder that it makes.
         key: fingerprint of everything that its result depends on but the code and the machine.
+        shared: whether other cells have the same stage, which is then run once for all.
     """
 
     name: str
     words: list[str]
     output: Path
     key: str
+    shared: bool = False
 
 
 def numbered(name: str, number: int, count: int) -> str:
@@ -91,6 +93,7 @@ def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
     start = plan.start(cell)
     known = keys(plan, cell, places.overrides)
     before = None if start is None else detector(places.folder(start), start)
+    made_by = "" if start is None else fitted(plan, start, places.overrides)
     target = places.targets[cell.capture.name, cell.seed]
     found = []
     for number in range(1, method.rounds + 1):
@@ -98,15 +101,17 @@ def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
         if method.pseudo_labelled:
             assert before is not None
             name = numbered("pseudo", number, method.rounds)
-            pseudo = folder / name
+            options = pseudo_label_options(cell)
+            pseudo = before[0].parents[1] / f"labels-{digest([made_by, options])}"  # beside the detector
             words = ["pseudo-label", f"--config={before[0]}", f"--ckpt_path={before[1]}", f"--out={pseudo}"]
             words += [f"--capture={target}#train", "--overwrite=true"]
-            words += [f"--{key}={spelled(value)}" for key, value in pseudo_label_options(cell).items()]
-            found.append(Stage(name, words, pseudo, known[name]))
+            words += [f"--{key}={spelled(value)}" for key, value in options.items()]
+            found.append(Stage(name, words, pseudo, known[name], shared=True))
         name = numbered("fit", number, method.rounds)
         words = fit(cell, places, name, None if before is None else before[1], pseudo)
         found.append(Stage(name, words, folder / name, known[name]))
         before = folder / name / "config.yaml", folder / name / "checkpoints" / "last.ckpt"
+        made_by = known[name]
     assert before is not None
     words = ["test", f"--config={before[0]}", f"--ckpt_path={before[1]}"]
     words += [f"--model.init_args.metrics={json.dumps(plan.metrics)}"] if plan.metrics else []

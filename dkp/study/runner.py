@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -10,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 from dkp.errors import InputError
 from dkp.pipeline.job import RUNTIME, last_line
 from dkp.study.plan import Cell, Plan
-from dkp.study.recipe import Places, detector, keys, stages, test_folder
+from dkp.study.recipe import Places, Stage, detector, keys, stages, test_folder
 from dkp.study.record import FILE, Record, StageRecord, commit, machine, measured, portable
 
 Report = Callable[[str], None]
@@ -162,21 +165,38 @@ class Runner:
         for stage in todo[len(kept) :]:
             interrupted = stage.words[0] == "fit" and begun.get(stage.name) == stage.key
             resumed = interrupted and (stage.output / "config.yaml").is_file()
-            if not resumed:
-                move_aside(stage.output)
             record.begun = {stage.name: stage.key}
             record.write(path)
-            began = time.monotonic()
-            self._stage(stage.name, ["resume", str(stage.output)] if resumed else stage.words, folder, threads)
-            minutes = round((time.monotonic() - began) / 60, 3)
-            command = shlex.join(["dkp", *portable(stage.words, self._folders())])
-            record.stages[stage.name] = StageRecord(stage.key, command, minutes, threads, resumed)
+            run = self._once if stage.shared else self._timed
+            record.stages[stage.name] = run(stage, folder, threads, resumed)
             record.begun = {}
             record.write(path)
         record.metrics = measured(read_metrics(test_folder(folder, cell)))
         record.steps = cell.method.rounds * int(settings(detector(folder, cell)[0])["trainer"]["max_steps"])
         record.state = "done"
         record.write(path)
+
+    def _once(self, stage: Stage, folder: Path, threads: int, resumed: bool) -> StageRecord:
+        """Run a stage that other cells have, too, or wait for the one that runs it; the record is that of its run."""
+        path = stage.output.with_suffix(".json")
+        with FileLock(stage.output.with_suffix(".lock")):
+            if path.is_file():
+                return StageRecord(**{**json.loads(path.read_text()), "key": stage.key})
+            made = self._timed(stage, folder, threads, resumed)
+            part = path.with_suffix(".part")
+            part.write_text(json.dumps(asdict(made)))
+            part.replace(path)
+        return made
+
+    def _timed(self, stage: Stage, folder: Path, threads: int, resumed: bool) -> StageRecord:
+        """Run a stage."""
+        if not resumed:
+            move_aside(stage.output)
+        began = time.monotonic()
+        self._stage(stage.name, ["resume", str(stage.output)] if resumed else stage.words, folder, threads)
+        minutes = round((time.monotonic() - began) / 60, 3)
+        command = shlex.join(["dkp", *portable(stage.words, self._folders())])
+        return StageRecord(stage.key, command, minutes, threads, resumed)
 
     def _stage(self, name: str, words: Sequence[str], folder: Path, threads: int) -> None:
         environment = {**RUNTIME, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -64,9 +64,12 @@ class Results:
         """Values of a metric by seed; empty where there are none."""
         return self.values.get(capture, {}).get(method, {}).get(metric, {})
 
-    def mean(self, capture: str, method: str, metric: str) -> tuple[float, float | None] | None:
-        """Mean and spread over seeds; None where there is no value."""
-        return mean_and_spread(self.of(capture, method, metric).values())
+    def mean(
+        self, capture: str, method: str, metric: str, seeds: Container[int] | None = None
+    ) -> tuple[float, float | None] | None:
+        """Mean and spread over seeds, some or all; None where there is no value."""
+        found = self.of(capture, method, metric).items()
+        return mean_and_spread(value for seed, value in found if seeds is None or seed in seeds)
 
     def seeds(self, capture: str, method: str) -> list[int]:
         """Seeds of which there is a result."""

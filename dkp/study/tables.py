@@ -101,12 +101,14 @@ def present(results: Results, capture: str, metrics: Sequence[str]) -> list[str]
     return [metric for metric in metrics if any(metric in found for found in methods.values())]
 
 
-def row(results: Results, capture: str, method: str, title: str, metrics: Sequence[str]) -> list[str]:
-    """A method's row: title, seeds, values; or that there is no result yet."""
-    seeds = results.seeds(capture, method)
+def row(
+    results: Results, capture: str, method: str, title: str, metrics: Sequence[str], only: Sequence[int] | None = None
+) -> list[str]:
+    """A method's row: title, seeds (only some, or all), values; or that there is no result yet."""
+    seeds = [seed for seed in results.seeds(capture, method) if only is None or seed in only]
     if not seeds:
         return [title, NOTHING, *[""] * len(metrics)]
-    values = [number(results.mean(capture, method, metric), decimals(metric)) for metric in metrics]
+    values = [number(results.mean(capture, method, metric, seeds), decimals(metric)) for metric in metrics]
     return [title, ", ".join(map(str, seeds)), *values]
 
 
@@ -246,7 +248,7 @@ def ablation_table(results: Results, ablation: Ablation, capture: str, command: 
     names = [name for name in (FLOOR, CONTROL, ablation.base) if name in plan.methods]
     rows = []
     for name in [*names, *ablation.rows]:
-        found = row(results, capture, name, plan.methods[name].title, shown)
+        found = row(results, capture, name, plan.methods[name].title, shown, ablation.seeds)
         rows.append([*found, f"`{command} {capture}/{name}`"])
-    rows.append([*row(results, capture, TRIVIAL, "trivial field", shown), ""])
+    rows.append([*row(results, capture, TRIVIAL, "trivial field", shown, ablation.seeds), ""])
     return table(["", "seeds", *map(heading, shown), "command"], rows)

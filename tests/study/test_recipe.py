@@ -65,8 +65,25 @@ def test_where_labels_come_from(plan, places, planes):
     assert train("few/teacher/seed0") == [target, None, "0.5", None]
     assert train("few/oracle/seed0") == [target, None, "1.0", None]
     assert train("few/control/seed0") == [None, target, "0.5", target]
-    pseudo = f"{places.runs / 'few' / 'bootstrapping' / 'seed0' / 'pseudo'}#train"
+    made = stages(plan, cell(plan, "few/bootstrapping/seed0"), places)[0].output
+    assert made.parent == places.runs / "few" / "teacher" / "seed0"
+    pseudo = f"{made}#train"
     assert train("few/bootstrapping/seed0") == [f'["{target}", "{pseudo}"]', None, "[0.5, 1.0]", None]
+
+
+def test_labels_are_shared_where_they_are_the_same(planes, tmp_path):
+    plan = read_plan("full")
+
+    def output(method, capture="human", seed=0, number=0):
+        places = {(capture, seed): planes / "mine"}
+        one = Cell(plan.captures[capture], plan.methods[method], seed)
+        return stages(plan, one, Places(tmp_path, places, places, "cpu"))[number].output
+
+    assert output("ours") == output("registered_alone") == output("multiview_10")
+    assert len({output("ours"), output("bootstrapping"), output("ours", "dog"), output("ours", seed=1)}) == 4
+    again = output("bootstrapping_two_rounds", number=2)
+    assert output("bootstrapping_two_rounds") == output("bootstrapping")
+    assert again.parent == tmp_path / "human" / "bootstrapping_two_rounds" / "seed0"
 
 
 def test_no_method_is_tested_on_what_it_learns_from(plan, places, planes):
@@ -149,7 +166,7 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
 def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
     """Of its labels and of the teacher's word; bootstrapping adds triangulated labels to the source's."""
     plan = read_plan("full")
-    found = {}
+    found, own = {}, []
     for capture in ("human", "human_few"):
         one = Cell(plan.captures[capture], plan.methods[name], 0)
         places = {(capture, 0): planes / "mine"}
@@ -164,7 +181,8 @@ def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
         assert (from_labels.items() <= options(fit).items()) == (name == "ours")
         if name == "ours":
             assert options(fit)["data.init_args.unlabelled"] == f"{pseudo.output}#train"
-    labelled, own = f"{planes / 'mine'}#train", [f"{tmp_path / c / name / 'seed0' / 'pseudo'}#train" for c in found]
+        own.append(f"{pseudo.output}#train")
+    labelled = f"{planes / 'mine'}#train"
     both = [[f'["{labelled}", "{pseudo}"]', f"[{share}, 1.0]"] for pseudo, share in zip(own, (1.0, 0.1), strict=True)]
     alone = [[own[0], "1.0"], both[1]]
     assert list(found.values()) == (both if name == "bootstrapping" else alone)

@@ -6,7 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
+from dkp.study.plan import read_plan
 from dkp.study.recipe import Places
 from dkp.study.record import Record, portable
 from dkp.study.runner import Runner, is_done, move_aside, record_path
@@ -198,6 +200,24 @@ def test_rounds_and_pseudo_labels_are_stages(plan, places, fake):
     assert list(records["two_rounds"].stages) == ["fit-1", "fit-2", "test"]
     assert records["two_rounds"].steps == 120
     assert list(records["bootstrapping"].stages) == ["pseudo", "fit", "test"]
+
+
+def test_labels_that_several_cells_need_are_made_once(plan_content, places, fake, log, tmp_path):
+    plan_content["methods"]["again"] = {**plan_content["methods"]["bootstrapping"], "options": {"clip": 10.0}}
+    file = tmp_path / "again.yaml"
+    file.write_text(yaml.safe_dump(plan_content))
+    plan = read_plan(str(file))
+    fake(seconds=0.3)
+    failed, _ = run(plan, places, "plane/bootstrapping/seed0", "plane/again/seed0", jobs=2)
+    assert failed == {}
+    assert len(began(log, "pseudo-label")) == 1
+    first, second = (
+        Record.read(places.runs / "plane" / name / "seed0" / "cell.json").stages for name in ("bootstrapping", "again")
+    )
+    assert first["pseudo"].key != second["pseudo"].key
+    assert replace(first["pseudo"], key="") == replace(second["pseudo"], key="")  # each is charged what it took
+    run(plan, places, "plane/bootstrapping/seed1")
+    assert len(began(log, "pseudo-label")) == 2
 
 
 def test_stopping_ends_the_processes(plan, places, fake, log, monkeypatch):

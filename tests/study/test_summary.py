@@ -143,6 +143,7 @@ def test_every_row_of_an_ablation_has_its_command_and_every_table_control_and_tr
         assert sum(line.endswith(f"| `dkp study run --only plane/{name}` |") for line in rows) == 1
     assert sum(line.startswith("| trivial field |") for line in rows) == 1
     assert [NOTHING in line for line in rows if line.startswith(("| 10 px", "| two rounds"))] == [True, True]
+    assert any(line.startswith("| ours | 0 | 11.00 |") for line in rows)  # over the seeds of the rows alone
 
 
 def test_a_report_has_everything_and_keeps_what_was_there(plan, records, tmp_path):
