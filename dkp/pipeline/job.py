@@ -102,6 +102,18 @@ def available_accelerator() -> str:
     return "gpu" if torch.cuda.is_available() else "cpu"
 
 
+class StageFailed(InputError):
+    """A command ended with another status than 0.
+
+    Attributes:
+        status: 2 where its input is not usable; else it broke.
+    """
+
+    def __init__(self, name: str, status: int, log: Path) -> None:
+        super().__init__(f"{name} ended with status {status}; the end of {log}: {last_line(log)}")
+        self.status = status
+
+
 @dataclass(frozen=True)
 class Job:
     """The stages of one main job.
@@ -158,10 +170,12 @@ class Job:
         ]
 
     def _register(self, console: Console, threads: int, progress: Progress) -> bool:
-        """Label the target; False, with the reason said, where that fails, as by a teacher that is not good enough."""
+        """Label the target; False, with the reason said, where the teacher is not good enough for that."""
         try:
             self._stage(["registered"], [self.register()], threads, progress)
-        except InputError as error:
+        except StageFailed as error:
+            if error.status != 2:
+                raise
             console.print(f"{error}; the adapted detector goes on with the source's labels", soft_wrap=True)
             return False
         return True
@@ -245,7 +259,7 @@ class Job:
                         steps, total = self._steps(name)
                         progress.update(bar, completed=steps, total=total, state=f"step {steps}" if steps else "runs")
                     elif code:
-                        raise InputError(f"{name} failed with status {code}; the end of {log}: {last_line(log)}")
+                        raise StageFailed(name, code, log)
                     else:
                         progress.update(bar, completed=1, total=1, state="done")
                         progress.stop_task(bar)

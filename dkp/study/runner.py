@@ -20,16 +20,12 @@ import yaml
 from filelock import FileLock
 
 from dkp.errors import InputError
-from dkp.pipeline.job import RUNTIME, last_line
+from dkp.pipeline.job import RUNTIME, StageFailed
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Places, Stage, detector, keys, stages, test_folder
 from dkp.study.record import FILE, Record, StageRecord, commit, machine, measured, portable
 
 Report = Callable[[str], None]
-
-
-class StageFailed(Exception):
-    """A command of a cell ended with another status than 0; the message is one sentence."""
 
 
 def cores() -> int:
@@ -134,7 +130,7 @@ class Runner:
             done.add(cell.name)
             record = Record.read(record_path(self.places.runs, cell))
             self.report(f"{cell.name}: done, {record.minutes:.1f} minutes")
-        elif isinstance(error, (StageFailed, InputError)):
+        elif isinstance(error, InputError):
             self._fail(cell, str(error), failed)
         else:
             raise error
@@ -205,7 +201,7 @@ class Runner:
         with log.open("a") as stream:
             with self._lock:
                 if self._stopped:
-                    raise StageFailed("stopped")
+                    raise InputError(f"{name} was stopped")
                 process = subprocess.Popen(
                     [sys.executable, "-m", "dkp", *words],
                     stdout=stream,
@@ -219,7 +215,7 @@ class Runner:
                 with self._lock:
                     self._processes.discard(process)
         if status:
-            raise StageFailed(f"{name} ended with status {status}; the end of {log}: {last_line(log)}")
+            raise StageFailed(name, status, log)
 
     def _folders(self) -> dict[Path, str]:
         """This machine's folders and their names in records."""

@@ -16,6 +16,7 @@ from dkp.pipeline.job import (
     JOINT_KEYS,
     SUMMARY_KEYS,
     Job,
+    StageFailed,
     config_folder,
     fresh_folder,
     kind_of,
@@ -131,18 +132,24 @@ def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
     assert without == control
 
 
-def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch):
-    """It is said why, and the students go on without."""
-    began = []
+@pytest.mark.parametrize("status", [2, 1])
+def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch, status):
+    """It is said why, and the students go on without; where the stage broke they do not."""
+    began, log = [], tmp_path / "registered.log"
+    log.write_text("no instant agrees\n")
 
     def stage(self, names, commands, threads, progress):
         began.extend(zip(names, commands, strict=True))
         if list(names) == ["registered"]:
-            raise InputError("registered failed with status 2; the end of registered.log: no instant agrees")
+            raise StageFailed("registered", status, log)
 
     monkeypatch.setattr(Job, "_stage", stage)
     console = Console(record=True, width=300)
     job = job_of(tmp_path, "synthetic", people / "joints")
+    if status != 2:
+        with pytest.raises(StageFailed, match=r"registered ended with status 1; .* no instant agrees"):
+            job.run(console, [])
+        return
     job.run(console, [])
     assert [name for name, _ in began][:4] == ["teacher", "registered", "control", "adapted"]
     assert dict(began)["adapted"] == job.fit("adapted", [], registered=False)
@@ -258,11 +265,11 @@ def test_a_stage_that_fails_names_its_log_and_stops_the_other(planes, tmp_path, 
     job = job_of(tmp_path, "object", planes / "mine")
     commands = {"teacher": ["ends"], "control": ["sleep"], "adapted": ["ends"]}
     monkeypatch.setattr(Job, "fit", lambda self, stage, overrides: commands[stage])
-    with pytest.raises(InputError, match=r"teacher failed with status 3; the end of .*teacher\.log: all is lost"):
+    with pytest.raises(InputError, match=r"teacher ended with status 3; the end of .*teacher\.log: all is lost"):
         job.run(Console(quiet=True), [])
     assert len(started) == 1  # no student without its teacher
     quiet = Console(quiet=True)
-    with pytest.raises(InputError, match=r"adapted failed with status 3"), Progress(console=quiet) as progress:
+    with pytest.raises(InputError, match=r"adapted ended with status 3"), Progress(console=quiet) as progress:
         job._stage(("control", "adapted"), [commands["control"], commands["adapted"]], 1, progress)
     assert all(process.poll() is not None for process in started)
     assert (tmp_path / "commands.txt").read_text().splitlines() == ["dkp ends", "dkp sleep", "dkp ends"]

@@ -91,7 +91,7 @@ def test_a_second_job_moves_the_first_aside_and_says_what_failed(job, capsys):
         main([*words, json.dumps(["--trainer.max_step=3"])])
     assert stopped.value.code == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert message.startswith("dkp: error: teacher failed with status 2; the end of ")
+    assert message.startswith("dkp: error: teacher ended with status 2; the end of ")
     assert "--trainer.max_step" in message
     assert (folder.with_name(f"{folder.name}.1") / "summary.json").read_bytes() == before
     assert not (folder / "summary.json").exists()
