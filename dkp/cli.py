@@ -33,6 +33,10 @@ FUNCTIONS = {
         "dkp.pipeline.pseudo_labels:pseudo_label",
         "Label unlabelled views by a detector's fields of all cameras: triangulation or registration.",
     ),
+    "compare-labels": (
+        "dkp.pipeline.compare_labels:compare_labels",
+        "Measure the labels of a capture by those that another has of the same views.",
+    ),
     "check": ("dkp.captures.check:check", "Check a capture: cameras, frames, labels, pair angles, epipolar residuals."),
     "import toml": ("dkp.captures.import_toml:import_toml", "Import a recording with TOML camera files as a capture."),
     "import board": (
@@ -87,6 +91,7 @@ def overview() -> str:
         "test",
         "predict",
         "pseudo-label",
+        "compare-labels",
         "check",
         "import toml",
         "import board",

@@ -1,0 +1,75 @@
+"""Labels that are wrong by a known distance on the surface."""
+
+import json
+
+import numpy as np
+import pytest
+
+from dkp.captures import Capture, SparseLabel
+from dkp.cli import main
+from dkp.pipeline.compare_labels import compare_labels
+
+MOVED = 0.03  # [m]
+
+
+@pytest.fixture(scope="module")
+def moved(planes, tmp_path_factory):
+    """The plane's first four instants without one camera, with points that are labelled 3 cm beside what they show."""
+    source = Capture.open(planes / "mine")
+    surface, folder = source.surface, tmp_path_factory.mktemp("moved") / "capture"
+    frames = [f"f{index}" for index in range(4)]
+    own = source.path / "surface.npz"
+    with Capture.create(folder, name="moved", surface=own, cameras=source.cameras, splits={"train": frames}) as writer:
+        for view in source.views:
+            if view.frame not in frames or view.camera == "c":
+                continue
+            label = source.label(view)
+            row, column = np.nonzero(label.foreground)
+            corners = surface.vertices[surface.faces[label.face[row, column]]]
+            points = (corners * label.barycentric[row, column][..., None]).sum(1) + np.array([MOVED, 0, 0])
+            keep = points[:, 0] < 0.4
+            face, barycentric, _ = surface.locate(points[keep])
+            pixels = np.stack([column, row], 1)[keep] + 0.5
+            points = SparseLabel(pixels, face.astype(np.int32), barycentric.astype(np.float32))
+            writer.add_view(
+                view.frame, view.camera, source.path / view.image, time=view.time, points=points, mask=label.foreground
+            )
+    return folder
+
+
+def test_labels_agree_with_themselves(planes):
+    found = compare_labels(str(planes / "mine"), str(planes / "mine"), size=32, stride=2)
+    assert found.geodesic_mean_cm == pytest.approx(0, abs=1e-3)
+    assert (found.labelled_share, found.iou, found.pck5) == (1, 1, 1)
+    assert (found.instants, found.views) == ((6, 6), (18, 18))
+
+
+def test_the_distance_between_labels_is_found(moved, planes):
+    found = compare_labels(str(moved), str(planes / "mine"), size=32, stride=1)
+    assert (found.instants, found.views) == ((4, 6), (8, 18))
+    assert found.geodesic_median_cm == pytest.approx(100 * MOVED, rel=0.02)
+    assert (found.pck5, found.pck10) == (1, 1)
+    assert 0.8 < found.labelled_share < 1, "points that left the plane have no label"
+    assert found.iou == 1
+    other = compare_labels(str(planes / "mine"), str(moved), size=32, stride=1)
+    assert other.geodesic_median_cm == pytest.approx(found.geodesic_median_cm, rel=1e-3)
+    assert (other.cells, other.labelled_share) == (found.cells, 1)
+
+
+def test_the_command_prints_or_writes_json(moved, planes, capsys):
+    words = ["compare-labels", str(moved), str(planes / "mine"), "--size", "32", "--stride", "1"]
+    main(words)
+    assert "compared 8 of 18 views, 4 of 6 instants" in capsys.readouterr().out
+    main([*words, "--json", "true"])
+    assert json.loads(capsys.readouterr().out)["views"] == [8, 18]
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [("wide#", "expected one surface for both"), ("mine#test", "have no view in common"), ("none", "none")],
+)
+def test_captures_that_cannot_be_compared(moved, planes, capsys, labels, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(["compare-labels", str(planes / labels), str(moved), "--size", "32", "--stride", "1"])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
