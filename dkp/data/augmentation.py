@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dkp.errors import InputError
+from dkp.errors import InputError, check_settings
 
 HALF = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
 """From OpenCV's pixels (centres at integers) to dkp's (centres at integer + 0.5)."""
@@ -58,19 +58,17 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         checks = {
-            "rotate": (self.rotate, 0 <= self.rotate <= 180, "0 to 180 degrees"),
-            "scale": (self.scale, 0 < self.scale[0] <= self.scale[1], "two positive numbers in ascending order"),
-            "shift": (self.shift, 0 <= self.shift < 1, "a share from 0 to below 1"),
-            "shear": (self.shear, 0 <= self.shear < 45, "0 to below 45 degrees"),
-            "perspective": (self.perspective, 0 <= self.perspective < 0.5, "a share from 0 to below 0.5"),
-            "geometric": (self.geometric, 0 <= self.geometric <= 1, "a probability"),
-            "mirror": (self.mirror, 0 <= self.mirror <= 1, "a probability"),
-            "without_background": (self.without_background, 0 <= self.without_background <= 1, "a probability"),
-            "photometric": (self.photometric, self.photometric >= 0, "0 or more"),
+            "rotate": (0 <= self.rotate <= 180, "0 to 180 degrees"),
+            "scale": (0 < self.scale[0] <= self.scale[1], "two positive numbers in ascending order"),
+            "shift": (0 <= self.shift < 1, "a share from 0 to below 1"),
+            "shear": (0 <= self.shear < 45, "0 to below 45 degrees"),
+            "perspective": (0 <= self.perspective < 0.5, "a share from 0 to below 0.5"),
+            "geometric": (0 <= self.geometric <= 1, "a probability"),
+            "mirror": (0 <= self.mirror <= 1, "a probability"),
+            "without_background": (0 <= self.without_background <= 1, "a probability"),
+            "photometric": (self.photometric >= 0, "0 or more"),
         }
-        for key, (value, fine, expected) in checks.items():
-            if not fine:
-                raise InputError(f"augmentation.{key} is {value} where {expected} is expected")
+        check_settings("augmentation", self, checks)
 
     @classmethod
     def none(cls) -> Augmentation:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dkp.errors import InputError
+from dkp.errors import check_settings
 from dkp.geometry import Camera, Triangulation, triangulate
 from dkp.reconstruction.observations import observe
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface
@@ -61,9 +61,7 @@ class ReconstructionSettings:
             "min_angle": (0 <= self.min_angle < 180, "0 to below 180 degrees"),
             "min_views": (self.min_views >= 2, "2 or more"),
         }
-        for key, (fine, expected) in checks.items():
-            if not fine:
-                raise InputError(f"reconstruction.{key} is {getattr(self, key)} where {expected} is expected")
+        check_settings("reconstruction", self, checks)
 
 
 class Reconstructor:

@@ -21,7 +21,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from dkp.errors import InputError
+from dkp.errors import check_settings
 from dkp.geometry import Camera, full_precision, pixel_grid
 from dkp.reconstruction.deformation import Attachment, Deformation, DeformationGraph
 from dkp.reconstruction.reconstructor import ReconstructionSettings, Reconstructor
@@ -78,9 +78,7 @@ class RegistrationSettings:
             "mirror": (self.mirror is None or self.mirror >= 0, "0 or more, or null"),
             "foreground": (0 <= self.foreground < 1, "a probability below 1"),
         }
-        for key, (fine, expected) in checks.items():
-            if not fine:
-                raise InputError(f"registration.{key} is {getattr(self, key)} where {expected} is expected")
+        check_settings("registration", self, checks)
 
 
 @dataclass(frozen=True)
