@@ -161,12 +161,18 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
         values["data.init_args.train"] = places_of_labels
         if method.experiment != "teacher":
             values |= {"model.init_args.initial_weights": str(start)}
-            values |= equal_cost(setting.kind, len(Capture.open(target).cameras))
+            values |= equal_cost(setting.kind, len(Capture.open(target).cameras), on_target(cell))
     values |= {**setting.options, **method.options, **places.overrides}
     if method.rounds > 1:
         values |= shorter(cell, values)
     words = [f"--config={config_folder() / file}.yaml" for file in layers(cell, trainer)]
     return ["fit", *words, *(f"--{key}={spelled(value)}" for key, value in values.items())]
+
+
+def on_target(cell: Cell) -> bool:
+    """Whether all labels that a cell learns from are of the target's own views."""
+    method = cell.method
+    return method.experiment == "oracle" or cell.capture.labels == "target" or method.registered
 
 
 def pseudo_label_options(cell: Cell) -> dict[str, Any]:
@@ -190,19 +196,27 @@ def layers(cell: Cell, trainer: Sequence[str] = ()) -> list[str]:
     return [f"experiment/{method.experiment}", f"model/{method.model}", f"data/{kind}", *losses, *trainer, *main]
 
 
-def student(kind: str) -> dict[str, Any]:
-    """What `configs/main/KIND-student.yaml` makes of an adapted run."""
-    return merged(content("experiment/adapted"), content(f"main/{kind}-student"))
+def student(kind: str, on_target: bool = False) -> dict[str, Any]:
+    """What `configs/main/KIND-student.yaml` makes of an adapted run.
+
+    Args:
+        kind: a name in configs/main.
+        on_target: whether all labels are of the target's own views; images then are varied as KIND-adapted.yaml says.
+    """
+    settings = merged(content("experiment/adapted"), content(f"main/{kind}-student"))
+    varied = content(f"main/{kind}-adapted").get("data", {}).get("init_args", {}).get("augmentation", {})
+    return merged(settings, {"data": {"init_args": {"augmentation": varied}}}) if on_target and varied else settings
 
 
-def equal_cost(kind: str, cameras: int) -> dict[str, Any]:
+def equal_cost(kind: str, cameras: int, on_target: bool = False) -> dict[str, Any]:
     """Options that make a labelled run cost what the main job's student costs: steps, images in a step, learning rate.
 
     Args:
         kind: a name in configs/main.
         cameras: of the target; how many views an instant has where the student takes all.
+        on_target: as for `student`.
     """
-    settings = student(kind)
+    settings = student(kind, on_target)
     model, data = settings["model"]["init_args"], settings["data"]["init_args"]
     views = cameras if data["views_per_instant"] == "all" else data["views_per_instant"]
     images = data["labelled_batch_size"] + data["unlabelled_batch_size"] * views
@@ -233,7 +247,9 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
     start = plan.start(cell)
     recipe = {
         "files": {file: content(file) for file in layers(cell)},
-        "student": None if method.experiment == "teacher" or method.semi_supervised else student(setting.kind),
+        "student": None
+        if method.experiment == "teacher" or method.semi_supervised
+        else student(setting.kind, on_target(cell)),
         "captures": [setting.kind, setting.source, setting.target, setting.labels, setting.share],
         "method": [method.experiment, method.rounds, method.share],
         "options": {**setting.options, **method.options, **overrides},

@@ -8,7 +8,7 @@ import yaml
 
 from dkp.cli import main
 from dkp.study.plan import Cell, read_plan
-from dkp.study.recipe import Places, content, equal_cost, keys, merged, stages, student
+from dkp.study.recipe import Places, content, equal_cost, keys, merged, on_target, stages, student
 
 
 @pytest.fixture
@@ -42,6 +42,22 @@ def test_every_method_sees_as_many_images_in_as_many_steps():
         )
         assert labelled["trainer.max_steps"] == settings["trainer"]["max_steps"]
         assert labelled["model.init_args.learning_rate"] == settings["model"]["init_args"]["learning_rate"]
+
+
+def test_labels_of_the_target_alone_are_varied_as_those_of_ours():
+    """On the board, whose source has to be turned and whose own views do not."""
+    plan = read_plan("full")
+
+    def rotation(method, capture):
+        one = Cell(plan.captures[capture], plan.methods[method], 0)
+        return student(capture if capture == "board" else "synthetic", on_target(one))["data"]["init_args"].get(
+            "augmentation", {}
+        )
+
+    assert [rotation(name, "board")["rotate"] for name in ("oracle", "registered_alone")] == [20, 20]
+    assert [rotation(name, "board")["rotate"] for name in ("labelled_only", "bootstrapping")] == [180, 180]
+    assert rotation("oracle", "human") == rotation("labelled_only", "human")
+    assert content("main/board-adapted")["data"]["init_args"]["augmentation"]["rotate"] == 20
 
 
 def test_students_start_from_the_teacher_of_their_seed(plan, places, tmp_path):
