@@ -1,6 +1,7 @@
 """The command line on a tiny capture of a textured plane: whole runs, and errors in one sentence."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -259,9 +260,12 @@ def test_unknown_commands_list_the_known_ones(capsys):
 
 
 def test_help_is_quick_and_lists_every_command():
-    begin = time.perf_counter()
-    done = subprocess.run([sys.executable, "-m", "dkp", "--help"], capture_output=True, text=True, check=True)
-    assert time.perf_counter() - begin < 2.0
+    least = math.inf
+    for _ in range(3):  # one alone may be hit by other work
+        begin = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "dkp", "--help"], capture_output=True, text=True, check=True)
+        least = min(least, time.perf_counter() - begin)
+    assert least < 2.0
     for name in (
         "train",
         "fit",
