@@ -115,8 +115,8 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
         assert config["trainer"]["log_every_n_steps"] == 9
         assert "${" not in yaml.safe_dump(config)
     control, adapted = (stages[stage]["model"]["init_args"] for stage in ("control", "adapted"))
-    own = yaml.safe_load((CONFIGS / "main" / f"{kind}-adapted.yaml").read_text())["model"]["init_args"]
-    assert adapted["lambda_multiview"] == own["lambda_multiview"] > 0
+    layer = yaml.safe_load((CONFIGS / "main" / f"{kind}-adapted.yaml").read_text())
+    assert adapted["lambda_multiview"] == layer["model"]["init_args"]["lambda_multiview"] > 0
     assert control["lambda_multiview"] == 0
     assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
     assert adapted["multiview_loss"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
@@ -129,6 +129,9 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     assert own_data["adapted"] == (registered if kind in REGISTERED else own_data["control"])
     assert control["lambda_pseudo"] == 0
     assert adapted["lambda_pseudo"] == (1 if kind in REGISTERED else 0)
+    varied = layer.get("data", {}).get("init_args", {}).get("augmentation", {})
+    assert varied == ({"rotate": 20.0} if kind == "board" else {}), "the board's own views are upright"
+    data["control"]["augmentation"] = {**data["control"]["augmentation"], **varied}
     assert data["control"] == data["adapted"]
     assert stages["control"]["trainer"] == stages["adapted"]["trainer"]
     assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]
