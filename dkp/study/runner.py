@@ -163,8 +163,9 @@ class Runner:
             resumed = interrupted and (stage.output / "config.yaml").is_file()
             record.begun = {stage.name: stage.key}
             record.write(path)
-            run = self._once if stage.shared else self._timed
-            record.stages[stage.name] = run(stage, folder, threads, resumed)
+            record.stages[stage.name] = (
+                self._once(stage, folder, threads) if stage.shared else self._timed(stage, folder, threads, resumed)
+            )
             record.begun = {}
             record.write(path)
         record.metrics = measured(read_metrics(test_folder(folder, cell)))
@@ -172,19 +173,19 @@ class Runner:
         record.state = "done"
         record.write(path)
 
-    def _once(self, stage: Stage, folder: Path, threads: int, resumed: bool) -> StageRecord:
+    def _once(self, stage: Stage, folder: Path, threads: int) -> StageRecord:
         """Run a stage that other cells have, too, or wait for the one that runs it; the record is that of its run."""
         path = stage.output.with_suffix(".json")
         with FileLock(stage.output.with_suffix(".lock")):
             if path.is_file():
                 return StageRecord(**{**json.loads(path.read_text()), "key": stage.key})
-            made = self._timed(stage, folder, threads, resumed)
+            made = self._timed(stage, folder, threads)
             part = path.with_suffix(".part")
             part.write_text(json.dumps(asdict(made)))
             part.replace(path)
         return made
 
-    def _timed(self, stage: Stage, folder: Path, threads: int, resumed: bool) -> StageRecord:
+    def _timed(self, stage: Stage, folder: Path, threads: int, resumed: bool = False) -> StageRecord:
         """Run a stage."""
         if not resumed:
             move_aside(stage.output)
