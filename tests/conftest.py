@@ -1,5 +1,6 @@
 """Tiny captures of a coloured plane on a surface of their own."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from dkp.captures import Capture, DenseLabel
 from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
+
+from .scene import Scene
 
 # Some tests fork, and threads of OpenMP do not live through a fork: a pool must never begin. Those of tests/reliability
 # do not mind: they start processes from a server that has done nothing yet.
@@ -93,3 +96,9 @@ def people(tmp_path_factory) -> Path:
                     joints={"nose": (16.0, 16.0, 1.0)} if name == "joints" else None,
                 )
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_scene() -> Callable[..., Scene]:
+    """Builds a scene with other angles, sizes or lenses."""
+    return Scene

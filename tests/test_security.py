@@ -17,15 +17,15 @@ import torch
 
 from dkp.captures import Capture
 from dkp.captures.labels import read_npz
-from dkp.captures.qualisys import read_qualisys_cameras
 from dkp.cli import main
 from dkp.errors import InputError
+from dkp.importers.cameras.qualisys import read_qualisys_cameras
 from dkp.models import Detector, load_detector, save_detector
 from dkp.surface import Surface
 
 PACKAGE = Path(__file__).parents[1] / "dkp"
 CONFIGS = PACKAGE.parent / "configs"
-import_person = importlib.import_module("dkp.captures.import_person")
+import_person = importlib.import_module("dkp.importers.datasets.person")
 
 
 class Trap:
@@ -240,7 +240,7 @@ FORBIDDEN = {
     "tempfile.mktemp", "np.fromregex",
 }  # fmt: skip
 MODULES = {"marshal", "shelve", "dill", "cloudpickle", "joblib", "telnetlib", "ftplib", "xml.sax", "xml.dom.minidom"}
-XML = ("captures/qualisys.py", "surface/bake/dog.py")
+XML = ("importers/cameras/qualisys.py", "surface/bake/dog.py")
 """Who reads XML: the first refuses entities, the second reads a file of an installed package when the dog is made."""
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -13,6 +13,9 @@ from dkp.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+OnBad = Literal["skip", "raise"]
+"""What is done with a file that cannot be decoded: it is left out, or it ends the work."""
 
 # Level 1 halves the writing time of the default level and costs a tenth in size (128 px renders).
 _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]

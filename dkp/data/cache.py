@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from dkp.captures import Capture, View
-from dkp.captures.images import in_threads
-from dkp.captures.video import OnBad
+from dkp.captures.images import OnBad, in_threads
 from dkp.data.augmentation import map_points
 from dkp.data.cells import DenseCoordinates, PointCoordinates
 from dkp.data.columns import Columns

@@ -11,7 +11,7 @@ from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from dkp.captures import Capture
-from dkp.captures.video import OnBad
+from dkp.captures.images import OnBad
 from dkp.data.augmentation import Augmentation
 from dkp.data.cache import CaptureImages
 from dkp.data.collate import collate

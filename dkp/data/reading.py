@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from dkp.captures import Capture, DenseLabel, View
-from dkp.captures.images import Item, Result
-from dkp.captures.video import OnBad
+from dkp.captures.images import Item, OnBad, Result
 from dkp.data.augmentation import map_points, warp_image
 from dkp.data.cells import DenseCoordinates, PointCoordinates, cell_centres, sample_dense
 from dkp.data.squares import fit, lens_map, resized, undistorted, undistorted_label

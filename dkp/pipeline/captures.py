@@ -7,8 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dkp.captures import Capture, import_board, import_person
+from dkp.captures import Capture
 from dkp.errors import InputError
+from dkp.importers import import_board, import_person
 from dkp.synthetic import synthesize, synthesize_board
 from dkp.synthetic.species import SPECIES
 

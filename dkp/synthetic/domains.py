@@ -133,9 +133,9 @@ class Domain:
         wardrobe: What people wear, or the coats of dogs.
         shape_scale: Standard deviation of the body shape parameters.
         shape_shift: Mean of the body shape parameters, cut or filled with zeros to their number.
-        motions: Weights of the species' activities (of people :data:`dkp.synthetic.activities.ACTIVITIES`, of dogs
-            :data:`dkp.synthetic.dog.activities.ACTIVITIES`), one a clip; empty for their own mix, which changes within
-            a clip.
+        motions: Weights of the species' activities (of people :data:`dkp.synthetic.human.activities.ACTIVITIES`, of
+            dogs :data:`dkp.synthetic.dog.activities.ACTIVITIES`), one a clip; empty for their own mix, which changes
+            within a clip.
     """
 
     name: str

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkp.errors import InputError
-from dkp.synthetic.appearance import Outfit, paint, sample_outfit, thickness
 from dkp.synthetic.background import Backdrop
 from dkp.synthetic.domains import Domain, Wardrobe
+from dkp.synthetic.human.appearance import Outfit, paint, sample_outfit, thickness
+from dkp.synthetic.human.regions import BodyRegions
 from dkp.synthetic.light import Lighting, Response
 from dkp.synthetic.noise import random_colour
 from dkp.synthetic.rasteriser import interpolate, rasterise, vertex_normals
-from dkp.synthetic.regions import BodyRegions
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_at
 
 SHADOW_BIAS = 0.03
@@ -76,7 +76,7 @@ class Person:
     Attributes:
         regions: Of the template.
         outfit: What the person looks like.
-        stand_off: (V, 2) from :func:`dkp.synthetic.appearance.thickness`.
+        stand_off: (V, 2) from :func:`dkp.synthetic.human.appearance.thickness`.
     """
 
     regions: BodyRegions
@@ -96,7 +96,7 @@ class Person:
         return cls(regions, outfit, thickness(outfit, regions))
 
     def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
-        """Albedo (N, 3) and gloss (N,) of points, see :func:`dkp.synthetic.appearance.paint`."""
+        """Albedo (N, 3) and gloss (N,) of points, see :func:`dkp.synthetic.human.appearance.paint`."""
         return paint(self.outfit, self.regions, columns)
 
 

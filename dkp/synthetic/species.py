@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from dkp.errors import InputError
 from dkp.surface import Surface
-from dkp.synthetic import motion
 from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.dog.domains import DOG_DOMAINS
 from dkp.synthetic.dog.motion import sample_dog_motion
 from dkp.synthetic.dog.regions import DogRegions
 from dkp.synthetic.dog.subject import Dog
 from dkp.synthetic.domains import DOMAINS, Coats, Domain, Wardrobe, find_domain
-from dkp.synthetic.regions import BodyRegions
+from dkp.synthetic.human import motion
+from dkp.synthetic.human.regions import BodyRegions
 from dkp.synthetic.render import Person, Subject
 from dkp.synthetic.rig import ADULT
 
@@ -36,7 +36,7 @@ class Species:
         looks: Type of a domain's ``wardrobe``.
         sample_subject: Draws what one individual of a domain looks like.
         sample_motion: Draws a motion from a source of randomness, a number of frames, their rate, an activity or None
-            and body shape parameters; the result is that of :func:`dkp.synthetic.motion.sample_motion`.
+            and body shape parameters; the result is that of :func:`dkp.synthetic.human.motion.sample_motion`.
         face: Unit direction in which the head faces, from the joints.
     """
 

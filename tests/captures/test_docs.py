@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dkp.captures import Capture
-from dkp.captures.cameras import read_toml_cameras
 from dkp.captures.manifest import read_row
+from dkp.importers.cameras.toml import read_toml_cameras
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dkp.captures import Capture, check_capture
+from dkp.captures import Capture
+from dkp.captures.check import check_capture
 from dkp.errors import InputError
 
 

@@ -8,9 +8,9 @@ from dkp.surface import Surface
 from dkp.synthetic import render
 from dkp.synthetic.background import Backdrop, make_backdrop, make_surroundings
 from dkp.synthetic.domains import DOMAINS, Domain, Wardrobe
+from dkp.synthetic.human.regions import BodyRegions
 from dkp.synthetic.light import Lighting, Response, sample_lighting
 from dkp.synthetic.rasteriser import rasterise
-from dkp.synthetic.regions import BodyRegions
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_at, make_rig
 
 PLAIN = Wardrobe({"short": 1}, {"shorts": 1}, {"shoes": 1}, {"none": 1}, {"short": 1}, {"plain": 1})

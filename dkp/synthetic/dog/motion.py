@@ -11,7 +11,7 @@ from scipy.interpolate import PchipInterpolator
 
 from dkp.synthetic.dog.activities import ACTIVITIES, GAITS, SHARES, Controls, Gait, mirrored, standing
 from dkp.synthetic.dog.pose import CONTROLS, LEGS, RANGES, Build, dog_rotations
-from dkp.synthetic.motion import require_motion
+from dkp.synthetic.human.motion import require_motion
 
 
 def sample_dog_motion(

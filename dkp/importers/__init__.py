@@ -1,0 +1,7 @@
+"""Importers: other people's recordings and data sets to captures."""
+
+from dkp.importers.datasets.board import import_board
+from dkp.importers.datasets.person import import_person
+from dkp.importers.recording import import_toml
+
+__all__ = ["import_board", "import_person", "import_toml"]

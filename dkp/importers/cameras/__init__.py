@@ -1,0 +1,1 @@
+"""Camera files of other programs, one module a format."""

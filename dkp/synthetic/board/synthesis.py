@@ -1,0 +1,281 @@
+"""Synthetic views of the printed board, as a labelled source capture or one at a time.
+
+Every instant poses the board anew and looks at it with cameras all around its front, tilted by up to 80 degrees and
+turned at any angle in the plane, so each instant has views that are geometrically consistent. The print is the real
+one; its surroundings are drawn by `dkp.synthetic.board.view`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from dkp.captures import Capture, write_truth, write_view_files
+from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_surface, visible_share
+from dkp.captures.crops import crop_affine, square_box
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.surface import Surface
+from dkp.synthetic.board.view import BoardView, draw_view
+
+CAMERAS = 4
+SENSOR = (1280, 720)
+"""Width and height of every camera [px]."""
+MOST_TILT = 80.0
+"""Largest angle of a line of sight to the board's normal [degrees]."""
+_LEAST_SHARE = 0.7  # of the printed area inside the source frame
+_TEST_SHARE = 10  # one instant in this many is for testing
+
+
+@dataclass(frozen=True)
+class BoardShot:
+    """Where one camera stands and what it cuts out.
+
+    Attributes:
+        intrinsics: (3, 3) of the sensor [px].
+        rotation: (3, 3), board to camera.
+        translation: (3,) [m].
+        crop: (2, 3), sensor pixels to crop pixels.
+    """
+
+    intrinsics: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    crop: np.ndarray
+
+    @property
+    def homography(self) -> np.ndarray:
+        """(3, 3) map of board positions (x, y, 1) [m] to crop pixels."""
+        return np.vstack([self.crop, [0.0, 0.0, 1.0]]) @ self._to_sensor
+
+    @property
+    def _to_sensor(self) -> np.ndarray:
+        return self.intrinsics @ np.column_stack([self.rotation[:, :2], self.translation])
+
+    @property
+    def frame(self) -> np.ndarray:
+        """(4,) left, top, right, bottom of the sensor in the crop [px]."""
+        return np.concatenate([self.crop[:, 2], self.crop[:, :2] @ np.array(SENSOR) + self.crop[:, 2]])
+
+    def camera(self, rotation: np.ndarray, translation: np.ndarray) -> Camera:
+        """The sensor's camera in a world where the board has the pose x_world = rotation @ x_board + translation."""
+        turned = self.rotation @ rotation.T
+        return Camera.create(
+            torch.as_tensor(self.intrinsics),
+            rotation=torch.as_tensor(turned),
+            translation=torch.as_tensor(self.translation - turned @ translation),
+            image_size=torch.as_tensor(SENSOR),
+        )
+
+
+def synthesize_board(
+    out: str | Path,
+    *,
+    views: int = 4000,
+    size: int = 128,
+    seed: int = 0,
+    workers: int | None = None,
+    overwrite: bool = False,
+) -> Capture:
+    """Writes a labelled capture of drawn views of the printed board.
+
+    Each instant has four cameras. Labels and masks are exact; hands and what lies outside the source frame are not
+    board. One instant in ten is ``test``, the rest ``train``. Equal arguments give equal files, however many workers.
+
+    Args:
+        out: capture to write.
+        views: number of images, a multiple of four.
+        size: side of the images [px].
+        seed: of all randomness.
+        workers: number of processes; None takes one a core, 0 or 1 works in this one.
+        overwrite: whether an existing capture is replaced.
+
+    Returns:
+        The capture.
+
+    Raises:
+        InputError: an argument is out of range, or ``out`` exists.
+    """
+    if views < CAMERAS or views % CAMERAS:
+        raise InputError(f"views is {views}, expected a multiple of {CAMERAS}: every instant has {CAMERAS} cameras")
+    if size < 16:
+        raise InputError(f"size is {size}, expected at least 16 pixels")
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected 0 or more")
+    if workers is not None and workers < 0:
+        raise InputError(f"workers is {workers}, expected 0 or more")
+    intrinsics = [_intrinsics(np.random.default_rng([seed, 0, index])) for index in range(CAMERAS)]
+    frames = [f"{index:06d}" for index in range(views // CAMERAS)]
+    test = frames[_TEST_SHARE - 1 :: _TEST_SHARE]
+    surface = board_surface()
+    writer = Capture.create(
+        out,
+        name="board-synthetic",
+        surface=surface,
+        cameras={name: _rig_camera(matrix) for name, matrix in zip(_names(), intrinsics, strict=True)},
+        splits={"train": [frame for frame in frames if frame not in set(test)], "test": test},
+        source=f"drawn views of a printed board, seed {seed}",
+        licence="CC0-1.0",
+        overwrite=overwrite,
+    )
+    with writer:
+        tasks = [(writer.folder, index, size, seed, intrinsics) for index in range(len(frames))]
+        for rows in _run(tasks, os.cpu_count() or 1 if workers is None else workers, surface):
+            for row in rows:
+                writer.add_row(row)
+    return Capture.open(out)
+
+
+def sample_board_view(rng: np.random.Generator, size: int = 128) -> BoardView:
+    """Draws one view from a random camera, for training on the fly: image, board position of every pixel, and mask.
+
+    Args:
+        rng: random numbers; the same state draws the same view.
+        size: side of the image [px].
+    """
+    shot = sample_shot(rng, _intrinsics(rng), rng.uniform(0, 2 * np.pi), size)
+    return draw_view(shot.homography, size, rng, shot.frame)
+
+
+def sample_shot(rng: np.random.Generator, intrinsics: np.ndarray, azimuth: float, size: int) -> BoardShot:
+    """Places a camera before the board and frames the board in a square crop.
+
+    Args:
+        rng: random numbers.
+        intrinsics: (3, 3) of the sensor [px].
+        azimuth: direction, in the plane of the board, to which the camera is tilted [radians].
+        size: side of the crop [px].
+    """
+    while True:
+        tilt = np.radians(rng.uniform(0, MOST_TILT))
+        direction = np.array([np.sin(tilt) * np.cos(azimuth), np.sin(tilt) * np.sin(azimuth), -np.cos(tilt)])
+        middle = np.array([*(BOARD_SIZE / 2), 0.0])
+        centre = middle + direction * rng.uniform(0.45, 1.5)
+        near_edge = rng.random() < 0.2
+        spread = np.array([0.48, 0.48]) if near_edge else np.array([0.3, 0.22])
+        seen_at = np.array(SENSOR) * (0.5 + rng.uniform(-1, 1, 2) * spread)
+        aside = _towards(np.linalg.inv(intrinsics) @ [*seen_at, 1.0])
+        rotation = aside @ _facing(-direction, _angle(rng))
+        translation = -rotation @ centre
+        homography = intrinsics @ np.column_stack([rotation[:, :2], translation])
+        corners = np.column_stack([BOARD_CORNERS, np.ones(4)]) @ homography.T
+        if corners[:, 2].min() < 0.1 or visible_share(homography, SENSOR) < _LEAST_SHARE:
+            continue
+        corners = corners[:, :2] / corners[:, 2:]
+        box = square_box(np.concatenate([corners.min(0), corners.max(0)]), rng.uniform(0.08, 0.28))
+        box += np.tile(rng.uniform(-0.06, 0.06, 2) * (box[2] - box[0]), 2)
+        return BoardShot(intrinsics, rotation, translation, crop_affine(box, size))
+
+
+def _angle(rng: np.random.Generator) -> float:
+    """An angle in the plane: any, with as many upright and lying boards, within some 15 degrees, as all others."""
+    if rng.random() < 0.5:
+        return rng.uniform(0, 2 * np.pi)
+    return rng.integers(4) * np.pi / 2 + rng.normal(0, np.radians(15))
+
+
+def _facing(forward: np.ndarray, angle: float) -> np.ndarray:
+    """Rotation (3, 3) of a camera that looks along a unit vector and sees the board's x axis at an angle [radians]."""
+    helper = np.eye(3)[np.abs(forward).argmin()]
+    right = np.cross(forward, helper)
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    return Rotation.from_euler("z", angle - np.arctan2(rotation[1, 0], rotation[0, 0])).as_matrix() @ rotation
+
+
+def _towards(ray: np.ndarray) -> np.ndarray:
+    """The smallest rotation (3, 3) that takes the optical axis to a ray."""
+    ray = ray / np.linalg.norm(ray)
+    axis = np.cross([0.0, 0.0, 1.0], ray)
+    length = np.linalg.norm(axis)
+    if length < 1e-12:
+        return np.eye(3)
+    return Rotation.from_rotvec(axis / length * np.arctan2(length, ray[2])).as_matrix()
+
+
+def _intrinsics(rng: np.random.Generator) -> np.ndarray:
+    focal = np.exp(rng.uniform(np.log(580), np.log(950)))
+    centre = np.array(SENSOR) / 2 + rng.normal(0, 12, 2)
+    return np.array([[focal, 0.0, centre[0]], [0.0, focal * rng.normal(1, 0.002), centre[1]], [0.0, 0.0, 1.0]])
+
+
+def _rig_camera(intrinsics: np.ndarray) -> Camera:
+    """The rig's own pose is one metre before the origin; every view overrides it."""
+    return Camera.create(
+        torch.as_tensor(intrinsics),
+        translation=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
+        image_size=torch.as_tensor(SENSOR),
+    )
+
+
+def _names() -> list[str]:
+    return [f"cam_{index}" for index in range(CAMERAS)]
+
+
+Task = tuple[Path, int, int, int, list[np.ndarray]]
+
+
+def _run(tasks: list[Task], workers: int, surface: Surface) -> Iterator[list[dict[str, Any]]]:
+    if workers <= 1 or len(tasks) < 50 * workers:  # a process takes as long to start as fifty instants to draw
+        labeller = BoardLabeller(surface)
+        for task in tasks:
+            yield _draw_instant(task, surface.vertices, labeller)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
+        yield from pool.map(_draw_in_worker, tasks, chunksize=16)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start() -> None:
+    """Makes the surface once in each worker process."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    surface = board_surface()
+    _worker.update(vertices=surface.vertices, labeller=BoardLabeller(surface))
+
+
+def _draw_in_worker(task: Task) -> list[dict[str, Any]]:
+    return _draw_instant(task, _worker["vertices"], _worker["labeller"])
+
+
+def _draw_instant(task: Task, vertices: np.ndarray, labeller: BoardLabeller) -> list[dict[str, Any]]:
+    """Draws and writes the views of one instant; returns their rows."""
+    folder, index, size, seed, intrinsics = task
+    rng = np.random.default_rng([seed, 1, index])
+    frame = f"{index:06d}"
+    rotation, translation = Rotation.random(random_state=rng).as_matrix(), rng.uniform(-1, 1, 3)
+    write_truth(folder, frame, vertices @ rotation.T + translation)
+    start, rows = rng.uniform(0, 2 * np.pi), []
+    for number, (name, matrix) in enumerate(zip(_names(), intrinsics, strict=True)):
+        azimuth = start + 2 * np.pi * (number + rng.uniform(-0.3, 0.3)) / CAMERAS
+        shot = sample_shot(rng, matrix, azimuth, size)
+        view = draw_view(shot.homography, size, rng, shot.frame)
+        rows.append(
+            write_view_files(
+                folder,
+                frame,
+                name,
+                view.image,
+                sequence="synthetic",
+                time=index,
+                mask=view.mask,
+                label=labeller.label(view.coordinate, view.mask),
+                crop=shot.crop,
+                undistorted=True,
+                override=shot.camera(rotation, translation),
+                domain="board-synthetic",
+            )
+        )
+    return rows

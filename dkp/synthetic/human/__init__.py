@@ -1,0 +1,1 @@
+"""Synthetic people: how they move and what they look like."""

@@ -1,0 +1,120 @@
+"""Camera files of Anipose, Pose2Sim and caliscope."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dkp.errors import InputError
+from dkp.importers.cameras.toml import read_toml_cameras
+
+VECTOR = np.array([0.3, -0.8, 0.2])
+MATRIX = cv2.Rodrigues(VECTOR)[0]
+DISTORTIONS = [-0.2, 0.1, 0.001, -0.002, 0.03]
+
+ANIPOSE = """
+[cam_0]
+name = "left side"
+size = [ 640, 480,]
+matrix = [ [ 500.0, 0.0, 319.5,], [ 0.0, 510.0, 239.5,], [ 0.0, 0.0, 1.0,],]
+distortions = [ -0.2, 0.1, 0.001, -0.002, 0.03,]
+rotation = [ 0.3, -0.8, 0.2,]
+translation = [ 100.0, -200.0, 3000.0,]
+
+[cam_1]
+name = "B"
+size = [ 640.0, 480.0,]
+matrix = [ [ 500.0, 0.0, 319.5,], [ 0.0, 510.0, 239.5,], [ 0.0, 0.0, 1.0,],]
+distortions = [ -0.2, 0.1, 0.001, -0.002,]
+rotation = [ 0.0, 0.0, 0.0,]
+translation = [ 0.0, 0.0, 0.0,]
+fisheye = false
+
+[metadata]
+adjusted = false
+error = 0.5
+"""
+
+CALISCOPE = f"""
+[cameras.0]
+cam_id = 0
+rotation_count = 1
+ignore = false
+size = [640, 480]
+matrix = [[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]]
+distortions = [-0.2, 0.1, 0.001, -0.002, 0.03]
+translation = [0.1, -0.2, 3.0]
+rotation = {MATRIX.tolist()}
+
+[cameras.1]
+size = [640, 480]
+matrix = [[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]]
+distortions = [0.0, 0.0, 0.0, 0.0, 0.0]
+translation = [0.0, 0.0, 0.0]
+rotation = [0.0, 0.0, 0.0]
+
+[cameras.2]
+ignore = true
+size = [640, 480]
+matrix = [[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "unit", "names"),
+    [(ANIPOSE, "mm", ["left_side", "B"]), (CALISCOPE, "m", ["cam_0", "cam_1"])],
+)
+def test_cameras_project_as_opencv_does_half_a_pixel_on(tmp_path, content, unit, names):
+    path = tmp_path / "calibration.toml"
+    path.write_text(content)
+    cameras = read_toml_cameras(path, unit)
+    assert list(cameras) == names
+    camera = cameras[names[0]]
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
+    matrix = np.array([[500.0, 0, 319.5], [0, 510, 239.5], [0, 0, 1]])
+    expected, _ = cv2.projectPoints(points, VECTOR, np.array([0.1, -0.2, 3.0]), matrix, np.array(DISTORTIONS))
+    pixels, _ = camera.project(torch.from_numpy(points))
+    np.testing.assert_allclose(pixels.numpy(), expected[:, 0] + 0.5, atol=1e-9)
+    assert camera.image_size.tolist() == [640, 480]
+    assert camera.dtype == torch.float64
+
+
+def test_four_coefficients_leave_the_fifth_zero(tmp_path):
+    (tmp_path / "c.toml").write_text(ANIPOSE)
+    assert read_toml_cameras(tmp_path / "c.toml", "mm")["B"].distortion.tolist() == [-0.2, 0.1, 0.001, -0.002, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ("fisheye = false", "fisheye = true", "cam_1: fisheye is True, expected false"),
+        ("size = [ 640.0, 480.0,]", "", "cam_1 has no key 'size'"),
+        ("size = [ 640.0, 480.0,]", "size = [640.5, 480]", "cam_1: size is 640.5, expected a whole number"),
+        ("rotation = [ 0.0, 0.0, 0.0,]", "rotation = [0.0, 0.0]", "cam_1: rotation is .*, expected 3x3"),
+        ("rotation = [ 0.0, 0.0, 0.0,]", "rotation = [[1,0,0],[0,1,0],[0,0,-1]]", "rotation has determinant -1"),
+        ("translation = [ 0.0, 0.0, 0.0,]", "translation = [0.0, nan, 0.0]", "cam_1: translation is .*, expected 3 f"),
+        ("distortions = [ -0.2, 0.1, 0.001, -0.002,]", "distortions = [0,0,0,0,0,0.1]", "has 6 coefficients, expected"),
+        ("distortions = [ -0.2, 0.1, 0.001, -0.002,]", "distortions = 3", "distortions is 3, expected 4 or 5"),
+        ('name = "B"', 'name = "left side"', "names the camera 'left_side' twice"),
+        ('name = "B"', "name = true", "cam_1: name is True, expected a name"),
+        ("[cam_1]", "[cam_1", "cannot be read"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, old, new, match):
+    path = tmp_path / "calibration.toml"
+    assert old in ANIPOSE
+    path.write_text(ANIPOSE.replace(old, new))
+    with pytest.raises(InputError, match=match) as caught:
+        read_toml_cameras(path, "mm")
+    assert str(path) in str(caught.value)
+
+
+def test_one_camera_or_none_is_refused(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(ANIPOSE.split("[cam_1]")[0])
+    with pytest.raises(InputError, match=r"has 1 calibrated camera.s., expected at least two"):
+        read_toml_cameras(path, "mm")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_toml_cameras(tmp_path / "none.toml", "mm")
+    with pytest.raises(InputError, match="unit is 'feet', expected one of m, cm, mm"):
+        read_toml_cameras(path, "feet")

@@ -1,0 +1,383 @@
+"""A recording with known geometry, through the whole import: lens, crop, joints, masks, synchronisation."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dkp.captures import Capture
+from dkp.captures.check import check_capture
+from dkp.captures.crops import apply_affine, invert_affine
+from dkp.errors import InputError
+from dkp.importers.detections import LAYOUTS
+from dkp.importers.masks import LIMBS
+from dkp.importers.media.synchronise import parse_slice
+from dkp.importers.recording import import_toml
+from dkp.surface import Surface
+
+LENS = (-0.2, 0.06, 0.002, -0.001, 0.0)
+FRAMES = 8
+NAMES = [name for name in LAYOUTS["body_25b"] if name != "_"]
+
+
+@cache
+def rest_joints() -> np.ndarray:
+    """(J, 3) m, x to the person's left, y up."""
+    joints = Surface.load("human").joints
+    return np.array([joints[name] for name in NAMES])
+
+
+@dataclass
+class Recording:
+    """Files of a recording and what they show."""
+
+    calibration: Path
+    media: Path
+    detections: Path
+    masks: Path
+    cameras: dict
+
+    def joints(self, time: int) -> np.ndarray:
+        """(J, 3) m in the world: the rest pose, turned and moving."""
+        points = rest_joints()
+        turn = 0.1 * time
+        x, y, z = points.T
+        turned = np.stack([np.cos(turn) * x - np.sin(turn) * z, -np.sin(turn) * x - np.cos(turn) * z, y], -1)
+        return np.add(turned, [0.2 * time - 0.7, 0.0, 0.0])
+
+    def arguments(self, out: Path, **changes) -> dict:
+        return {"calibration": self.calibration, "media": self.media, "out": out, "unit": "mm", **changes}
+
+
+def draw(joints: dict[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, np.uint8)
+    size = float(np.ptp(np.array(list(joints.values())), axis=0).max())
+    for first, second, thickness in LIMBS:
+        if first in joints and second in joints:
+            start, end = (tuple(np.round((joints[n] - 0.5) * 16).astype(int).tolist()) for n in (first, second))
+            cv2.line(mask, start, end, 1, max(2, round(size * thickness * 1.4)), cv2.LINE_8, 4)
+    return mask.astype(bool)
+
+
+def build(folder: Path, scene, frame_maps=None) -> Recording:
+    """Writes a recording: calibration, frames, detections and masks."""
+    cameras = {}
+    for name, camera in scene.cameras().items():  # 2 m is too near for a person: 3 m further back
+        back = camera.translation + torch.tensor([0.0, 0.0, 3.0])
+        cameras[name] = type(camera).create(
+            camera.intrinsics, camera.rotation, back, camera.distortion, camera.image_size
+        )
+    recording = Recording(folder / "calibration.toml", folder / "media", folder / "pose", folder / "masks", cameras)
+    recording.calibration.write_text("\n".join(table(name, camera) for name, camera in cameras.items()))
+    rng = np.random.default_rng(0)
+    for name, camera in cameras.items():
+        write_camera(recording, name, camera, rng, (frame_maps or {}).get(name))
+    return recording
+
+
+FRAME_MAP = np.array([[1.25, 0.0, 0.0], [0.0, 1.25, -9.0]])  # frames made smaller and cut: to calibrated pixels
+
+
+@pytest.fixture(scope="module")
+def recording(make_scene, tmp_path_factory) -> Recording:
+    return build(tmp_path_factory.mktemp("recording"), make_scene(size=(320, 240), distortion=LENS))
+
+
+@pytest.fixture(scope="module")
+def odd_recording(make_scene, tmp_path_factory) -> Recording:
+    """Frames of camera 1 are not as calibrated."""
+    scene = make_scene(size=(320, 240), distortion=LENS)
+    return build(tmp_path_factory.mktemp("odd"), scene, {"cam_1": FRAME_MAP})
+
+
+def table(name, camera) -> str:
+    matrix = camera.intrinsics.clone()
+    matrix[:2, 2] -= 0.5
+    vector = cv2.Rodrigues(camera.rotation.numpy())[0].ravel()
+    return (
+        f"[{name}]\nname = '{name}'\nsize = [320, 240]\nmatrix = {matrix.tolist()}\n"
+        f"distortions = {camera.distortion.tolist()}\nrotation = {vector.tolist()}\n"
+        f"translation = {(camera.translation * 1000).tolist()}\n"
+    )
+
+
+def write_camera(recording, name, camera, rng, frame_map) -> None:
+    size = (320, 240) if frame_map is None else (256, 206)
+    still = rng.integers(70, 140, (size[1] // 4 + 1, size[0] // 4 + 1, 3), dtype=np.uint8)
+    still = cv2.resize(still, (size[0] // 4 * 4 + 4, size[1] // 4 * 4 + 4))[: size[1], : size[0]]
+    for kind in (recording.media, recording.detections, recording.masks):
+        (kind / name).mkdir(parents=True)
+    for time in range(FRAMES):
+        pixels = camera.project(torch.from_numpy(recording.joints(time)))[0].numpy()
+        if frame_map is not None:
+            pixels = apply_affine(invert_affine(frame_map), pixels)
+        joints = dict(zip(NAMES, pixels, strict=True))
+        mask = draw(joints, (size[1], size[0]))
+        frame = np.where(mask[..., None], np.array([20, 60, 230], np.uint8), still)
+        cv2.imwrite(str(recording.media / name / f"img_{time}.png"), frame)
+        cv2.imwrite(str(recording.masks / name / f"mask_{time}.png"), mask.astype(np.uint8) * 255)
+        values = [(*(joints[n] - 0.5), 0.9) if n != "_" else (0.0, 0.0, 0.0) for n in LAYOUTS["body_25b"]]
+        people = [{"pose_keypoints_2d": [float(v) for value in values for v in value]}]
+        (recording.detections / name / f"{name}.{time:04d}.json").write_text(json.dumps({"people": people}))
+
+
+def assert_joints_lie_where_the_camera_puts_them(capture, recording) -> None:
+    for view in capture.views:
+        points = torch.from_numpy(recording.joints(view.time))
+        expected, _ = capture.camera(view).project(points)
+        found = np.array([view.joints[name][:2] for name in NAMES])
+        np.testing.assert_allclose(found, expected.numpy(), atol=2e-3)
+
+
+def overlap(mask, other):
+    return (mask & other).sum() / (mask | other).sum()
+
+
+def true_mask(capture, view, recording) -> np.ndarray:
+    points = torch.from_numpy(recording.joints(view.time))
+    pixels = capture.camera(view).project(points)[0].numpy()
+    return draw(dict(zip(NAMES, pixels, strict=True)), (view.size[1], view.size[0]))
+
+
+@pytest.mark.parametrize("mode", ["crop", "whole"])
+@pytest.mark.parametrize("odd", [False, True])
+def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_path, mode, odd):
+    recording = request.getfixturevalue("odd_recording" if odd else "recording")
+    capture = import_toml(
+        **recording.arguments(tmp_path / "c", detections=recording.detections, mode=mode, size=96),
+        frame_map={"cam_1": FRAME_MAP.tolist()} if odd else "same",
+    )
+    assert len(capture.views) == 3 * FRAMES
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    for view in capture.views:
+        assert overlap(capture.mask(view), true_mask(capture, view, recording)) > 0.7
+        assert view.undistorted == (mode == "crop")
+    sizes = {view.camera: view.size for view in capture.views}
+    whole = {"cam_0": (320, 240), "cam_1": (256, 206) if odd else (320, 240), "cam_2": (320, 240)}
+    assert sizes == (dict.fromkeys(whole, (96, 96)) if mode == "crop" else whole)
+    report = check_capture(capture)
+    assert not report.problems
+    for pair in report.pairs:
+        assert list(pair.residuals) == ["joints"]
+        assert pair.residuals["joints"].median < 1e-3
+        assert (
+            pair.residuals["joints"].mean < 0.02
+        )  # mid_hip, the middle of two pixels, is not quite the middle in space
+
+
+@pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
+def test_every_source_of_boxes_puts_the_person_in_the_crop(recording, tmp_path, boxes):
+    given = {
+        "detections": {"detections": recording.detections},
+        "masks": {"masks": recording.masks},
+        "background": {},
+    }[boxes]
+    capture = import_toml(**recording.arguments(tmp_path / "c", size=96, **given))
+    assert len(capture.views) == 3 * FRAMES
+    for view in capture.views:
+        points = torch.from_numpy(recording.joints(view.time))
+        pixels = capture.camera(view).project(points)[0].numpy()
+        assert (pixels > 4).all()
+        assert (pixels < 92).all()
+        assert np.ptp(pixels, axis=0).max() > 50
+        mask, truth = capture.mask(view), true_mask(capture, view, recording)
+        assert overlap(mask, truth) > {"detections": 0.7, "masks": 0.8, "background": 0.6}[boxes]
+        image = capture.image(view)
+        shown = image[..., 0].astype(int) - image[..., 2] > 80  # the figure is red
+        assert overlap(shown, truth) > 0.8
+    assert check_capture(capture).problems == []
+
+
+def test_the_capture_is_complete_and_repeatable(recording, tmp_path):
+    for name, threads in (("a", 1), ("b", 4)):
+        capture = import_toml(
+            **recording.arguments(
+                tmp_path / name / "c", detections=recording.detections, size=48, name="mine", sequence="walk",
+                source="a test", licence="CC0", frames="1:7:2", splits={"early": ":4", "late": "4:"}, threads=threads,
+            )
+        )  # fmt: skip
+    assert (capture.name, capture.source, capture.licence, capture.unit) == ("mine", "a test", "CC0", "m")
+    assert list(capture.frames) == ["walk_000001", "walk_000003", "walk_000005"]
+    assert capture.splits == {"early": ["walk_000001", "walk_000003"], "late": ["walk_000005"]}
+    assert [instant.time for instant in capture.instants()] == [1, 3, 5]
+    for path in sorted((tmp_path / "a").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_masks_can_be_left_out_and_frames_split_by_default(recording, tmp_path):
+    capture = import_toml(**recording.arguments(tmp_path / "c", detections=recording.detections, masks="none", size=32))
+    assert all(view.mask is None for view in capture.views)
+    assert {split: len(frames) for split, frames in capture.splits.items()} == {"train": 6, "test": 2}
+    assert capture.splits["train"][-1] < capture.splits["test"][0]
+
+
+def test_whole_frames_need_no_subject(recording, tmp_path):
+    capture = import_toml(**recording.arguments(tmp_path / "c", mode="whole", frames="0:2"))
+    view = capture.views[0]
+    assert (view.crop, view.mask, view.joints, view.undistorted) == (None, None, None, False)
+    frame = cv2.imread(str(recording.media / view.camera / "img_0.png"))[..., ::-1]
+    np.testing.assert_array_equal(capture.image(view), frame)
+
+
+def test_frames_that_one_camera_alone_sees_are_left_out(recording, tmp_path):
+    pose = tmp_path / "pose"
+    for name in recording.cameras:
+        (pose / name).mkdir(parents=True)
+        for time in range(FRAMES):
+            people = (recording.detections / name / f"{name}.{time:04d}.json").read_text()
+            missing = (time == 2 and name != "cam_1") or (time == 3 and name == "cam_0")
+            (pose / name / f"{time}.json").write_text('{"people": []}' if missing else people)
+    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, size=32))
+    seen = {instant.time: len(instant.views) for instant in capture.instants()}
+    assert seen == {0: 3, 1: 3, 3: 2, 4: 3, 5: 3, 6: 3, 7: 3}
+
+
+def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path):
+    media = tmp_path / "media"
+    for name in recording.cameras:
+        (media / name).mkdir(parents=True)
+        for path in (recording.media / name).iterdir():
+            frame = cv2.resize(cv2.imread(str(path)), (640, 480), interpolation=cv2.INTER_CUBIC)
+            cv2.imwrite(str(media / name / path.name), frame)
+    arguments = recording.arguments(tmp_path / "c", media=media, masks="none", size=96)
+    with pytest.raises(InputError, match=r"has frames of 640x480 pixels, expected 320x240 as camera 'cam_0' is cal"):
+        import_toml(**arguments)
+    assert not (tmp_path / "c").exists()
+    capture = import_toml(**arguments, frame_map="stretch")
+    for view in capture.views:
+        image = capture.image(view)
+        shown = image[..., 0].astype(int) - image[..., 2] > 80
+        assert overlap(shown, true_mask(capture, view, recording)) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"unit": "feet"}, "unit is 'feet'"),
+        ({"media": "nowhere"}, "nowhere is not there, expected a folder with a video or a folder of images per camera"),
+        ({"mode": "half"}, "mode is 'half', expected one of crop, whole"),
+        ({"boxes": "magic"}, "boxes is 'magic', expected one of auto"),
+        ({"boxes": "detections"}, "boxes is 'detections' but detections is not given"),
+        ({"boxes": "masks"}, "boxes is 'masks' but masks is not a folder"),
+        ({"masks": "grabcut"}, "masks is 'grabcut' but detections is not given"),
+        ({"masks": "background", "mode": "whole"}, "masks is 'background' but boxes is 'none'"),
+        ({"frames": "9:"}, "frames is '9:', which selects none of 8 frames"),
+        ({"frames": "3"}, "frames is '3', expected start:stop:step"),
+        ({"frames": "a:b"}, "frames is 'a:b', expected start:stop:step"),
+        ({"frames": "::-1"}, "frames is '::-1', expected start:stop:step with a step of at least 1"),
+        ({"frame_map": "guess"}, "frame_map is 'guess', expected one of same, stretch"),
+        ({"frame_map": {"cam_7": np.eye(3)[:2]}}, "frame_map names the camera 'cam_7'"),
+        ({"frame_map": {"cam_0": np.eye(3)}}, "frame_map: cam_0 is .*, expected 2x3"),
+        ({"splits": {"train": "0:2", "test": "50:60"}}, "splits: test is '50:60', which selects no imported frame"),
+        ({"size": 0}, "size is 0, expected a whole number of at least 8"),
+        ({"margin": -0.6}, "margin is -0.6, expected a number from 0 to 5"),
+    ],
+)
+def test_bad_options_are_named_and_write_nothing(recording, tmp_path, changes, match):
+    with pytest.raises(InputError, match=match):
+        import_toml(**recording.arguments(tmp_path / "c", **changes))
+    assert os.listdir(tmp_path) == []
+
+
+def test_recordings_of_different_length_are_refused_unless_cut(recording, tmp_path):
+    media = tmp_path / "media"
+    for name in recording.cameras:
+        (media / name).mkdir(parents=True)
+        for path in sorted((recording.media / name).iterdir())[: 6 if name == "cam_2" else 8]:
+            (media / name / path.name).write_bytes(path.read_bytes())
+    arguments = recording.arguments(tmp_path / "c", media=media, mode="whole")
+    with pytest.raises(InputError, match=r"different numbers of frames .cam_0 8, cam_1 8, cam_2 6., expected synchron"):
+        import_toml(**arguments)
+    with pytest.raises(InputError, match=r"a stop of at most 6"):
+        import_toml(**arguments, frames=":7")
+    assert len(import_toml(**arguments, frames=":6").frames) == 6
+
+
+def test_masks_must_fit_the_frames(recording, tmp_path):
+    for name in recording.cameras:
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "masks" / name / "m_0.png"), np.zeros((240, 320), np.uint8))
+    with pytest.raises(InputError, match=r"has 1 masks of 320x240 pixels, expected 8 of 320x240 as the frames"):
+        import_toml(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks"))
+
+
+@pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
+def test_frames_and_masks_that_cannot_be_decoded_are_left_out_and_counted(recording, tmp_path, boxes, caplog):
+    for kind in ("media", "masks"):
+        shutil.copytree(getattr(recording, kind), tmp_path / kind)
+    bad = {("cam_0", 2), ("cam_1", 2), ("cam_2", 2), ("cam_1", 5)}
+    for name, time in bad:
+        (tmp_path / "media" / name / f"img_{time}.png").write_bytes(b"nothing")
+    (tmp_path / "masks" / "cam_2" / "mask_7.png").write_bytes(b"nothing")
+    given = {"detections": {"detections": recording.detections}, "masks": {"masks": tmp_path / "masks"}}
+    arguments = recording.arguments(
+        tmp_path / "c", media=tmp_path / "media", size=64, splits={"all": ":"}, **given.get(boxes, {})
+    )
+    with pytest.raises(InputError, match=r"(img_2|mask_7).png cannot be decoded.*on_bad skip leaves such frames out"):
+        import_toml(**arguments)
+    assert not (tmp_path / "c").exists()
+    capture = import_toml(**arguments, on_bad="skip")
+    lost = bad | ({("cam_2", 7)} if boxes == "masks" else set())
+    every = {(name, time) for name in recording.cameras for time in range(FRAMES)}
+    assert {(view.camera, view.time) for view in capture.views} == every - lost
+    assert len(capture.splits["all"]) == FRAMES - 1
+    assert f"skipped {len(lost)} of its frames" in caplog.text
+    for view in capture.views:  # frames, masks and joints still belong together
+        assert overlap(capture.mask(view), true_mask(capture, view, recording)) > 0.6
+    assert check_capture(capture).problems == []
+
+
+def test_without_a_subject_there_is_no_capture(recording, tmp_path):
+    for name in recording.cameras:
+        (tmp_path / "pose" / name).mkdir(parents=True)
+        (tmp_path / "pose" / name / "0.json").write_text('{"people": []}')
+    with pytest.raises(InputError, match="was found by two cameras in none of 8 frames"):
+        import_toml(**recording.arguments(tmp_path / "c", detections=tmp_path / "pose"))
+    assert not (tmp_path / "c").exists()
+
+
+def test_an_existing_capture_is_kept_unless_told(recording, tmp_path):
+    arguments = recording.arguments(tmp_path / "c", mode="whole", frames=":1")
+    import_toml(**arguments, name="first")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        import_toml(**arguments)
+    assert Capture.open(tmp_path / "c").name == "first"
+    assert import_toml(**arguments, name="second", overwrite=True).name == "second"
+
+
+def test_slices():
+    assert parse_slice("", "x") == (None, None, 1)
+    assert parse_slice("3:", "x") == (3, None, 1)
+    assert parse_slice(":5", "x") == (None, 5, 1)
+    assert parse_slice("1:10:3", "x") == (1, 10, 3)
+    for bad in ("1:2:3:4", "1:2:0", "1.5:2", "x"):
+        with pytest.raises(InputError, match="x is"):
+            parse_slice(bad, "x")
+
+
+@pytest.mark.skipif("DKP_DATA" not in os.environ, reason="DKP_DATA names no folder with the person recording")
+def test_a_real_recording(tmp_path):
+    person = Path(os.environ["DKP_DATA"]) / "person"
+    if not person.is_dir():
+        pytest.skip("DKP_DATA has no person recording")
+    scale = 1088 / 1080
+    frame_map = [[scale, 0, 0], [0, scale, -7.05 * scale]]
+    capture = import_toml(
+        person / "calib_refined.toml", person, tmp_path / "c", unit="m", detections=person / "pose", frames="::25",
+        frame_map={"cam_01": frame_map, "cam_02": frame_map},
+    )  # fmt: skip
+    report = check_capture(capture)
+    assert not report.problems
+    assert len(report.pairs) == 6
+    for pair in report.pairs:
+        assert pair.residuals["joints"].matches > 10
+        assert pair.residuals["joints"].median < 2.0
+    assert [pair.eligible > 0.5 for pair in report.pairs] == [True, False, True, True, False, True]
