@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import pickle
 import signal
@@ -15,7 +14,6 @@ from typing import Any
 import jsonargparse
 import pytorch_lightning as pl
 import torch
-import yaml
 from pytorch_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
@@ -37,6 +35,7 @@ from dkp.callbacks import (
     run_folder,
 )
 from dkp.errors import InputError
+from dkp.recipes import one_config
 
 # "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
 # works at the top level and below a subcommand alike.
@@ -124,8 +123,7 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, whatever `sys.argv` is."""
-        require_readable(args)
-        self.config = parser.parse_args(list(args))
+        self.config = parser.parse_args([args[0], *one_config(args[1:])])
         checkpoint = self.config[self.only].get("ckpt_path")
         if checkpoint and checkpoint not in KEYWORDS and not Path(checkpoint).is_file():
             raise InputError(f"ckpt_path {checkpoint} does not exist where a checkpoint file is expected")
@@ -247,30 +245,6 @@ def lost_process(error: BaseException | None) -> bool:
             return True
         error = error.__cause__
     return False
-
-
-def require_readable(words: Sequence[str]) -> None:
-    """Read every configuration file once, because a parser's message does not say which one is damaged.
-
-    Raises:
-        InputError: a file is missing or no YAML; the sentence says where.
-    """
-    options = list(words)
-    values = [value for option, value in itertools.pairwise(options) if option in ("-c", "--config")]
-    values += [option.split("=", 1)[1] for option in options if option.startswith("--config=")]
-    for value in values:
-        if not Path(value).is_file():
-            raise InputError(f"--config {value} does not exist where a YAML file is expected")
-        try:
-            content = yaml.safe_load(Path(value).read_text())
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark is not None else ""
-            raise InputError(
-                f"--config {value}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})"
-            ) from error
-        if not isinstance(content, dict):
-            raise InputError(f"--config {value} holds {type(content).__name__} where keys with values are expected")
 
 
 def resume(words: Sequence[str]) -> None:

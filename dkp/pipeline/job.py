@@ -26,6 +26,7 @@ from dkp.captures import Capture
 from dkp.data.places import SPLIT_MARK
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
+from dkp.recipes import recipe_folder
 
 STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
@@ -86,15 +87,6 @@ def fresh_folder(folder: Path) -> Path:
     return folder
 
 
-def config_folder() -> Path:
-    """The configuration files: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent / "configs", package / "configs"):
-        if (folder / "main").is_dir():
-            return folder
-    raise InputError(f"{package}: no folder configs beside or inside the package, expected dkp's configuration files")
-
-
 def available_accelerator() -> str:
     """ "gpu" where torch finds one."""
     import torch
@@ -152,7 +144,7 @@ class Job:
     @property
     def registered(self) -> dict[str, Any]:
         """Options by which the teacher's fields are made labels of the target; none = this is not done."""
-        path = config_folder() / "main" / f"{self.kind}-registered.yaml"
+        path = recipe_folder() / "main" / f"{self.kind}-registered.yaml"
         return yaml.safe_load(path.read_text()) if path.exists() else {}
 
     def register(self) -> list[str]:
@@ -182,7 +174,7 @@ class Job:
 
     def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
         """Arguments of the `dkp fit` of a stage, where the target could be registered or where it could not."""
-        configs = config_folder()
+        configs = recipe_folder()
         loss = {"teacher": "labelled_only", "control": "distillation_only", "adapted": "ours"}[stage]
         role = "teacher" if stage == "teacher" else "student"
         data = "synthetic" if self.kind == "object" else self.kind

@@ -12,7 +12,7 @@ import yaml
 
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
-from dkp.pipeline.job import config_folder
+from dkp.recipes import recipe_folder
 
 Experiment = Literal["teacher", "labelled_only", "oracle", "bootstrapping", "control", "adapted"]
 """Files in configs/experiment: what a method trains, on what."""
@@ -225,7 +225,7 @@ def read_plan(name: str) -> Plan:
     Raises:
         InputError: it is missing or not as expected; the sentence says where.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else config_folder() / "study" / f"{name}.yaml"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else recipe_folder() / "study" / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"plan {path}: no such file, expected a plan of cells")
     try:

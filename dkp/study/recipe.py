@@ -18,7 +18,8 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.errors import InputError
-from dkp.pipeline.job import FROM_REGISTERED, config_folder, surface_option
+from dkp.pipeline.job import FROM_REGISTERED, surface_option
+from dkp.recipes import merged, recipe_folder
 from dkp.study.plan import Cell, Options, Plan
 
 
@@ -165,7 +166,7 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
     values |= {**setting.options, **method.options, **places.overrides}
     if method.rounds > 1:
         values |= shorter(cell, values)
-    words = [f"--config={config_folder() / file}.yaml" for file in layers(cell, trainer)]
+    words = [f"--config={recipe_folder() / file}.yaml" for file in layers(cell, trainer)]
     return ["fit", *words, *(f"--{key}={spelled(value)}" for key, value in values.items())]
 
 
@@ -285,21 +286,11 @@ def content(name: str) -> dict[str, Any]:
     Raises:
         InputError: there is no such file.
     """
-    path = config_folder() / f"{name}.yaml"
+    path = recipe_folder() / f"{name}.yaml"
     if not path.is_file():
         raise InputError(f"configuration {path}: no such file, which the plan asks for")
     held: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
     return held
-
-
-def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings put on top of each other."""
-    result: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-            result[key] = merged(result[key], value) if both else value
-    return result
 
 
 def spelled(value: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from dkp import __version__
 from dkp.bench.machine import describe_machine
 from dkp.errors import InputError
-from dkp.pipeline.job import config_folder
+from dkp.recipes import recipe_folder
 from dkp.study.plan import Cell
 
 FILE = "cell.json"
@@ -126,7 +126,7 @@ def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
         words: of a command.
         folders: places and what is written instead.
     """
-    replaced = {str(place): name for place, name in {config_folder(): "configs", **folders}.items()}
+    replaced = {str(place): name for place, name in {recipe_folder(): "configs", **folders}.items()}
     places = "|".join(re.escape(place) for place in sorted(replaced, key=len, reverse=True))
     pattern = re.compile(rf"(?<![\w./-])({places})(?![\w.-])")
     return [pattern.sub(lambda match: replaced[match[1]], word) for word in words]

@@ -17,7 +17,6 @@ from dkp.pipeline.job import (
     SUMMARY_KEYS,
     Job,
     StageFailed,
-    config_folder,
     fresh_folder,
     kind_of,
     last_line,
@@ -77,10 +76,6 @@ def test_the_last_line_that_says_anything(tmp_path):
     assert last_line(log) == "dkp: error: \N{REPLACEMENT CHARACTER} bad"
     log.write_text("\n")
     assert last_line(log) == "(empty)"
-
-
-def test_the_configurations_are_found():
-    assert (config_folder() / "experiment" / "teacher.yaml").is_file()
 
 
 # Arguments

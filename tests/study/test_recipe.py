@@ -8,7 +8,7 @@ import yaml
 
 from dkp.cli import main
 from dkp.study.plan import Cell, read_plan
-from dkp.study.recipe import Places, content, equal_cost, keys, merged, on_target, stages, student
+from dkp.study.recipe import Places, content, equal_cost, keys, on_target, stages, student
 
 
 @pytest.fixture
@@ -143,13 +143,6 @@ def test_fingerprints_follow_the_recipe(plan):
     assert before != keys(other_teacher, ours, {}), "another teacher makes another student"
     other_test = keys(replace(plan, metrics={}), ours, {})
     assert (before["fit"] == other_test["fit"], before["test"] == other_test["test"]) == (True, False)
-
-
-def test_settings_are_put_on_top_of_each_other():
-    assert merged({"a": {"b": 1, "c": 2}, "d": 3}, {"a": {"c": 4}, "d": {"e": 5}}) == {
-        "a": {"b": 1, "c": 4},
-        "d": {"e": 5},
-    }
 
 
 def kinds():

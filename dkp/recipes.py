@@ -1,0 +1,113 @@
+"""Recipes: the YAML files that describe runs, each a whole, or a change to the one that it names as its `base`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dkp.errors import InputError
+
+CONFIG = ("--config", "-c")
+
+
+def recipe_folder() -> Path:
+    """The shipped recipes: beside the package in a checkout, inside it when installed.
+
+    Raises:
+        InputError: they are in neither.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "configs", package / "configs"):
+        if (folder / "study").is_dir():
+            return folder
+    raise InputError(f"{package}: no folder configs beside or inside the package, expected dkp's recipes")
+
+
+def read_recipe(path: str | Path, name: str | None = None) -> dict[str, Any]:
+    """Read a recipe, put on top of its base where it names one.
+
+    The key `base` is a path relative to the file that has it.
+
+    Args:
+        path: the file.
+        name: of the file in messages; default its path.
+
+    Raises:
+        InputError: a file is missing, not YAML or no mapping, or the bases lead back to a file.
+    """
+    return _read(Path(path), name or str(path), ())
+
+
+def _read(path: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"{name} does not exist where a YAML file is expected")
+    if path.resolve() in seen:
+        raise InputError(f"{name} leads back to a file that is based on it, expected a base that is complete in itself")
+    try:
+        recipe = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise InputError(f"{name}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})") from error
+    if not isinstance(recipe, dict):
+        raise InputError(f"{name} holds {type(recipe).__name__} where keys with values are expected")
+    base = recipe.pop("base", None)
+    if base is None:
+        return recipe
+    if not isinstance(base, str):
+        raise InputError(f"{name}: base is {base!r} where the path of a YAML file is expected")
+    file = path.parent / base
+    return merged(_read(file, f"{name}: base {file}", (*seen, path.resolve())), recipe)
+
+
+def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings put on top of each other: mappings key by key, anything else whole.
+
+    Where both have a `class_path` and it differs, the later mapping takes the place of the earlier one, whose options
+    are those of another class.
+
+    Example:
+        >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
+        {'a': {'b': 1, 'c': 3}}
+    """
+    result: dict[str, Any] = {}
+    for layer in settings:
+        for key, value in layer.items():
+            before = result.get(key)
+            both = isinstance(value, Mapping) and isinstance(before, Mapping)
+            if both and "class_path" in value and value["class_path"] != before.get("class_path", value["class_path"]):
+                both = False
+            result[key] = merged(before, value) if both else value
+    return result
+
+
+def one_config(words: Sequence[str]) -> list[str]:
+    """Words of a command line whose configuration files are put on top of each other, as one text before the others.
+
+    The parser would take a later file's mapping of terms in place of an earlier one's, and it knows no `base`.
+
+    Args:
+        words: of `dkp fit` and the like, with `--config FILE` as often as wanted; later files count more.
+
+    Returns:
+        The other words, after `--config TEXT`; the words themselves where they name no file.
+
+    Raises:
+        InputError: as for `read_recipe`.
+    """
+    files, rest = [], []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        option, equals, value = word.partition("=")
+        if option in CONFIG and (equals or left):
+            files.append(value if equals else left.pop(0))
+        else:
+            rest.append(word)
+    if not files:
+        return rest
+    recipe = merged(*(read_recipe(file, f"--config {file}") for file in files))
+    return [f"--config={yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}", *rest]
