@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,14 @@ class EmbeddingField:
         foreground: (B, H, W) logits of "this cell shows the surface".
         coordinate: (B, 3, H, W) [m] rest-pose position on the template.
         stride: input pixels per cell.
+        log_scale: (B, H, W) natural logarithm of the distance [m] by which the coordinate is expected to be off, or
+            None where the detector does not say.
     """
 
     foreground: Tensor
     coordinate: Tensor
     stride: int
+    log_scale: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,16 +52,20 @@ class EmbeddingField:
 
     def detach(self) -> EmbeddingField:
         """The same values, cut from the graph."""
-        return EmbeddingField(self.foreground.detach(), self.coordinate.detach(), self.stride)
+        return self._each(lambda value: value.detach())
 
     def to(self, *args: Any, **kwargs: Any) -> EmbeddingField:
         """Move or convert every tensor, as `torch.Tensor.to`."""
-        return EmbeddingField(self.foreground.to(*args, **kwargs), self.coordinate.to(*args, **kwargs), self.stride)
+        return self._each(lambda value: value.to(*args, **kwargs))
 
     def __getitem__(self, index: Any) -> EmbeddingField:
         """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
         index = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return EmbeddingField(self.foreground[index], self.coordinate[index], self.stride)
+        return self._each(lambda value: value[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddingField:
+        scale = None if self.log_scale is None else change(self.log_scale)
+        return EmbeddingField(change(self.foreground), change(self.coordinate), self.stride, scale)
 
 
 @dataclass

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from dkp.fields import ChartField, Field
 from dkp.geometry import full_precision, promote
 from dkp.losses.distillation import coordinate_penalty
+from dkp.losses.likelihood import laplace_loss
 from dkp.losses.term import LossTerm, Mean, masked_mean
 
 Losses = tuple[Tensor, Tensor, Tensor | None]
@@ -35,7 +36,8 @@ def sample_cells(values: Tensor, pixels: Tensor, stride: int) -> Tensor:
 class LabelledLoss(nn.Module):
     """Foreground on every known cell plus surface coordinates on every known cell of the surface.
 
-    Embeddings: binary cross entropy, and smooth L1 of the coordinate. Charts: cross entropy over background and parts,
+    Embeddings: binary cross entropy, and smooth L1 of the coordinate; of a field that says how far it may be off, the
+    negative log-likelihood instead (`laplace_loss`). Charts: cross entropy over background and parts,
     and smooth L1 of (u, v) of the true part.
     """
 
@@ -107,7 +109,7 @@ class LabelledLoss(nn.Module):
         else:
             if coordinate is None:
                 raise ValueError("the labels have no coordinate, which embeddings need")
-            values = self._embedding(field.foreground, field.coordinate, surface, coordinate)
+            values = self._embedding(field.foreground, field.coordinate, field.log_scale, surface, coordinate)
         return self._reduce(*values, known=known, surface=surface)
 
     def sparse(
@@ -149,16 +151,24 @@ class LabelledLoss(nn.Module):
                 raise ValueError("the labels have no coordinate, which embeddings need")
             logit = sample_cells(field.foreground.unsqueeze(1), pixels, field.stride).mT
             sampled = sample_cells(field.coordinate, pixels, field.stride).mT.unsqueeze(2)
-            values = self._embedding(logit, sampled, surface, coordinate.mT.unsqueeze(2))
+            scale = field.log_scale
+            if scale is not None:
+                scale = sample_cells(scale.unsqueeze(1), pixels, field.stride).mT
+            values = self._embedding(logit, sampled, scale, surface, coordinate.mT.unsqueeze(2))
         term = self._reduce(*values, known=surface, surface=surface)
         term.valid_share = mask.any(1).sum() / max(1, mask.shape[0])
         return term
 
-    def _embedding(self, logit: Tensor, predicted: Tensor, surface: Tensor, coordinate: Tensor) -> Losses:
+    def _embedding(
+        self, logit: Tensor, predicted: Tensor, log_scale: Tensor | None, surface: Tensor, coordinate: Tensor
+    ) -> Losses:
         """Coordinate loss, foreground loss and coordinate error, each (B, H, W)."""
         target = torch.where(surface.unsqueeze(1), coordinate.float(), torch.zeros_like(predicted, dtype=torch.float32))
         difference = predicted.float() - target
-        loss = coordinate_penalty(difference, "smooth_l1", self.beta, self.scale)
+        if log_scale is None:
+            loss = coordinate_penalty(difference, "smooth_l1", self.beta, self.scale)
+        else:
+            loss = laplace_loss(difference, log_scale.float(), self.scale)
         foreground = nn.functional.binary_cross_entropy_with_logits(logit.float(), surface.float(), reduction="none")
         return loss, foreground, difference.detach().norm(dim=1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -17,7 +18,10 @@ from dkp.models.weights import load_state, read_state
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
-"""ImageNet's channel statistics, those of timm's pretrained weights."""
+"""ImageNet's channel statistics; a timm encoder's images are normalised by those of its own weights."""
+
+LOG_SCALE = math.log(0.1)
+"""What the uncertainty's output is relative to: an error of 0.1 m."""
 
 
 def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -48,6 +52,9 @@ class Detector(nn.Module):
         norm: "group" (every image by itself, the same in training and evaluation) or "batch" (batch statistics in
             training, running means in evaluation; these mix the domains when one network sees several). See
             `dkp.models.blocks.norm_layer`. It does not touch a timm backbone's own layers.
+        uncertainty: say of every cell how far its coordinate may be off (`EmbeddingField.log_scale`), which training by
+            likelihood needs ("embedding" only).
+        frozen: layers of a timm encoder up to the feature map of this stride are not trained; 0 = all are.
         pretrained: download timm's weights for the encoder; needs the network.
         encoder_weights: file with timm's weights of the encoder (safetensors, or torch with weights_only).
         weights: file with a whole detector's weights: `save_detector`'s, or a Lightning checkpoint of a task.
@@ -73,6 +80,8 @@ class Detector(nn.Module):
         levels: int = 5,
         head_width: int = 48,
         norm: Norm = "group",
+        uncertainty: bool = False,
+        frozen: int = 0,
         pretrained: bool = False,
         encoder_weights: str | None = None,
         weights: str | None = None,
@@ -82,6 +91,8 @@ class Detector(nn.Module):
             raise InputError(f'representation is {representation!r} where "embedding" or "charts" is expected')
         if stride < 1 or stride & (stride - 1):
             raise InputError(f"stride is {stride} where a power of two is expected")
+        if uncertainty and representation != "embedding":
+            raise InputError('uncertainty is for the representation "embedding"')
         self.config: dict[str, Any] = {
             "encoder": encoder,
             "representation": representation,
@@ -91,18 +102,24 @@ class Detector(nn.Module):
             "levels": levels,
             "head_width": head_width,
             "norm": norm,
+            "uncertainty": uncertainty,
         }
+        self.uncertainty = uncertainty
+        mean, std = IMAGE_MEAN, IMAGE_STD
         self.representation = representation
         self.parts = parts
         self.stride = stride
         self.body: UNet | Pyramid
         try:
             if encoder == "unet":
-                if pretrained or encoder_weights:
-                    raise InputError('pretrained and encoder_weights are for timm encoders; for "unet" use weights')
+                if pretrained or encoder_weights or frozen:
+                    raise InputError(
+                        'pretrained, encoder_weights and frozen are for timm encoders; for "unet" use weights'
+                    )
                 self.body = UNet(width, stride, levels, norm)
             else:
-                self.body = Pyramid(encoder, stride, 4 * width, norm, pretrained, encoder_weights)
+                self.body = Pyramid(encoder, stride, 4 * width, norm, pretrained, encoder_weights, frozen)
+                mean, std = self.body.mean, self.body.std
         except InputError:
             raise
         except ValueError as error:
@@ -110,14 +127,14 @@ class Detector(nn.Module):
         features = self.body.out_channels
         if representation == "embedding":
             self.foreground_head = head(features, head_width, 1)
-            self.coordinate_head = head(features, head_width, 3)
+            self.coordinate_head = head(features, head_width, 4 if uncertainty else 3)
         else:
             self.part_head = head(features, head_width, parts + 1)
             self.uv_head = head(features, head_width, 2 * parts)
         self.register_buffer("surface_centre", torch.zeros(3))
         self.register_buffer("surface_half_extent", torch.ones(3))
-        self.register_buffer("image_mean", torch.tensor(IMAGE_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("image_std", torch.tensor(IMAGE_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("image_mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("image_std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.set_surface_bounds(surface_centre, surface_half_extent)
         self.to(memory_format=torch.channels_last)
         if weights:
@@ -158,19 +175,20 @@ class Detector(nn.Module):
                 f"images have shape {tuple(images.shape)} where (B, 3, H, W), H and W multiples of {self.stride}, "
                 "is expected"
             )
-        first, second = self.forward_tensors(images)
+        first, second, *scale = self.forward_tensors(images)
         if self.representation == "embedding":
-            return EmbeddingField(first, second, self.stride)
+            return EmbeddingField(first, second, self.stride, *scale)
         return ChartField(first, second, self.stride)
 
-    def forward_tensors(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """The two tensors of the field, for export: no dataclass, no check.
+    def forward_tensors(self, images: Tensor) -> tuple[Tensor, ...]:
+        """The tensors of the field, for export: no dataclass, no check.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1].
 
         Returns:
-            embedding: foreground logits (B, H, W) and coordinate (B, 3, H, W) [m];
+            embedding: foreground logits (B, H, W), coordinate (B, 3, H, W) [m] and, with uncertainty, the logarithm
+            of its expected error [m] (B, H, W);
             charts: part logits (B, K + 1, H, W) and uv (B, K, 2, H, W) in [0, 1].
         """
         x = ((images - self.image_mean) / self.image_std).contiguous(memory_format=torch.channels_last)
@@ -178,7 +196,9 @@ class Detector(nn.Module):
         if self.representation == "embedding":
             centre = self.surface_centre.view(1, 3, 1, 1)
             extent = self.surface_half_extent.view(1, 3, 1, 1)
-            return self.foreground_head(x)[:, 0].float(), centre + extent * self.coordinate_head(x).float()
+            foreground, out = self.foreground_head(x)[:, 0].float(), self.coordinate_head(x).float()
+            scale = (LOG_SCALE + out[:, 3],) if self.uncertainty else ()
+            return (foreground, centre + extent * out[:, :3], *scale)
         uv = torch.sigmoid(self.uv_head(x).float())
         return self.part_head(x).float(), uv.unflatten(1, (self.parts, 2))
 

@@ -25,6 +25,12 @@ class Pyramid(nn.Module):
         norm: normalisation of the decoder; the backbone keeps its own.
         pretrained: download timm's weights of that name (needs the network).
         weights: file with weights of the timm model (safetensors, or torch with weights_only), instead of downloading.
+            Tensors under other names are taken in their order, where there are as many and all shapes agree.
+        frozen: layers of the backbone up to the feature map of this stride stay as they are, their normalisation
+            included; 0 = none.
+
+    Attributes:
+        mean, std: channel statistics of images in [0, 1] that the backbone's weights were trained with.
 
     Raises:
         InputError: timm has no such model, it gives no feature maps, or the weights do not fit it.
@@ -38,6 +44,7 @@ class Pyramid(nn.Module):
         norm: Norm = "batch",
         pretrained: bool = False,
         weights: str | None = None,
+        frozen: int = 0,
     ) -> None:
         super().__init__()
         import timm  # takes two seconds, which the plain network need not wait for
@@ -46,7 +53,9 @@ class Pyramid(nn.Module):
             near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
             hint = f" (near: {near})" if near else ""
             raise InputError(f'encoder is {name!r} where "unet" or the name of a timm model is expected{hint}')
-        options: dict[str, Any] = {"pretrained_cfg_overlay": {"state_dict": encoder_state(weights)}} if weights else {}
+        options: dict[str, Any] = {}
+        if weights:
+            options["pretrained_cfg_overlay"] = {"state_dict": renamed(encoder_state(weights), name)}
         try:
             self.backbone = timm.create_model(
                 name, features_only=True, pretrained=pretrained or bool(weights), **options
@@ -57,9 +66,9 @@ class Pyramid(nn.Module):
             what = f"encoder_weights {weights} do not fit" if weights else "features_only cannot build"
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"{what} the timm model {name!r}: {first}") from error
-        if weights:  # timm keeps its copy of them otherwise
-            description: Any = self.backbone.pretrained_cfg
-            description.pop("state_dict", None)
+        description: Any = self.backbone.pretrained_cfg
+        description.pop("state_dict", None)  # timm keeps its copy of the weights otherwise
+        self.mean, self.std = tuple(description["mean"]), tuple(description["std"])
         self.stride = stride
         info: Any = self.backbone.feature_info
         reductions, channels = info.reduction(), info.channels()
@@ -71,6 +80,17 @@ class Pyramid(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(channels[i], width, 1) for i in self.levels)
         self.smooth = nn.ModuleList(ConvNorm(width, width, norm=norm) for _ in self.levels)
         self.out_channels = width
+        modules = [item["module"] for item in info.info if item["reduction"] <= frozen]
+        self.frozen = up_to(self.backbone, modules[-1]) if modules else []
+        for part in self.frozen:
+            part.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Pyramid:
+        """As `nn.Module.train`, but for the frozen layers."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, out_channels, H / stride, W / stride) features."""
@@ -97,3 +117,34 @@ def encoder_state(path: str) -> dict[str, Tensor]:
         return read_state(path)
     except InputError as error:
         raise InputError(f"encoder_{error}") from error
+
+
+def renamed(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
+    """Tensors under the names that a timm model gives them.
+
+    Publishers name the same layers differently but keep their order.
+
+    Args:
+        state: tensors by any names.
+        model: name of the timm model.
+
+    Returns:
+        The state as it is, unless all its shapes are those of the model's, in order.
+    """
+    import timm
+
+    wanted = timm.create_model(model).state_dict()
+    same = [value.shape for value in state.values()] == [value.shape for value in wanted.values()]
+    return dict(zip(wanted, state.values(), strict=True)) if same else state
+
+
+def up_to(backbone: nn.Module, last: str) -> list[nn.Module]:
+    """The layers of a backbone from its first one to a named one, in the order in which they are applied."""
+    found: list[nn.Module] = []
+    for name, module in backbone.named_modules():
+        inside = not last.startswith(f"{name}.") if name else False
+        if inside and not any(module in list(one.modules()) for one in found):
+            found.append(module)
+        if name == last:
+            return found
+    raise ValueError(f"the backbone has no layer {last}")
