@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +40,10 @@ class Augmentation:
         without_background: probability that what is not the surface is painted black, by label or captured mask; for
             labelled images only. A teacher that knows such images can be spared the clutter of real ones
             (``hide_from_teacher``).
+        backgrounds: folders of pictures for other backgrounds and things; what follows is for labelled images only.
+        other_background: probability that a picture from `backgrounds` replaces what is not the surface.
+        others: probability that other subjects of the capture are put about.
+        obstacles: probability that something from `backgrounds` is put before the surface.
         photometric: strength of the changes of colour, sharpness, noise and the cut-out patches; 0 = none, 1 = usual.
         pipeline: file of an albumentations pipeline (yaml or json, from `albumentations.save`) of image-only
             transforms, in place of the built-in ones.
@@ -53,6 +57,10 @@ class Augmentation:
     geometric: float = 0.9
     mirror: float = 0.0
     without_background: float = 0.0
+    backgrounds: list[str] = field(default_factory=list)
+    other_background: float = 0.0
+    others: float = 0.0
+    obstacles: float = 0.0
     photometric: float = 1.0
     pipeline: str | None = None
 
@@ -66,6 +74,10 @@ class Augmentation:
             "geometric": (0 <= self.geometric <= 1, "a probability"),
             "mirror": (0 <= self.mirror <= 1, "a probability"),
             "without_background": (0 <= self.without_background <= 1, "a probability"),
+            "other_background": (0 <= self.other_background <= 1, "a probability"),
+            "others": (0 <= self.others <= 1, "a probability"),
+            "obstacles": (0 <= self.obstacles <= 1, "a probability"),
+            "backgrounds": (bool(self.backgrounds) or not self.other_background + self.obstacles, "a folder"),
             "photometric": (self.photometric >= 0, "0 or more"),
         }
         check_settings("augmentation", self, checks)

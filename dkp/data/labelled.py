@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from dkp.captures import Instant
 from dkp.data.augmentation import Augmentation
 from dkp.data.cache import CaptureImages
+from dkp.data.surroundings import Surroundings
 from dkp.data.views import HideBackground, ViewMaker, split_key
 from dkp.errors import InputError
 
@@ -48,11 +49,28 @@ class LabelledViews(Dataset):
         ]
         self.index = [(m, int(i)) for m, one in enumerate(images) for i in np.flatnonzero(one.labelled)]
         self.seed = seed
+        self.surroundings = None
+        if augmentation is not None and (augmentation.backgrounds or augmentation.others):
+            self.surroundings = Surroundings(
+                augmentation.backgrounds,
+                augmentation.other_background,
+                augmentation.others,
+                augmentation.obstacles,
+                size,
+            )
         if not self.index:
             raise InputError(f"{', '.join(one.name for one in images)}: no view has a label")
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def cutout(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """The stored image (S, S, 3) uint8 of a view and the mask (S, S) bool of its surface."""
+        place, view = self.index[index]
+        images = self.makers[place].images
+        row = images.label_row[view]
+        nothing = np.zeros(images.images[view].shape[:2], bool)
+        return images.images[view], images.foreground[row] if row >= 0 else nothing
 
     def __getitem__(self, key: Any) -> dict[str, Any]:
         """One sample, to be put together by `collate`."""
@@ -62,11 +80,12 @@ class LabelledViews(Dataset):
         rng = np.random.default_rng((self.seed, serial, index))
         mirror = maker.draw_mirror(rng)
         matrix = maker.draw(rng, mirror)
-        image, _ = maker.picture(view, matrix, rng, with_mask=False)
+        around = None if self.surroundings is None else self.surroundings.draw(rng, self)
+        image, _ = maker.picture(view, matrix, rng, with_mask=False, around=around)
         return {
             "image": image,
             **maker.camera(view, matrix),
-            **maker.targets(view, matrix, mirror),
+            **maker.targets(view, matrix, mirror, around),
             "frame": maker.images.frame[view],
             "camera_name": maker.images.camera_name[view],
         }

@@ -161,6 +161,10 @@ class SemiSupervisedDataModule(CaptureDataModule):
         return CombinedLoader(loaders, mode="min_size")
 
 
+FOR_LABELLED = ("mirror", "without_background", "other_background", "others", "obstacles")
+"""Changes that need a label."""
+
+
 def for_unlabelled(augmentation: Augmentation) -> Augmentation:
     """The same augmentation without what is for labelled images only."""
-    return Augmentation(**{**vars(augmentation), "mirror": 0.0, "without_background": 0.0})
+    return Augmentation(**{**vars(augmentation), **dict.fromkeys(FOR_LABELLED, 0.0)})

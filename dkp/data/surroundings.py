@@ -179,7 +179,7 @@ def read_pictures(folders: Sequence[str]) -> np.ndarray:
         if not files:
             raise InputError(f"backgrounds {folder}: no picture found, expected a folder with {', '.join(SUFFIXES)}")
         pictures += [read_square(path) for path in files]
-    return np.stack(pictures)
+    return np.stack(pictures) if pictures else np.zeros((0, STORED, STORED, 3), np.uint8)
 
 
 def read_square(path: Path) -> np.ndarray:

@@ -18,6 +18,7 @@ from dkp.data.augmentation import (
 from dkp.data.cache import CaptureImages
 from dkp.data.cells import DenseCoordinates, cell_centres, place_points, sample_dense
 from dkp.data.flow import flow_at
+from dkp.data.surroundings import Around, inner
 from dkp.errors import InputError
 
 HideBackground = Literal["no", "constant", "noise"]
@@ -62,6 +63,7 @@ class ViewMaker:
         self.augmentation = augmentation
         self._resize = np.diag([size / images.side, size / images.side, 1.0])
         self._centres = cell_centres(self.cells, stride)
+        self._pixels = cell_centres(size, 1)
         self._photometric = Photometric(augmentation) if augmentation else None
         self._geometric = Geometric(augmentation) if augmentation and augmentation.geometric > 0 else None
         if hide_background != "no":
@@ -96,7 +98,12 @@ class ViewMaker:
         )
 
     def picture(
-        self, index: int, matrix: np.ndarray, rng: np.random.Generator, with_mask: bool
+        self,
+        index: int,
+        matrix: np.ndarray,
+        rng: np.random.Generator,
+        with_mask: bool,
+        around: Around | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """The image of a view.
 
@@ -105,6 +112,7 @@ class ViewMaker:
             matrix: from `draw`.
             rng: randomness.
             with_mask: also return the capture's mask.
+            around: other surroundings.
 
         Returns:
             image (S, S, 3) uint8 RGB; mask (S, S) bool, empty where the view has none, or None.
@@ -112,6 +120,10 @@ class ViewMaker:
         images = self.images
         fill = tuple(images.mean_colour[index].tolist())
         image = warp_image(images.images[index], matrix, self.size, fill)
+        if around is not None:
+            surface = self._surface_mask(index)
+            if surface is not None:
+                image = around.compose(image, inner(warp_image(surface.astype(np.uint8) * 255, matrix, self.size)))
         if self._photometric is not None:
             image = self._photometric(image, int(rng.integers(SEED_LIMIT)))
         mask = None
@@ -125,6 +137,8 @@ class ViewMaker:
         stored = None if hide == "no" else self._surface_mask(index)
         if stored is not None:
             hidden = ~self._warp_mask(stored, matrix)
+            if around is not None:
+                hidden |= around.hidden(self._pixels)
             image = np.where(hidden[..., None], self._curtain(hide, rng), image)
         return image, mask
 
@@ -148,14 +162,24 @@ class ViewMaker:
         parts = follow(matrix, images.intrinsics[index], images.rotation[index], images.translation[index])
         return dict(zip(("intrinsics", "rotation", "translation"), parts, strict=True))
 
-    def targets(self, index: int, matrix: np.ndarray, mirror: bool = False) -> dict[str, np.ndarray]:
+    def targets(
+        self, index: int, matrix: np.ndarray, mirror: bool = False, around: Around | None = None
+    ) -> dict[str, np.ndarray]:
         """The label at the field's cells; all unknown where the view has none.
+
+        Args:
+            index: the view.
+            matrix: from `draw`.
+            mirror: whether the image is mirrored.
+            around: the surroundings of the image; what stands before the surface is background.
 
         Returns:
             "coordinate" (3, H, W) float32 [m], "foreground" and "known" (H, W) bool and, where the charts are in
             memory, "part" (H, W) long and "uv" (2, H, W).
         """
         label = self._cells(index, matrix)
+        if around is not None:
+            label.foreground = label.foreground & ~around.hidden(self._centres)
         if mirror:
             shown = label.foreground
             label.coordinate[shown] = self.images.surface.mirror_coordinates(label.coordinate[shown])

@@ -11,6 +11,9 @@ from dkp.errors import InputError
 from dkp.models.blocks import ConvNorm, Norm
 from dkp.models.weights import read_state
 
+FINE = 4
+"""Below this stride [px] the decoder has half its channels."""
+
 
 class Pyramid(nn.Module):
     """timm's feature maps, merged top-down to one map at the output stride.
@@ -21,7 +24,7 @@ class Pyramid(nn.Module):
     Args:
         name: timm model name that supports `features_only`.
         stride: input pixels per output cell, a power of two.
-        width: channels of the decoder.
+        width: channels of the decoder; half as many at strides below 4, where there are many cells.
         norm: normalisation of the decoder; the backbone keeps its own.
         pretrained: download timm's weights of that name (needs the network).
         weights: file with weights of the timm model (safetensors, or torch with weights_only), instead of downloading.
@@ -77,9 +80,14 @@ class Pyramid(nn.Module):
             raise InputError(
                 f"encoder {name!r} has feature strides {reductions} where one of {stride} or more is expected"
             )
-        self.lateral = nn.ModuleList(nn.Conv2d(channels[i], width, 1) for i in self.levels)
-        self.smooth = nn.ModuleList(ConvNorm(width, width, norm=norm) for _ in self.levels)
-        self.out_channels = width
+        widths = [width if reductions[i] >= FINE else width // 2 for i in self.levels]
+        above = [*widths[1:], widths[-1]]
+        self.lateral = nn.ModuleList(nn.Conv2d(channels[i], w, 1) for i, w in zip(self.levels, widths, strict=True))
+        self.smooth = nn.ModuleList(ConvNorm(w, w, norm=norm) for w in widths)
+        self.narrow = nn.ModuleList(
+            nn.Identity() if w == wide else nn.Conv2d(wide, w, 1) for w, wide in zip(widths, above, strict=True)
+        )
+        self.out_channels = widths[0]
         modules = [item["module"] for item in info.info if item["reduction"] <= frozen]
         self.frozen = up_to(self.backbone, modules[-1]) if modules else []
         for part in self.frozen:
@@ -97,10 +105,11 @@ class Pyramid(nn.Module):
         height, width = images.shape[-2:]
         maps = self.backbone(images)
         x: Tensor | None = None
-        for index, lateral, smooth in reversed(list(zip(self.levels, self.lateral, self.smooth, strict=True))):
+        layers = zip(self.levels, self.lateral, self.smooth, self.narrow, strict=True)
+        for index, lateral, smooth, narrow in reversed(list(layers)):
             here = lateral(maps[index])
             if x is not None:
-                here = here + functional.interpolate(x, size=here.shape[-2:], mode="nearest")
+                here = here + functional.interpolate(narrow(x), size=here.shape[-2:], mode="nearest")
             x = smooth(here)
         assert x is not None
         size = (height // self.stride, width // self.stride)
