@@ -48,6 +48,10 @@ FUNCTIONS = {
     ),
     "import person": ("dkp.importers.datasets.person:import_person", "Import a recording of a person as a capture."),
     "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
+    "synthesize-backgrounds": (
+        "dkp.synthetic.clutter:synthesize_backgrounds",
+        "Draw a folder of cluttered pictures to put behind rendered subjects.",
+    ),
     "synthesize-board": (
         "dkp.synthetic.board.synthesis:synthesize_board",
         "Render a synthetic labelled capture of the board.",

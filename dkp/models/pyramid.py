@@ -91,7 +91,7 @@ class Pyramid(nn.Module):
         modules = [item["module"] for item in info.info if item["reduction"] <= frozen]
         self.frozen = up_to(self.backbone, modules[-1]) if modules else []
         for part in self.frozen:
-            part.requires_grad_(False)
+            part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Pyramid:
         """As `nn.Module.train`, but for the frozen layers."""
@@ -138,13 +138,22 @@ def renamed(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
         model: name of the timm model.
 
     Returns:
-        The state as it is, unless all its shapes are those of the model's, in order.
+        The state as it is where it has any of the model's names.
+
+    Raises:
+        InputError: it has none of them, and not all shapes are those of the model's in order.
     """
     import timm
 
     wanted = timm.create_model(model).state_dict()
-    same = [value.shape for value in state.values()] == [value.shape for value in wanted.values()]
-    return dict(zip(wanted, state.values(), strict=True)) if same else state
+    if wanted.keys() & state.keys():
+        return state
+    if [value.shape for value in state.values()] != [value.shape for value in wanted.values()]:
+        raise InputError(
+            f"encoder_weights do not fit the timm model {model!r}: none of the {len(state)} tensors has a name of the "
+            f"model's, expected that, or its {len(wanted)} tensors in order"
+        )
+    return dict(zip(wanted, state.values(), strict=True))
 
 
 def up_to(backbone: nn.Module, last: str) -> list[nn.Module]:

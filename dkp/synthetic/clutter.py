@@ -60,7 +60,7 @@ def clutter(rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
     for _ in range(rng.poisson(2.0)):
         _cable(canvas, rng)
     ramp = np.linspace(rng.uniform(0.6, 1.3), rng.uniform(0.6, 1.3), side, dtype=np.float32)
-    picture = canvas.astype(np.float32) * (ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None])
+    picture: NDArray = canvas.astype(np.float32) * (ramp[:, None, None] if rng.random() < 0.5 else ramp[None, :, None])
     picture *= 1 + rng.uniform(0, 0.06) * fractal((side, side), rng, 0.8).astype(np.float32)[..., None]
     if rng.random() < 0.4:
         picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.4, 2.0))

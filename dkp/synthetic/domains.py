@@ -191,6 +191,17 @@ _LITTLE = replace(
     hair={"bald": 0.5, "short": 0.4, "medium": 0.1},
 )
 
+_ANY = Wardrobe(
+    tops={"bare": 0.3, "vest": 0.12, "short": 0.33, "long": 0.25},
+    bottoms={"briefs": 0.06, "shorts": 0.38, "skirt": 0.07, "trousers": 0.42, "dress": 0.07},
+    feet={"bare": 0.4, "socks": 0.1, "shoes": 0.4, "boots": 0.1},
+    hats={"none": 0.6, "cap": 0.2, "beanie": 0.2},
+    hair={"bald": 0.22, "short": 0.43, "medium": 0.18, "long": 0.17},
+    patterns={"plain": 0.62, "stripes": 0.1, "checks": 0.08, "dots": 0.04, "noise": 0.08, "logo": 0.08},
+    saturation=(0.0, 0.9),
+    value=(0.05, 0.95),
+)
+
 _BRIGHT = Wardrobe(
     tops={"vest": 0.2, "short": 0.5, "long": 0.3},
     bottoms={"shorts": 0.3, "skirt": 0.1, "trousers": 0.55, "dress": 0.05},
@@ -310,6 +321,39 @@ DOMAINS: dict[str, Domain] = {
         jpeg=0.4,
     ),
 }
+
+# What the shipped detector for people learns from, beside varied: crowded places, hard light, any camera.
+DOMAINS["wild"] = replace(
+    DOMAINS["varied"],
+    name="wild",
+    wardrobe=_ANY,
+    backdrops={"room": 0.7, "outdoor": 0.2, "collage": 0.1},
+    field_of_view=(36.0, 66.0),
+    height=(0.4, 2.5),
+    margin=(0.05, 0.2),
+    clutter=(8, 28),
+    occluders=0.0,
+    ambient=(0.25, 0.7),
+    key=(0.5, 1.5),
+    exposure=(-0.5, 0.8),
+    noise=(0.0, 0.014),
+    blur=(0.0, 0.5),
+    vignette=(0.0, 0.15),
+    jpeg=0.2,
+    motions={
+        "balance": 0.18,
+        "free": 0.2,
+        "stand": 0.1,
+        "lunge": 0.1,
+        "raise_arms": 0.08,
+        "walk": 0.1,
+        "reach": 0.08,
+        "squat": 0.05,
+        "sit": 0.04,
+        "bend": 0.04,
+        "twist": 0.03,
+    },
+)
 
 # As varied, with the little that people wear for a movement analysis.
 DOMAINS["sport"] = replace(

@@ -1,6 +1,7 @@
 """Tests of the detector: shapes, scales, modes, training, export."""
 
 import pytest
+import timm
 import torch
 
 from dkp.errors import InputError
@@ -137,7 +138,7 @@ def test_timm_encoder_at_a_coarser_stride():
         ({"stride": 16}, "stride is 16 where a power of two up to 8"),
         ({"levels": 9}, "levels is 9"),
         ({"norm": "layer"}, "norm is 'layer'"),
-        ({"pretrained": True}, "pretrained and encoder_weights are for timm encoders"),
+        ({"pretrained": True}, "pretrained, encoder_weights and frozen are for timm encoders"),
         ({"encoder": "test_resnet", "stride": 64}, "feature strides"),
     ],
 )
@@ -167,3 +168,45 @@ def test_export():
     foreground, coordinate = program.module()(image)
     torch.testing.assert_close(coordinate, detector(image).coordinate)
     torch.testing.assert_close(foreground, detector(image).foreground)
+
+
+def test_uncertainty():
+    torch.manual_seed(0)
+    detector = Detector(uncertainty=True, **SMALL)
+    field = detector(torch.rand(2, 3, 32, 32))
+    assert field.log_scale.shape == field.foreground.shape
+    assert abs(float(field.log_scale.exp().mean()) - 0.1) < 0.05  # near 10 cm before training
+    assert Detector(**SMALL)(torch.rand(1, 3, 32, 32)).log_scale is None
+
+
+def test_frozen_layers_stay():
+    torch.manual_seed(0)
+    detector = Detector(encoder="test_resnet", frozen=4, norm="batch").train()
+    before = {name: value.clone() for name, value in detector.body.backbone.state_dict().items()}
+    optimizer = torch.optim.SGD(detector.parameters(), 0.1)
+    detector(torch.rand(4, 3, 64, 64)).coordinate.square().sum().backward()
+    optimizer.step()
+    after = detector.body.backbone.state_dict()
+    changed = {name.split(".")[0] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed == {"layer2", "layer3", "layer4"}
+    assert set(before) - {"conv1.weight"} >= {name for name in before if name.startswith(("bn1", "layer1"))}
+
+
+def test_encoder_weights_by_other_names(tmp_path):
+    """A file whose tensors have other names is read in order, where all shapes agree."""
+    torch.manual_seed(1)
+    model = timm.create_model("test_resnet")
+    renamed = {f"their_{index}": value for index, value in enumerate(model.state_dict().values())}
+    torch.save(renamed, tmp_path / "theirs.pth")
+    torch.save({name: value for name, value in renamed.items() if name != "their_3"}, tmp_path / "fewer.pth")
+    detector = Detector("test_resnet", encoder_weights=str(tmp_path / "theirs.pth"))
+    state = model.state_dict()
+    for name, value in detector.body.backbone.state_dict().items():
+        torch.testing.assert_close(value, state[name])
+    with pytest.raises(InputError, match="do not fit"):
+        Detector("test_resnet", encoder_weights=str(tmp_path / "fewer.pth"))
+
+
+def test_images_are_normalised_as_the_encoder_was_trained():
+    assert Detector("test_resnet").image_mean.flatten().tolist() == pytest.approx([0.5, 0.5, 0.5])
+    assert Detector(**SMALL).image_mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
