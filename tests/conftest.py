@@ -1,5 +1,6 @@
-"""Tiny captures of a coloured plane on a surface of their own."""
+"""Tiny captures of a coloured plane on a surface of their own, and a stand-in for the processes of stages."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +103,55 @@ def people(tmp_path_factory) -> Path:
 def make_scene() -> Callable[..., Scene]:
     """Builds a scene with other angles, sizes or lenses."""
     return Scene
+
+
+STAND_IN = """#!{python}
+import json, os, sys, time
+from pathlib import Path
+words = dict(word[2:].split("=", 1) for word in sys.argv[4:] if "=" in word)
+kind, log = sys.argv[3], Path({log!r})
+with log.open("a") as stream:
+    stream.write(f"begin {{kind}} {{words.get('root', '')}} {{os.environ['OMP_NUM_THREADS']}}\\n")
+time.sleep({seconds})
+if kind == "fit":
+    configs = [Path(word).stem for word in sys.argv if word.startswith("--config=")]
+    run = Path(words["root"]) / words.get("name", configs[0] if configs else "")
+    run.mkdir(parents=True)
+    if {broken!r} in str(run):
+        print("all is lost", file=sys.stderr)
+        raise SystemExit(3)
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").touch()
+    (run / "config.yaml").write_text("trainer: {{max_steps: 60}}")
+elif kind == "resume":
+    (Path(sys.argv[4]) / "checkpoints" / "last.ckpt").touch()
+elif kind == "pseudo-label":
+    Path(words["out"]).mkdir()
+else:
+    folder = Path(words["ckpt_path"]).parents[1] / "test"
+    folder.mkdir()
+    metrics = {{"test/iou": 0.5, "test/trivial/iou": None, "test/pair/a-b/epipolar_median_px": 1.0}}
+    (folder / "metrics.json").write_text(json.dumps({{"metrics": metrics}}))
+with log.open("a") as stream:
+    stream.write(f"end {{kind}} {{words.get('root', '')}}\\n")
+"""
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    """What the stand-in has begun and ended."""
+    return tmp_path / "log.txt"
+
+
+@pytest.fixture
+def fake(tmp_path, monkeypatch, log):
+    """Makes `dkp` a script that writes what the commands write; some of its fits may fail."""
+    python, script = sys.executable, tmp_path / "python"
+
+    def make(broken="no such folder", seconds=0.0):
+        script.write_text(STAND_IN.format(python=python, log=str(log), broken=broken, seconds=seconds))
+        script.chmod(0o755)
+
+    make()
+    monkeypatch.setattr("dkp.pipeline.stages.sys.executable", str(script))
+    return make

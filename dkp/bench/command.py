@@ -13,6 +13,7 @@ from dkp.bench.machine import describe_machine, load
 from dkp.bench.ratios import SlowerThanCommitted, compare, ratios
 from dkp.bench.report import plot_loss, plot_step, print_tables
 from dkp.errors import InputError
+from dkp.files import write_text
 
 SIZES = "1024,4096,8192,16384,65536"
 
@@ -63,7 +64,7 @@ def bench(
     print_tables(result)
     if json is not None:
         Path(json).parent.mkdir(parents=True, exist_ok=True)
-        Path(json).write_text(json_format.dumps(result, indent=1) + "\n")
+        write_text(json, json_format.dumps(result, indent=1) + "\n")
     if plots is not None:
         Path(plots).mkdir(parents=True, exist_ok=True)
         if "loss" in result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 from pathlib import Path
@@ -14,7 +13,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
-from dkp.callbacks.run_folder import RunLogger, cannot_write
+from dkp.callbacks.run_folder import RunLogger
+from dkp.files import cannot_write, whole_file
 
 NAMES = ("last.ckpt", "best.ckpt")
 
@@ -34,17 +34,13 @@ class WholeFileIO(TorchCheckpointIO):
             InputError: the disk is full or the folder cannot be written; what was there before is still there.
         """
         path = Path(path)
-        partial = path.with_name(path.name + ".partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as stream:
+            with whole_file(path) as partial, partial.open("wb") as stream:
                 torch.save(checkpoint, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.replace(partial, path)
         except (OSError, RuntimeError) as error:  # torch turns a failed write into a RuntimeError
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             kept = "; the checkpoint saved before is kept" if path.is_file() else ""
             raise cannot_write(path, error, kept) from error
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dkp.callbacks.run_folder import run_folder
 from dkp.errors import InputError
+from dkp.files import whole_file
 from dkp.surface import Surface
 
 WRITERS = 2
@@ -88,7 +89,8 @@ class PredictionWriter(BasePredictionWriter):
 
     def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **prediction_arrays(view, surface, self.threshold), **extra)
+        with whole_file(path) as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, **prediction_arrays(view, surface, self.threshold), **extra)
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait until everything is written; what went wrong with a file is raised here at the latest."""

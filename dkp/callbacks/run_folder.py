@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
-from dkp.errors import InputError
+from dkp.files import cannot_write, whole_file, write_text
 
 
 def claim_folder(root: str | Path, name: str) -> str:
@@ -33,40 +31,6 @@ def claim_folder(root: str | Path, name: str) -> str:
             return version
         except FileExistsError:
             count += 1
-
-
-def cannot_write(path: Path, error: Exception, rest: str = "") -> InputError:
-    """The error for a file of a run that could not be written, such as on a full disk.
-
-    Args:
-        path: the file.
-        error: what was raised.
-        rest: the end of the sentence.
-    """
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__context__
-    if isinstance(cause, OSError) and cause.errno is not None:
-        reason = os.strerror(cause.errno)
-        if cause.errno == errno.ENOENT:
-            reason = f"{reason}: {path.parent} is gone"
-    else:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path} cannot be written ({reason}){rest}")
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all.
-
-    Raises:
-        InputError: the disk is full or the folder cannot be written.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 class MetricsTable(ExperimentWriter):
@@ -99,12 +63,10 @@ class MetricsTable(ExperimentWriter):
         self._write(path, rows)
 
     def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("w", newline="") as file:
+        with whole_file(path) as partial, partial.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
             writer.writeheader()
             writer.writerows(rows)
-        os.replace(partial, path)
 
     def save(self) -> None:
         """Append the new rows.
@@ -193,7 +155,7 @@ class SaveRunConfig(SaveConfigCallback):
         text = self.parser.dump(self.config, skip_none=False)
         resumed = any(isinstance(one, RunLogger) and one.resumed_steps is not None for one in trainer.loggers)
         if self.folder is not None and not resumed:
-            replace_text(self.folder / self.config_filename, text)
+            write_text(self.folder / self.config_filename, text)
         for logger in trainer.loggers:
             if not isinstance(logger, RunLogger):
                 logger.log_hyperparams(yaml.safe_load(text))
@@ -240,4 +202,4 @@ class MetricsFile(Callback):
         if stage == "fit" and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
             content["best"] = trainer.checkpoint_callback.best_model_path or None
         content["metrics"] = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        replace_text(folder / "metrics.json", json.dumps(content, indent=2) + "\n")
+        write_text(folder / "metrics.json", json.dumps(content, indent=2) + "\n")

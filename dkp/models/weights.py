@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dkp.errors import InputError
+from dkp.files import whole_file
 
 if TYPE_CHECKING:
     from dkp.models.detector import Detector
@@ -100,9 +100,8 @@ def save_detector(detector: Detector, path: str | Path) -> Path:
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "detector": config}, indent=2) + "\n"
     for target, data in ((path, safetensors.torch.save(state)), (path.with_suffix(".json"), text.encode())):
-        partial = target.with_name(target.name + ".partial")
-        partial.write_bytes(data)
-        os.replace(partial, target)
+        with whole_file(target) as partial:
+            partial.write_bytes(data)
     return path
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dkp.files import write_text
 from dkp.pipeline.captures import BUILT_IN, check_same_surface, prepare_source, prepare_target
 from dkp.pipeline.figure import draw_figure
-from dkp.pipeline.job import Job, available_accelerator, fresh_folder, kind_of
+from dkp.pipeline.job import SUMMARY, Job, available_accelerator, kind_of
+from dkp.pipeline.progress import Progress
+from dkp.pipeline.stages import only_one
 from dkp.viz import summary_markdown, summary_table
 
 __all__ = ["train"]
@@ -28,6 +31,8 @@ def train(
     overrides: list[str] | None = None,
 ) -> None:
     """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
+
+    Started again after it was stopped, it goes on where it was.
 
     Args:
         capture: The target: "synthetic" (rendered people), "dog" (rendered dogs), "board" or "person" (small real
@@ -48,15 +53,18 @@ def train(
     target = prepare_target(capture, Path(captures), seed, data, console)
     labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
     check_same_surface(labelled, target)
-    folder = fresh_folder(Path(runs) / f"train-{name}-seed{seed}")
+    folder = Path(runs) / f"train-{name}-seed{seed}"
     job = Job(folder, kind_of(capture, target), labelled, target, seed, accelerator or available_accelerator())
-    job.run(console, overrides or [])
-    summary = job.summary()
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    (folder / "summary.md").write_text(summary_markdown(summary))
-    figure = draw_figure(job)
+    console.print(f"training on the {job.accelerator}, logs in {folder}/*.log", soft_wrap=True)
+    with only_one(folder):
+        with Progress(console) as progress:
+            job.run(progress, overrides or [])
+        summary = job.summary()
+        figure = draw_figure(job)
+        write_text(folder / "summary.md", summary_markdown(summary))
+        write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")  # the last: the job is complete
     minutes = (time.monotonic() - started) / 60
     console.print(summary_table(summary, title=f"{name}, seed {seed}: test split of {target}"))
     console.print(
-        f"{minutes:.1f} minutes. Table: {folder / 'summary.json'}, figure: {figure}, runs: {folder}/", soft_wrap=True
+        f"{minutes:.1f} minutes. Table: {folder / SUMMARY}, figure: {figure}, runs: {folder}/", soft_wrap=True
     )

@@ -1,47 +1,36 @@
 """The stages of a main job and their summary.
 
-Every stage is a `dkp fit` or `dkp test` with configuration files of this project, in a process of its own with a log of
-its own, so that each can be repeated by hand; the commands are written to `commands.txt`.
+Every stage is a `dkp fit` or `dkp test` with configuration files of this project, which can be repeated by hand: the
+commands are written to `commands.txt`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dkp.captures import Capture
+from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
 from dkp.data.places import SPLIT_MARK
 from dkp.errors import InputError
+from dkp.files import move_aside
 from dkp.pipeline.captures import BUILT_IN
-from dkp.recipes import recipe_folder
+from dkp.pipeline.progress import Progress
+from dkp.pipeline.stages import Runner, Stage, StageFailed, StageLedger, Task, digest, has
+from dkp.recipes import read_recipe, recipe_folder
 
 STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
-RUNTIME = {
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 31),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
-"""Idle threads sleep instead of spinning on the core that the data loader needs, and glibc keeps freed blocks: training
-small networks on a CPU allocates the same large blocks in every step."""
-
-POLL = 2.0
-"""Time between two looks at the stages that run [s]: the cores are for training."""
-
+LEDGER = "stages.json"
+SUMMARY = "summary.json"
 RELATIVE = {"sigma": 0.05, "scale": 0.05, "beta": 0.015}
 """Lengths of the losses for a surface that has no recipe of its own, as shares of its largest side."""
 
@@ -76,34 +65,11 @@ def kind_of(capture: str, target: Path) -> str:
     return "person" if Capture.open(target).surface.name == "human" else "object"
 
 
-def fresh_folder(folder: Path) -> Path:
-    """An empty folder of this name; what was there moves to NAME.1, NAME.2, ..."""
-    if folder.exists():
-        count = 1
-        while (older := folder.with_name(f"{folder.name}.{count}")).exists():
-            count += 1
-        folder.rename(older)
-    folder.mkdir(parents=True)
-    return folder
-
-
 def available_accelerator() -> str:
     """ "gpu" where torch finds one."""
     import torch
 
     return "gpu" if torch.cuda.is_available() else "cpu"
-
-
-class StageFailed(InputError):
-    """A command ended with another status than 0.
-
-    Attributes:
-        status: 2 where its input is not usable; else it broke.
-    """
-
-    def __init__(self, name: str, status: int, log: Path) -> None:
-        super().__init__(f"{name} ended with status {status}; the end of {log}: {last_line(log)}")
-        self.status = status
 
 
 @dataclass(frozen=True)
@@ -126,20 +92,64 @@ class Job:
     seed: int
     accelerator: str
 
-    def run(self, console: Console, overrides: Sequence[str]) -> None:
-        """Train the teacher, label the target by registration where the recipe does, train the students, test all."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        console.print(f"training on the {self.accelerator}, logs in {self.folder}/*.log")
-        with Progress(
-            TextColumn("{task.description:<8}"), BarColumn(), TextColumn("{task.fields[state]}"), TimeElapsedColumn(),
-            console=console, refresh_per_second=1,
-        ) as progress:  # fmt: skip
-            self._stage(["teacher"], [self.fit("teacher", overrides)], cores, progress)
-            registered = bool(self.registered) and self._register(console, cores, progress)
-            fits = [self.fit(student, overrides, registered) for student in STUDENTS]
-            self._stage(STUDENTS, fits, max(1, cores // 2), progress)
-            tests = [self.test(detector) for detector in DETECTORS]
-            self._stage([f"test {detector}" for detector in DETECTORS], tests, 1, progress)
+    def run(self, progress: Progress, overrides: Sequence[str]) -> None:
+        """Train the teacher, label the target by registration where the recipe does, train the students, test all.
+
+        A job of the same recipe that was interrupted in this folder is gone on with; any other one is moved aside.
+        """
+        teacher = self.stage("teacher", self.fit("teacher", overrides))
+        file = self.folder / LEDGER
+        ledger = StageLedger.read(file)
+        begun = has(ledger, teacher) or ledger.begun.get(teacher.name) == teacher.key
+        if not begun or (self.folder / SUMMARY).exists():
+            move_aside(self.folder)
+            self.folder.mkdir(parents=True)
+            ledger = StageLedger()
+        elif ledger.stages:
+            progress.say(f"goes on in {self.folder}: {', '.join(ledger.stages)} done")
+
+        def run(*stages: Stage) -> str:
+            """Run stages side by side; the fingerprint of them together."""
+            runner = Runner(progress)
+            tasks = [Task(stage.name, partial(self._run, runner, stage, ledger)) for stage in stages]
+            runner.run_tasks(tasks, len(tasks), all_well)
+            return digest([stage.key for stage in stages])
+
+        before = run(teacher)
+        registered = False
+        if self.registered:
+            try:
+                before = run(self.stage("registered", self.register(), before))
+                registered = True
+            except StageFailed as error:
+                if error.status != 2:
+                    raise
+                progress.say(f"{error}; the adapted detector goes on with the source's labels")
+        before = run(*(self.stage(one, self.fit(one, overrides, registered), before) for one in STUDENTS))
+        run(*(self.stage(f"test {one}", self.test(one), before) for one in DETECTORS))
+
+    def stage(self, name: str, words: list[str], before: str = "") -> Stage:
+        """A stage of this job.
+
+        Args:
+            name: a fit's is that of its run.
+            words: of its command.
+            before: fingerprint of the stages that it starts from.
+        """
+        output = self.folder / (name if words[0] != "test" else f"{name.removeprefix('test ')}/test")
+        recipes = [Path(word.removeprefix("--config=")) for word in words if word.startswith("--config=")]
+        recipes = [file for file in recipes if not file.is_relative_to(self.folder)]
+        files = [capture / file for capture in (self.source, self.target) for file in (CAPTURE_FILE, VIEWS_FILE)]
+        contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        return Stage(name, words, output, digest([words, *map(read_recipe, recipes), contents, before]))
+
+    def _run(self, runner: Runner, stage: Stage, ledger: StageLedger, threads: int) -> None:
+        """Run a stage that has not been run, and leave its command in a file."""
+        if has(ledger, stage):
+            return
+        with (self.folder / "commands.txt").open("a") as commands:
+            commands.write(shlex.join(["dkp", *stage.words]) + "\n")
+        runner.run(stage, ledger, self.folder / LEDGER, threads)
 
     @property
     def registered(self) -> dict[str, Any]:
@@ -160,17 +170,6 @@ class Job:
             *words,
             *(f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()),
         ]
-
-    def _register(self, console: Console, threads: int, progress: Progress) -> bool:
-        """Label the target; False, with the reason said, where the teacher is not good enough for that."""
-        try:
-            self._stage(["registered"], [self.register()], threads, progress)
-        except StageFailed as error:
-            if error.status != 2:
-                raise
-            console.print(f"{error}; the adapted detector goes on with the source's labels", soft_wrap=True)
-            return False
-        return True
 
     def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
         """Arguments of the `dkp fit` of a stage, where the target could be registered or where it could not."""
@@ -226,54 +225,6 @@ class Job:
         """The weights at the end of training."""
         return self.folder / detector / "checkpoints" / "last.ckpt"
 
-    def _stage(self, names: Sequence[str], commands: Sequence[list[str]], threads: int, progress: Progress) -> None:
-        """Run commands side by side, each with its log, and show how far they are."""
-        environment = {**RUNTIME, **os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
-        running: list[tuple[str, subprocess.Popen, Path, TaskID]] = []
-        try:
-            for name, command in zip(names, commands, strict=True):
-                log = self.folder / f"{name.replace(' ', '-')}.log"
-                with (self.folder / "commands.txt").open("a") as commands_file:
-                    commands_file.write(shlex.join(["dkp", *command]) + "\n")
-                with log.open("w") as stream:
-                    process = subprocess.Popen(
-                        [sys.executable, "-m", "dkp", *command],
-                        stdout=stream,
-                        stderr=subprocess.STDOUT,
-                        env=environment,
-                    )
-                running.append((name, process, log, progress.add_task(name, total=None, state="starts")))
-            while True:
-                codes = [process.poll() for _, process, _, _ in running]
-                for (name, _, log, bar), code in zip(running, codes, strict=True):
-                    if code is None:
-                        steps, total = self._steps(name)
-                        progress.update(bar, completed=steps, total=total, state=f"step {steps}" if steps else "runs")
-                    elif code:
-                        raise StageFailed(name, code, log)
-                    else:
-                        progress.update(bar, completed=1, total=1, state="done")
-                        progress.stop_task(bar)
-                if all(code == 0 for code in codes):
-                    return
-                time.sleep(POLL)
-        finally:
-            for _, process, _, _ in running:
-                if process.poll() is None:
-                    process.terminate()
-                    process.wait()
-
-    def _steps(self, name: str) -> tuple[int, int | None]:
-        """Steps done, from the run's metrics.csv, and steps in all, from its configuration."""
-        run = self.folder / name
-        try:
-            lines = (run / "metrics.csv").read_text().splitlines()
-            column = lines[0].split(",").index("step")
-            return int(lines[-1].split(",")[column]) + 1, max_steps(run / "config.yaml")
-        except (OSError, ValueError, IndexError, KeyError, TypeError):
-            return 0, None
-
     def summary(self) -> dict[str, dict[str, float | None]]:
         """The table: a column for each detector and the trivial field; None where there is no truth."""
         result: dict[str, dict[str, float | None]] = {}
@@ -288,10 +239,10 @@ class Job:
         return {**result, "trivial": trivial}
 
 
-@cache
-def max_steps(config: Path) -> int:
-    """Steps in all of a run, from its configuration."""
-    return int(yaml.safe_load(config.read_text())["trainer"]["max_steps"])
+def all_well(task: Task, error: InputError | None) -> None:
+    """End all stages where one fails."""
+    if error is not None:
+        raise error
 
 
 def place(capture: Capture, split: str) -> str:
@@ -303,9 +254,3 @@ def surface_option(capture: Capture) -> str:
     """Name or file of a capture's surface, for `--surface`."""
     own = Path(capture.path) / "surface.npz"
     return str(own) if own.exists() else capture.surface.name
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says anything."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "(empty)"

@@ -13,13 +13,15 @@ from rich.table import Table
 from dkp.errors import InputError
 from dkp.pipeline.captures import prepare_source, prepare_target
 from dkp.pipeline.job import available_accelerator
+from dkp.pipeline.progress import Progress
 from dkp.study.check import NotReproduced, differences
 from dkp.study.plan import Cell, Plan, read_plan
 from dkp.study.recipe import Places, keys
 from dkp.study.record import Record, read_records
 from dkp.study.report import collect, write_report
-from dkp.study.runner import Runner, cores, is_done, record_path
+from dkp.study.runner import Cells, is_done, record_path
 from dkp.study.summary import ordering_holds
+from dkp.workers import cores
 
 Missing = dict[tuple[str, int], str]
 
@@ -58,8 +60,8 @@ def run(
     study = read_plan(plan)
     cells = chosen(study, only, cut)
     places, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
-    runner = Runner(study, places, jobs or cores(), print, missing)
-    failed = runner.run(cells)
+    with Progress(Console()) as progress:
+        failed = Cells(study, places, jobs or cores(), progress, missing).run(cells)
     if results is not None:
         found = write_report(study, places, Path(results))
         print(f"dkp: results are in {results}")
@@ -169,7 +171,8 @@ def check(
     if committed is None:
         raise InputError(f"{results}/cells/{name}.json: no result of the plan's present recipe to compare with")
     places, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
-    failed = Runner(study, places, cores(), print, missing).run(cells)
+    with Progress(Console()) as progress:
+        failed = Cells(study, places, cores(), progress, missing).run(cells)
     if failed:
         raise NotReproduced(f"{name} could not be run: {'; '.join(failed.values())}")
     again = Record.read(record_path(Path(runs), wanted[0]))

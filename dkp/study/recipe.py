@@ -6,7 +6,6 @@ sees as many images in a step: a method without unlabelled views sees as many la
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ import yaml
 from dkp.captures import Capture
 from dkp.errors import InputError
 from dkp.pipeline.job import FROM_REGISTERED, surface_option
+from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, recipe_folder
 from dkp.study.plan import Cell, Options, Plan
 
@@ -45,25 +45,6 @@ class Places:
     def folder(self, cell: Cell) -> Path:
         """A cell's folder."""
         return self.runs / cell.name
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command of a cell.
-
-    Attributes:
-        name: "fit", "pseudo" or "test", with a number where there are several rounds.
-        words: of the command, without "dkp".
-        output: the folder that it makes.
-        key: fingerprint of everything that its result depends on but the code and the machine.
-        shared: whether other cells have the same stage, which is then run once for all.
-    """
-
-    name: str
-    words: list[str]
-    output: Path
-    key: str
-    shared: bool = False
 
 
 def numbered(name: str, number: int, count: int) -> str:
@@ -272,11 +253,6 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
 def fitted(plan: Plan, cell: Cell, overrides: Options) -> str:
     """Fingerprint of a cell's detector."""
     return keys(plan, cell, overrides)[numbered("fit", cell.method.rounds, cell.method.rounds)]
-
-
-def digest(value: Any) -> str:
-    """Twelve digits that differ for different values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()[:12]
 
 
 @cache

@@ -14,31 +14,14 @@ from typing import Any, Literal
 from dkp import __version__
 from dkp.bench.machine import describe_machine
 from dkp.errors import InputError
+from dkp.files import write_text
+from dkp.pipeline.stages import StageRecord, records
 from dkp.recipes import recipe_folder
 from dkp.study.plan import Cell
 
 FILE = "cell.json"
 
 State = Literal["unfinished", "done", "failed"]
-
-
-@dataclass
-class StageRecord:
-    """A stage that has been run.
-
-    Attributes:
-        key: fingerprint of its recipe.
-        command: as it was run.
-        minutes: of wall time.
-        threads: of the process.
-        resumed: whether it had been interrupted; the minutes are those since then.
-    """
-
-    key: str
-    command: str
-    minutes: float
-    threads: int
-    resumed: bool = False
 
 
 @dataclass
@@ -56,7 +39,7 @@ class Record:
         machine: that it ran on.
         steps: of its fits together, its teacher's not counted.
         stages: by name, in order.
-        begun: key of the stage that has begun and not ended, by its name.
+        begun: keys of the stages that have begun and not ended, by name.
         metrics: of the test.
     """
 
@@ -88,9 +71,7 @@ class Record:
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        part.replace(path)
+        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Record:
@@ -101,8 +82,7 @@ class Record:
         """
         try:
             held = json.loads(path.read_text())
-            stages = {name: StageRecord(**stage) for name, stage in held.pop("stages").items()}
-            return cls(**held, stages=stages)
+            return cls(**{**held, "stages": records(held["stages"])})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: found {type(error).__name__}, expected a cell's record") from error
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dkp.files import write_text
 from dkp.study.pictures import draw_curve, draw_methods, draw_training
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Places
@@ -57,9 +58,9 @@ def write_report(plan: Plan, places: Places, folder: Path) -> Results:
     """
     results = collect(plan, places.runs, folder, places.overrides)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "summary.json").write_text(json.dumps(summary(results), indent=1) + "\n")
-    (folder / "methods.md").write_text(methods_page(results, places, folder))
-    (folder / "ablations.md").write_text(ablations_page(results, folder))
+    write_text(folder / "summary.json", json.dumps(summary(results), indent=1) + "\n")
+    write_text(folder / "methods.md", methods_page(results, places, folder))
+    write_text(folder / "ablations.md", ablations_page(results, folder))
     return results
 
 

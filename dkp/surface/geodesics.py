@@ -9,13 +9,14 @@ import contextlib
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, diags
 from scipy.sparse.linalg import SuperLU, splu
 from scipy.spatial import cKDTree
+
+from dkp.files import whole_file
 
 MAX_TABLE = 8192
 """Vertices up to which every pair gets an entry; larger meshes use landmarks, so that the work stays about the same."""
@@ -125,9 +126,8 @@ class GeodesicTable:
         table = compute_excess(vertices, faces, chosen, mirror)
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            with whole_file(path, shared=True) as partial, partial.open("wb") as file:
                 np.save(file, table)
-            os.replace(file.name, path)
         return cls(table, landmark)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import uuid
 import zipfile
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from dkp.errors import InputError
+from dkp.files import whole_file
 from dkp.surface.charts import ChartLookup, automatic_parts, flatten_disc
 from dkp.surface.closest import ClosestPoint, workers_for
 from dkp.surface.geodesics import GeodesicTable
@@ -144,13 +144,8 @@ class Surface:
         if self.mirror is not None:
             arrays["mirror"] = self.mirror.astype(np.int32)
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npz")
-        try:
-            with partial.open("xb") as file:  # with the permissions of any new file, unlike tempfile's
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with whole_file(path, shared=True) as partial, partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
     @property
     def parts(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import time
 from pathlib import Path
@@ -12,8 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from dkp.errors import InputError
+from dkp.files import whole_file, write_text
+from dkp.pipeline.progress import Progress
+from dkp.pipeline.stages import Runner, only_one
 from dkp.sweep.plan import Plan, options_of, read_plan
-from dkp.sweep.study import Row, Study, only_one
+from dkp.sweep.study import CONTINUES, Row, Study
 from dkp.sweep.trial import run_trial
 
 TABLE = "trials.csv"
@@ -50,22 +52,23 @@ def sweep(
     folder = Path(root) / name
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
-    with only_one(folder):
+    with only_one(folder), Progress(console) as progress:
         study = Study(folder, plan, seed, overrides or [])
         shutil.copyfile(file, folder / "sweep.yaml")
+        runner = Runner(progress)
         rows = study.rows()
         if rows:
-            console.print(f"{folder}: {len(rows)} of {total} trials are done", soft_wrap=True)
+            progress.say(f"{folder}: {len(rows)} of {total} trials are done")
         while len(rows) < total:
-            _one_trial(study, plan, folder, Path(root), overrides or [])
+            _one_trial(study, plan, runner, folder, Path(root), overrides or [])
             rows = study.rows()
             write_table(folder / TABLE, plan, rows)
-            console.print(_line(rows, plan, total), soft_wrap=True, highlight=False)
+            progress.say(_line(rows, plan, total))
         best = study.best()
         if best is None:
             raise InputError(f"{folder}: none of {len(rows)} trials ended with a number; the last: {rows[-1].reason}")
         write_table(folder / TABLE, plan, rows)
-        replace_with_copy(folder / run_name(best.number) / "config.yaml", folder / BEST)
+        write_text(folder / BEST, (folder / run_name(best.number) / "config.yaml").read_text())
     console.print(_shown(rows, best, plan, f"{folder}: {plan.metric}, {plan.direction}"))
     console.print(f"best: trial {best.number}, {' '.join(options_of(best.values))}", soft_wrap=True, highlight=False)
     console.print(f"its configuration: {folder / BEST}, all trials: {folder / TABLE}", soft_wrap=True)
@@ -88,19 +91,20 @@ def run_name(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def _one_trial(study: Study, plan: Plan, folder: Path, root: Path, overrides: list[str]) -> None:
+def _one_trial(study: Study, plan: Plan, runner: Runner, folder: Path, root: Path, overrides: list[str]) -> None:
     trial, values = study.ask()
-    run = run_name(trial.number)
+    name = run_name(trial.number)
+    run = folder / name
     # The last words win: only metrics.csv is written, into a folder of the sweep.
-    last = ["--trainer.logger=true", f"--root={root}", f"--name={folder.name}/{run}"]
+    last = ["--trainer.logger=true", f"--root={root}", f"--name={folder.name}/{name}"]
+    words = [*plan.words(values), *overrides, *last]
+    if CONTINUES in trial.user_attrs:
+        interrupted = folder / run_name(trial.user_attrs[CONTINUES])
+        if (interrupted / "config.yaml").is_file():
+            interrupted.rename(run)
+            words = ["resume", str(run)]
     started = time.monotonic()
-    outcome = run_trial(
-        [*plan.words(values), *overrides, *last],
-        folder / run,
-        folder / f"{run}.log",
-        plan.metric,
-        lambda count, value: study.going_on(trial, count, value),
-    )
+    outcome = run_trial(runner, words, run, plan.metric, lambda count, value: study.going_on(trial, count, value))
     study.tell(trial, outcome, time.monotonic() - started)
     if outcome.refused and study.best() is None:
         # Most likely the file is wrong, and every further trial would fail like this one.
@@ -109,21 +113,12 @@ def _one_trial(study: Study, plan: Plan, folder: Path, root: Path, overrides: li
 
 def write_table(path: Path, plan: Plan, rows: list[Row]) -> None:
     """Writes a line for every trial."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="") as stream:
+    with whole_file(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["trial", "state", plan.metric, "seconds", *plan.parameters, "reason"])
         for row in rows:
             value = "" if row.value is None else row.value
             writer.writerow([row.number, row.state, value, f"{row.seconds:.1f}", *row.values.values(), row.reason])
-    os.replace(partial, path)
-
-
-def replace_with_copy(source: Path, target: Path) -> None:
-    """Copies a file; the target is the old or the new one at any time."""
-    partial = target.with_name(target.name + ".partial")
-    shutil.copyfile(source, partial)
-    os.replace(partial, target)
 
 
 def _line(rows: list[Row], plan: Plan, total: int) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,14 +113,14 @@ class Plan:
         return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*lists)]
 
     def words(self, values: Mapping[str, Scalar]) -> list[str]:
-        """The command of a trial.
+        """The command of a trial, without what stands before "fit".
 
         Args:
             values: option -> value.
         """
         options = options_of({name: values[name] for name in self.parameters})
-        macros = {"${env}": [], "${interpreter}": [sys.executable], "${args}": options}
-        return [word for part in self.command for word in macros.get(part, [part])]
+        words = self.command[self.command.index("fit") :]
+        return [word for part in words for word in (options if part == "${args}" else [part])]
 
 
 def options_of(values: Mapping[str, Scalar]) -> list[str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
     import optuna
 
 DATABASE = "study.db"
+CONTINUES = "continues"
+"""Attribute of a trial that goes on with the run of another one: that one's number."""
 _STATES = {"COMPLETE": "done", "PRUNED": "stopped", "FAIL": "failed"}
 
 
@@ -103,16 +103,17 @@ class Study:
             raise InputError(f"{folder} holds a sweep with another {changed}, expected the same one or another --name")
 
     def _take_up_interrupted(self) -> None:
-        """A trial that still runs was killed with its sweep: it is given up, and its values are tried again."""
+        """A trial that still runs was killed with its sweep: another one goes on with its run, with its values."""
         states = self.optuna.trial.TrialState
         for trial in self.study.get_trials(states=(states.RUNNING,)):
             values = trial.params or trial.system_attrs.get("fixed_params", {})
             self.study.tell(trial.number, state=states.FAIL)
             if values or not self._free:
-                self._enqueue(values, skip=False)
+                self._enqueue(values, skip=False, attributes={CONTINUES: trial.number})
 
-    def _enqueue(self, values: dict[str, Any], skip: bool) -> None:
-        self.study.enqueue_trial({name: values[name] for name in self._free}, skip_if_exists=skip)
+    def _enqueue(self, values: dict[str, Any], skip: bool, attributes: dict[str, Any] | None = None) -> None:
+        free = {name: values[name] for name in self._free}
+        self.study.enqueue_trial(free, user_attrs=attributes, skip_if_exists=skip)
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Scalar]]:
         """The next trial and its values, in the order of the file."""
@@ -190,18 +191,3 @@ def _optuna() -> Any:
         raise InputError("dkp sweep needs the package optuna, expected dkp[sweep] to be installed") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold a sweep's folder; a process that dies gives it back.
-
-    Raises:
-        InputError: another process holds it.
-    """
-    with closing(sqlite3.connect(folder / ".lock", timeout=0, isolation_level=None)) as lock:
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise InputError(f"{folder} is in use by another dkp sweep, expected it to have ended") from error
-        yield

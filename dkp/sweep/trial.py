@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkp.errors import InputError
-
-_PATIENCE = 30.0  # s that a process gets to end by itself
-_INTERVAL = 0.5  # s between two looks at its metrics
+from dkp.pipeline.stages import Runner, StageFailed
+from dkp.workers import cores
 
 
 @dataclass(frozen=True)
@@ -35,35 +32,36 @@ class Outcome:
 
 
 def run_trial(
-    words: Sequence[str], folder: Path, log: Path, metric: str, going_on: Callable[[int, float], bool]
+    runner: Runner, words: Sequence[str], folder: Path, metric: str, going_on: Callable[[int, float], bool]
 ) -> Outcome:
-    """Runs a trial to its end, or until it is not worth going on.
+    """Run a trial to its end, or until it is not worth going on.
 
     Args:
-        words: the command.
-        folder: the run's folder, which the command makes.
-        log: file for what the command prints.
+        runner: runs it.
+        words: the command, without "dkp".
+        folder: the run's folder, which the command makes; the log lies beside it.
         metric: name of the metric.
         going_on: asked with the number (from 1) and value of every new value of the metric.
 
     Raises:
         InputError: the run has no such metric.
     """
-    with log.open("w") as stream:
-        process = subprocess.Popen(words, stdout=stream, stderr=subprocess.STDOUT)
-        try:
-            count = 0
-            while process.poll() is None:
-                time.sleep(_INTERVAL)
-                for value in values_of(folder / "metrics.csv", metric)[count:]:
-                    count += 1
-                    if not going_on(count, value) and process.poll() is None:
-                        return Outcome(value, stopped=True)
-        finally:
-            end(process)
-    if process.returncode != 0:
-        reason = f"status {process.returncode}: {last_line(log)}"
-        return Outcome(None, reason=reason, refused=process.returncode == 2)
+    seen: list[float] = []
+    stopped = False
+
+    def look() -> bool:
+        nonlocal stopped
+        for value in values_of(folder / "metrics.csv", metric)[len(seen) :]:
+            seen.append(value)
+            stopped = stopped or not going_on(len(seen), value)
+        return not stopped
+
+    try:
+        runner.process(words, folder, folder.with_name(f"{folder.name}.log"), cores(), folder.name, look)
+    except StageFailed as error:
+        if stopped:
+            return Outcome(seen[-1], stopped=True)
+        return Outcome(None, reason=f"status {error.status}: {error.last}", refused=error.status == 2)
     return _result(folder / "metrics.json", metric)
 
 
@@ -79,18 +77,6 @@ def _result(path: Path, metric: str) -> Outcome:
     if value is None:
         return Outcome(None, reason=f"{metric} is no number")
     return Outcome(float(value))
-
-
-def end(process: subprocess.Popen) -> None:
-    """Ends a process: politely, then not."""
-    if process.poll() is not None:
-        return
-    process.terminate()
-    try:
-        process.wait(_PATIENCE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def values_of(path: Path, metric: str) -> list[float]:
@@ -113,9 +99,3 @@ def values_of(path: Path, metric: str) -> list[float]:
         if math.isfinite(number):
             numbers.append(number)
     return numbers
-
-
-def last_line(log: Path) -> str:
-    """The last line of a log that says anything."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1].removeprefix("dkp: error: ") if lines else "nothing was printed"

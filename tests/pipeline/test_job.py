@@ -1,28 +1,29 @@
 """The stages of a main job: folders, arguments, summary."""
 
 import json
-import subprocess
-import sys
+import shutil
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from rich.progress import Progress
 
 from dkp.captures import Capture
 from dkp.errors import InputError
 from dkp.pipeline.job import (
     DETECTORS,
     JOINT_KEYS,
+    LEDGER,
+    SUMMARY,
     SUMMARY_KEYS,
     Job,
-    StageFailed,
-    fresh_folder,
     kind_of,
-    last_line,
     place,
     surface_option,
 )
+from dkp.pipeline.progress import Progress
+from dkp.pipeline.stages import Runner, StageFailed, StageLedger
 
 
 def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, accelerator: str = "cpu") -> Job:
@@ -39,21 +40,6 @@ def configs(arguments: list[str]) -> list[str]:
 # Folders and names
 
 
-def test_a_fresh_folder_moves_older_ones_aside(tmp_path):
-    folder = tmp_path / "runs" / "train"
-    for content in ("first", "second", "third"):
-        assert fresh_folder(folder) == folder
-        assert list(folder.iterdir()) == []
-        (folder / content).touch()
-    assert [
-        [path.name for path in (tmp_path / "runs" / name).iterdir()] for name in ("train.1", "train.2", "train")
-    ] == [
-        ["first"],
-        ["second"],
-        ["third"],
-    ]
-
-
 def test_a_place_names_a_split_only_where_there_is_one(planes):
     assert place(Capture.open(planes / "mine"), "train") == f"{planes / 'mine'}#train"
     assert place(Capture.open(planes / "wide"), "train") == f"{planes / 'wide'}#"
@@ -68,14 +54,6 @@ def test_the_kind_follows_from_the_surface(planes, people):
 def test_a_surface_by_file_or_by_name(planes, people):
     assert surface_option(Capture.open(planes / "mine")) == str(planes / "mine" / "surface.npz")
     assert surface_option(Capture.open(people / "bare")) == "human"
-
-
-def test_the_last_line_that_says_anything(tmp_path):
-    log = tmp_path / "a.log"
-    log.write_bytes(b"first\n  dkp: error: \xff bad \n\n  \n")
-    assert last_line(log) == "dkp: error: \N{REPLACEMENT CHARACTER} bad"
-    log.write_text("\n")
-    assert last_line(log) == "(empty)"
 
 
 # Arguments
@@ -128,27 +106,30 @@ def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
 
 
 @pytest.mark.parametrize("status", [2, 1])
-def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch, status):
+def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch, fake, status):
     """It is said why, and the students go on without; where the stage broke they do not."""
-    began, log = [], tmp_path / "registered.log"
-    log.write_text("no instant agrees\n")
+    run = Runner.run
+    ran = {}
 
-    def stage(self, names, commands, threads, progress):
-        began.extend(zip(names, commands, strict=True))
-        if list(names) == ["registered"]:
+    def refused(self, stage, ledger, file, *others):
+        ran[stage.name] = stage.words
+        if stage.name == "registered":
+            log = tmp_path / "registered.log"
+            log.write_text("no instant agrees\n")
             raise StageFailed("registered", status, log)
+        run(self, stage, ledger, file, *others)
 
-    monkeypatch.setattr(Job, "_stage", stage)
-    console = Console(record=True, width=300)
-    job = job_of(tmp_path, "synthetic", people / "joints")
+    monkeypatch.setattr(Runner, "run", refused)
+    job = job_of(tmp_path / "job", "synthetic", people / "joints")
+    output = StringIO()
     if status != 2:
         with pytest.raises(StageFailed, match=r"registered ended with status 1; .* no instant agrees"):
-            job.run(console, [])
+            run_job(job, output)
         return
-    job.run(console, [])
-    assert [name for name, _ in began][:4] == ["teacher", "registered", "control", "adapted"]
-    assert dict(began)["adapted"] == job.fit("adapted", [], registered=False)
-    assert "no instant agrees; the adapted detector goes on with the source's labels" in console.export_text()
+    run_job(job, output)
+    assert list(ran)[:2] == ["teacher", "registered"]
+    assert ran["adapted"] == job.fit("adapted", [], registered=False)
+    assert "no instant agrees; the adapted detector goes on with the source's labels" in output.getvalue()
 
 
 def test_options_of_a_fit(planes, tmp_path):
@@ -243,40 +224,87 @@ def test_rows_of_joints_are_there_only_with_joints(planes, tmp_path):
 # Running
 
 
-def test_a_stage_that_fails_names_its_log_and_stops_the_other(planes, tmp_path, monkeypatch):
-    """The processes are real; in place of Python they run a script that sleeps or fails."""
-    script = tmp_path / "python"
-    script.write_text('#!/bin/sh\nif [ "$3" = sleep ]; then exec sleep 300; fi\necho all is lost >&2\nexit 3\n')
-    script.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(script))
-    started = []
-    popen = subprocess.Popen
+def run_job(job: Job, output: StringIO | None = None, overrides: Sequence[str] = ()) -> None:
+    with Progress(Console(file=output or StringIO(), width=300)) as progress:
+        job.run(progress, overrides)
 
-    def recorded(*words, **options):
-        started.append(popen(*words, **options))
-        return started[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", recorded)
-    job = job_of(tmp_path, "object", planes / "mine")
-    commands = {"teacher": ["ends"], "control": ["sleep"], "adapted": ["ends"]}
-    monkeypatch.setattr(Job, "fit", lambda self, stage, overrides: commands[stage])
+def begun(log: Path) -> list[str]:
+    """The commands that began, in order, and how many threads they had."""
+    rows = [line.split() for line in log.read_text().splitlines()]
+    return [f"{row[1]} {row[-1]}" for row in rows if row[0] == "begin"]
+
+
+@pytest.fixture
+def job(planes, tmp_path, fake, monkeypatch):
+    monkeypatch.setattr("dkp.pipeline.stages.cores", lambda: 4)
+    return job_of(tmp_path / "runs" / "job", "object", planes / "mine")
+
+
+def test_students_share_the_cores_that_the_teacher_has_alone(job, log):
+    run_job(job)
+    assert begun(log) == ["fit 4", "fit 2", "fit 2", "test 1", "test 1", "test 1"]
+    commands = [line.split()[:2] for line in (job.folder / "commands.txt").read_text().splitlines()]
+    assert sorted(commands) == [["dkp", "fit"]] * 3 + [["dkp", "test"]] * 3
+    assert {path.name for path in job.folder.glob("*.log")} == {
+        *(f"{name}.log" for name in DETECTORS),
+        *(f"test-{name}.log" for name in DETECTORS),
+    }
+
+
+def test_no_student_without_its_teacher(job, log, fake):
+    fake(broken="/teacher")
     with pytest.raises(InputError, match=r"teacher ended with status 3; the end of .*teacher\.log: all is lost"):
-        job.run(Console(quiet=True), [])
-    assert len(started) == 1  # no student without its teacher
-    quiet = Console(quiet=True)
-    with pytest.raises(InputError, match=r"adapted ended with status 3"), Progress(console=quiet) as progress:
-        job._stage(("control", "adapted"), [commands["control"], commands["adapted"]], 1, progress)
-    assert all(process.poll() is not None for process in started)
-    assert (tmp_path / "commands.txt").read_text().splitlines() == ["dkp ends", "dkp sleep", "dkp ends"]
+        run_job(job)
+    assert begun(log) == ["fit 4"]
 
 
-def test_progress_is_read_from_the_run(planes, tmp_path):
+def test_a_job_that_stopped_goes_on_from_the_stages_that_are_done(job, log, fake):
+    fake(broken="/control")
+    with pytest.raises(InputError, match="control ended with status 3"):
+        run_job(job)
+    fake()
+    ledger = StageLedger.read(job.folder / LEDGER)
+    assert "teacher" in ledger.stages
+    assert "control" not in {**ledger.stages, **ledger.begun}
+    log.unlink()
+    output = StringIO()
+    run_job(job, output)
+    assert "goes on in" in output.getvalue()
+    assert begun(log).count("fit 4") == 0
+    assert (job.folder / "control.1").is_dir()  # what failed is not gone on with
+    assert {stage.split()[0] for stage in begun(log)} <= {"fit", "resume", "test"}
+    assert set(StageLedger.read(job.folder / LEDGER).stages) == {*DETECTORS, *(f"test {one}" for one in DETECTORS)}
+
+
+def test_a_fit_that_was_interrupted_is_resumed(job, log):
+    run_job(job)
+    ledger = StageLedger.read(job.folder / LEDGER)
+    ledger.begun = {"adapted": ledger.stages.pop("adapted").key}
+    ledger.write(job.folder / LEDGER)
+    log.unlink()
+    run_job(job)
+    assert begun(log) == ["resume 2"]
+    assert StageLedger.read(job.folder / LEDGER).stages["adapted"].resumed
+
+
+def test_a_job_that_is_complete_or_of_another_recipe_is_moved_aside(job, log):
+    run_job(job)
+    run_job(job, overrides=["--trainer.max_steps=3"])
+    assert (job.folder.with_name("job.1") / "teacher").is_dir()
+    (job.folder / SUMMARY).touch()
+    run_job(job, overrides=["--trainer.max_steps=3"])
+    assert (job.folder.with_name("job.2") / SUMMARY).is_file()
+    assert len(begun(log)) == 18
+
+
+def test_other_captures_are_another_recipe(planes, tmp_path):
     job = job_of(tmp_path, "object", planes / "mine")
-    assert job._steps("teacher") == (0, None)
-    run = tmp_path / "teacher"
-    run.mkdir()
-    (run / "metrics.csv").write_text("epoch,step,train/loss\n0,49,0.5\n0,99,0.4\n")
-    (run / "config.yaml").write_text("trainer: {max_steps: 400}\n")
-    assert job._steps("teacher") == (100, 400)
-    (run / "metrics.csv").write_text("")
-    assert job._steps("teacher") == (0, None)
+    words = job.fit("teacher", [])
+    shutil.copytree(planes / "mine", tmp_path / "mine")
+    copy = job_of(tmp_path, "object", tmp_path / "mine")
+    before = copy.stage("teacher", words).key
+    assert before == job.stage("teacher", words).key
+    with (tmp_path / "mine" / "views.jsonl").open("a") as views:
+        views.write("\n")
+    assert copy.stage("teacher", words).key != before

@@ -1,68 +1,18 @@
 """Running cells: order, going on where it stopped, failures. The processes run a script of the test, not Python."""
 
-import sys
-import time
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+from dkp.pipeline.progress import Progress
 from dkp.study.plan import read_plan
 from dkp.study.recipe import Places
 from dkp.study.record import Record, portable
-from dkp.study.runner import Runner, is_done, move_aside, record_path
-
-PYTHON = sys.executable
-
-SCRIPT = """#!{python}
-import json, os, sys, time
-from pathlib import Path
-words = dict(word[2:].split("=", 1) for word in sys.argv[4:] if "=" in word)
-kind, log = sys.argv[3], Path({log!r})
-with log.open("a") as stream:
-    stream.write(f"begin {{kind}} {{words.get('root', '')}} {{os.environ['OMP_NUM_THREADS']}}\\n")
-time.sleep({seconds})
-if kind == "fit":
-    run = Path(words["root"]) / words["name"]
-    run.mkdir(parents=True)
-    if {broken!r} in str(run):
-        print("all is lost", file=sys.stderr)
-        raise SystemExit(3)
-    (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "last.ckpt").touch()
-    (run / "config.yaml").write_text("trainer: {{max_steps: 60}}")
-elif kind == "resume":
-    (Path(sys.argv[4]) / "checkpoints" / "last.ckpt").touch()
-elif kind == "pseudo-label":
-    Path(words["out"]).mkdir()
-else:
-    folder = Path(words["ckpt_path"]).parents[1] / "test"
-    folder.mkdir()
-    metrics = {{"test/iou": 0.5, "test/trivial/iou": None, "test/pair/a-b/epipolar_median_px": 1.0}}
-    (folder / "metrics.json").write_text(json.dumps({{"metrics": metrics}}))
-with log.open("a") as stream:
-    stream.write(f"end {{kind}} {{words.get('root', '')}}\\n")
-"""
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "log.txt"
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch, log):
-    """Makes `dkp` a script that writes what the commands write; some of its fits may fail."""
-
-    def make(broken="no such folder", seconds=0.0):
-        script = tmp_path / "python"
-        script.write_text(SCRIPT.format(python=PYTHON, log=str(log), broken=broken, seconds=seconds))
-        script.chmod(0o755)
-        monkeypatch.setattr("dkp.study.runner.sys.executable", str(script))
-
-    make()
-    return make
+from dkp.study.runner import Cells, is_done, record_path
 
 
 @pytest.fixture
@@ -73,9 +23,10 @@ def places(planes, tmp_path):
 
 
 def run(plan, places, *patterns, jobs=2):
-    lines = []
-    failed = Runner(plan, places, jobs, lines.append).run(plan.select(patterns))
-    return failed, lines
+    output = StringIO()
+    with Progress(Console(file=output)) as progress:
+        failed = Cells(plan, places, jobs, progress).run(plan.select(patterns))
+    return failed, output.getvalue().splitlines()
 
 
 def began(log, kind="fit"):
@@ -174,15 +125,15 @@ def test_without_its_teacher_a_cell_fails_and_is_not_tried(plan, places, fake, l
 
 def test_a_capture_that_cannot_be_had_fails_its_cells_only(plan, places, fake):
     places = replace(places, targets={key: value for key, value in places.targets.items() if key[0] != "few"})
-    lines = []
     missing = {("few", 0): "no recording"}
     cells = plan.select(("few/teacher/seed0", "plane/teacher/seed0"))
-    assert Runner(plan, places, 2, lines.append, missing).run(cells) == {"few/teacher/seed0": "no recording"}
+    with Progress(Console(quiet=True)) as progress:
+        assert Cells(plan, places, 2, progress, missing).run(cells) == {"few/teacher/seed0": "no recording"}
 
 
 def test_processes_run_side_by_side_with_the_cores_divided(plan, places, fake, log, monkeypatch):
     fake(seconds=0.3)
-    monkeypatch.setattr("dkp.study.runner.cores", lambda: 4)
+    monkeypatch.setattr("dkp.pipeline.stages.cores", lambda: 4)
     run(plan, places, "plane/ours/seed0", "plane/control/seed0")
     rows = [line.split() for line in log.read_text().splitlines()]
     threads = {Path(row[2]).parts[-2]: row[3] for row in rows if row[:2] == ["begin", "fit"]}
@@ -218,30 +169,6 @@ def test_labels_that_several_cells_need_are_made_once(plan_content, places, fake
     assert replace(first["pseudo"], key="") == replace(second["pseudo"], key="")  # each is charged what it took
     run(plan, places, "plane/bootstrapping/seed1")
     assert len(began(log, "pseudo-label")) == 2
-
-
-def test_stopping_ends_the_processes(plan, places, fake, log, monkeypatch):
-    fake(seconds=60)
-
-    def interrupted(futures, return_when):
-        while not log.exists():
-            time.sleep(0.01)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("dkp.study.runner.wait", interrupted)
-    runner = Runner(plan, places, 1, print)
-    with pytest.raises(KeyboardInterrupt):
-        runner.run(plan.select(("plane/teacher/seed0",)))
-    assert not runner._processes
-    assert Record.read(places.runs / "plane" / "teacher" / "seed0" / "cell.json").state == "unfinished"
-
-
-def test_folders_are_moved_aside(tmp_path):
-    for _ in range(2):
-        (tmp_path / "fit").mkdir()
-        move_aside(tmp_path / "fit")
-    move_aside(tmp_path / "fit")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["fit.1", "fit.2"]
 
 
 def test_commands_are_written_without_this_machines_folders():

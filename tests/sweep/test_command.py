@@ -55,11 +55,14 @@ def outcomes(monkeypatch):
     started = []
 
     def use(function):
-        def run_trial(words, folder, log, metric, going_on):
+        def run_trial(runner, words, folder, metric, going_on):
             options = dict(word.removeprefix("--").split("=", 1) for word in words if word.startswith("--"))
+            if words[0] == "resume":
+                options = yaml.safe_load((folder / "config.yaml").read_text())
+            else:
+                folder.mkdir()
+                (folder / "config.yaml").write_text(yaml.safe_dump(options))
             started.append(options)
-            folder.mkdir()
-            (folder / "config.yaml").write_text(yaml.safe_dump(options))
             return function(options)
 
         monkeypatch.setattr(command, "run_trial", run_trial)
@@ -183,30 +186,31 @@ def test_without_optuna_it_says_what_to_install(file, monkeypatch, capsys):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
 def test_a_killed_sweep_loses_no_trial_that_had_ended(file):
-    """`kill -9` in the middle of a trial that is a process of its own."""
+    """`kill -9` in the middle of a trial that is a process of its own; the trial is gone on with, too."""
     stub = Path("stub")
-    (stub / "dkp").mkdir(parents=True)
-    (stub / "dkp" / "__init__.py").touch()
-    (stub / "dkp" / "__main__.py").write_text(
+    stub.write_text(
+        f"#!{sys.executable}\n"
         "import json, pathlib, sys, time\n"
-        "options = dict(word[2:].split('=', 1) for word in sys.argv[1:] if word.startswith('--'))\n"
-        "run = pathlib.Path(options['root'], options['name'])\n"
-        "run.mkdir(parents=True)\n"
-        "time.sleep(60 if run.name == 'trial-002' else 0)\n"
-        "run.joinpath('config.yaml').write_text('{}')\n"
-        "run.joinpath('metrics.json').write_text(json.dumps({'metrics': {'val/error': float(options['sigma'])}}))\n"
+        "if sys.argv[3] == 'resume':\n"
+        "    run = pathlib.Path(sys.argv[4])\n"
+        "else:\n"
+        "    options = dict(word[2:].split('=', 1) for word in sys.argv[1:] if word.startswith('--'))\n"
+        "    run = pathlib.Path(options['root'], options['name'])\n"
+        "    run.mkdir(parents=True)\n"
+        "    run.joinpath('config.yaml').write_text(options['sigma'])\n"
+        "    time.sleep(60 if run.name == 'trial-002' else 0)\n"
+        "value = float(run.joinpath('config.yaml').read_text())\n"
+        "run.joinpath('metrics.json').write_text(json.dumps({'metrics': {'val/error': value}}))\n"
     )
-    # The sweep is that of this package; its trials find the stub first.
+    stub.chmod(0o755)
     code = (
-        "import os, sys; from dkp.cli import main\n"
-        f"os.environ['PYTHONPATH'] = {str(stub.resolve())!r}\n"
-        "main(['sweep', 'tries.yaml'])\n"
+        f"import sys; from dkp.cli import main; sys.executable = {str(stub.resolve())!r}; main(['sweep', 'tries.yaml'])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     words = [sys.executable, "-c", code]
     first = subprocess.Popen(words, env=environment, start_new_session=True)
     limit = time.monotonic() + 300
-    while not Path("runs/tries/trial-002").exists() and time.monotonic() < limit and first.poll() is None:
+    while not Path("runs/tries/trial-002/config.yaml").exists() and time.monotonic() < limit and first.poll() is None:
         time.sleep(0.1)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
@@ -215,3 +219,6 @@ def test_a_killed_sweep_loses_no_trial_that_had_ended(file):
     rows = table(Path("runs/tries"))
     assert [row["trial"] for row in rows] == ["0", "1", "3", "4", "5"]
     assert {row["state"] for row in rows} == {"done"}
+    assert {row["val/error"] for row in rows} == {row["sigma"] for row in rows}
+    assert not Path("runs/tries/trial-002").exists()
+    assert Path("runs/tries/trial-003/config.yaml").read_text() == rows[2]["sigma"]

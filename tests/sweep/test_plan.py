@@ -1,6 +1,5 @@
 """The file of a sweep: the committed ones, the options that they give, and what is refused."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -35,9 +34,9 @@ def test_the_committed_sweeps_are_fits_that_parse(file, capsys, monkeypatch):
         for name, kind in plan.parameters.items()
     }
     words = plan.words(values)
-    assert words[:4] == [sys.executable, "-m", "dkp", "fit"]
+    assert words[0] == "fit"
     with pytest.raises(SystemExit) as stopped:
-        main([*words[3:], "--trainer.logger=true", "--print_config"])
+        main([*words, "--trainer.logger=true", "--print_config"])
     captured = capsys.readouterr()
     assert stopped.value.code in (None, 0), captured.err
     config = yaml.safe_load(captured.out)
@@ -73,7 +72,7 @@ def test_options_are_written_as_the_agent_of_weights_and_biases_writes_them(tmp_
     values = {"sigma": 1e-07, "size": 32, "stride": 4}
     plan = read_plan(write(tmp_path / "a.yaml"))
     theirs = utils.create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
-    assert plan.words(values)[4:] == theirs["args"]
+    assert plan.words(values)[1:] == theirs["args"]
 
 
 RANGES = [

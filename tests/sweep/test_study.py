@@ -6,7 +6,7 @@ import pytest
 
 from dkp.errors import InputError
 from dkp.sweep.plan import Choice, Halving, Plan, Range
-from dkp.sweep.study import Study, only_one
+from dkp.sweep.study import CONTINUES, Study
 from dkp.sweep.trial import Outcome
 
 pytest.importorskip("optuna")
@@ -65,6 +65,7 @@ def test_a_trial_that_was_killed_with_its_sweep_is_tried_again(plan, tmp_path):
         trial, next_values = again.ask()
         seen.append(next_values)
         assert trial.number != killed.number
+        assert trial.user_attrs.get(CONTINUES) == (killed.number if next_values == values else None)
         again.tell(trial, Outcome(1.0), 1.0)
     assert values in seen
     assert len(again.rows()) == 3
@@ -128,10 +129,3 @@ def test_more_trials_of_the_same_sweep_may_follow(tmp_path):
     study = Study(tmp_path, replace(RANDOM, cap=5), 0, [])
     run(study, 3)
     assert len(study.rows()) == 5
-
-
-def test_a_folder_is_held_by_one_process_at_a_time(tmp_path):
-    with only_one(tmp_path), pytest.raises(InputError, match="in use by another dkp sweep"), only_one(tmp_path):
-        pass
-    with only_one(tmp_path):
-        pass

@@ -4,22 +4,30 @@ import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from dkp.errors import InputError
+from dkp.pipeline.progress import Progress
+from dkp.pipeline.stages import Runner
 from dkp.sweep.trial import run_trial, values_of
 
 METRIC = "val/error"
 
 
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path, monkeypatch):
     """Runs a few lines of Python as a trial, whose folder is the working folder."""
+
+    python, script = sys.executable, tmp_path / "python"
+    monkeypatch.setattr("dkp.pipeline.stages.sys.executable", str(script))
 
     def start(code, going_on=lambda count, value: True):
         folder = tmp_path / "run"
         folder.mkdir()
-        header = f"import json, os, sys, time; os.chdir({str(folder)!r})\n"
-        return run_trial([sys.executable, "-c", header + code], folder, tmp_path / "run.log", METRIC, going_on)
+        script.write_text(f"#!{python}\nimport json, os, sys, time; os.chdir({str(folder)!r})\n{code}\n")
+        script.chmod(0o755)
+        with Progress(Console(quiet=True)) as progress:
+            return run_trial(Runner(progress), ["fit"], folder, METRIC, going_on)
 
     return start
 

@@ -1,0 +1,79 @@
+"""Files that are whole at any moment: written under another name beside their own, and then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from dkp.errors import InputError
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
+    """Give the path of a new file to write, which becomes `path` at the end of the block.
+
+    Where the block fails, or its process is killed, what was at `path` is still there as it was.
+
+    Args:
+        path: the file, in a folder that is there.
+        shared: whether several processes may write it at once; each then writes a file of its own, and the last to end
+            counts.
+
+    Raises:
+        OSError: the file cannot be renamed.
+    """
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial{f'-{secrets.token_hex(4)}' if shared else ''}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written.
+    """
+    try:
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: str | Path, error: Exception, rest: str = "") -> InputError:
+    """Return the error for a file that could not be written, such as on a full disk.
+
+    Args:
+        path: the file.
+        error: what was raised.
+        rest: the end of the sentence.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__context__
+    if isinstance(cause, OSError) and cause.errno is not None:
+        reason = os.strerror(cause.errno)
+        if cause.errno == errno.ENOENT:
+            reason = f"{reason}: {Path(path).parent} is gone"
+    else:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return InputError(f"{path} cannot be written ({reason}){rest}")
+
+
+def move_aside(path: Path) -> None:
+    """Give a file or folder that is there another name: NAME.1, NAME.2, ..."""
+    if path.exists():
+        count = 1
+        while (older := path.with_name(f"{path.name}.{count}")).exists():
+            count += 1
+        path.rename(older)
