@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import Capture, DenseLabel
+from dkp.captures import CaptureWriter, DenseLabel
 from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
 
@@ -43,7 +43,7 @@ def write_plane(
     names = [f"f{index}" for index in range(frames)]
     splits = {"train": names[:-2], "test": names[-2:]} if split else {}
     rng = np.random.default_rng(seed)
-    with Capture.create(path, name=path.name, surface=surface, cameras=cameras, splits=splits) as writer:
+    with CaptureWriter(path, name=path.name, surface=surface, cameras=cameras, splits=splits) as writer:
         for time, frame in enumerate(names):
             light = rng.uniform(0.6, 1.0)
             for name, camera in cameras.items():
@@ -86,7 +86,7 @@ def people(tmp_path_factory) -> Path:
     cameras = {"a": camera_at(-0.5), "b": camera_at(0.5)}
     blank = np.zeros((SIZE, SIZE, 3), np.uint8)
     for name in ("masked", "bare", "joints"):
-        with Capture.create(folder / name, name=name, surface="human", cameras=cameras, splits={}) as writer:
+        with CaptureWriter(folder / name, name=name, surface="human", cameras=cameras, splits={}) as writer:
             for camera in cameras:
                 writer.add_view(
                     "f0",

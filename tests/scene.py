@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dkp.captures import Capture, DenseLabel
+from dkp.captures import Capture, CaptureWriter, DenseLabel
 from dkp.geometry import Camera
 from dkp.surface import Surface
 
@@ -89,7 +89,7 @@ class Scene:
         options = {"name": "board", "surface": self.surface, "cameras": self.cameras(), **options}
         ids = [f"f_{time:03d}" for time in range(frames)]
         options.setdefault("splits", {"train": ids[:-1], "test": ids[-1:]})
-        with Capture.create(path, **options) as writer:
+        with CaptureWriter(path, **options) as writer:
             for time, frame in enumerate(ids):
                 writer.add_truth(frame, self.vertices(time))
                 for name, camera in self.cameras().items():

@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from dkp.captures import Capture, DenseLabel
+from dkp.captures import CaptureWriter, DenseLabel
 from dkp.cli import did_you_mean, main, one_sentence
 from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
@@ -38,7 +38,7 @@ def write_plane_capture(path: Path) -> None:
             image_size=torch.tensor([SIZE, SIZE], dtype=rotation.dtype),
         )
     frames = [f"f{index}" for index in range(FRAMES)]
-    writer = Capture.create(
+    writer = CaptureWriter(
         path, name="plane", surface=surface, cameras=cameras, splits={"train": frames[:6], "test": frames[6:]}
     )
     rng = np.random.default_rng(0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from dkp.captures import Capture
+from dkp.captures import CaptureWriter
 from dkp.cli import main
 from dkp.geometry import Camera
 from dkp.pipeline.job import DETECTORS, Job
@@ -92,7 +92,7 @@ def capture(tmp_path) -> Path:
         name: Camera.create(intrinsics, rotation, torch.tensor([0.0, 0, 3]), image_size=size)
         for name, rotation in zip("ab", rotations, strict=True)
     }
-    with Capture.create(tmp_path / "capture", name="blank", surface="human", cameras=cameras, splits={}) as writer:
+    with CaptureWriter(tmp_path / "capture", name="blank", surface="human", cameras=cameras, splits={}) as writer:
         for name in cameras:
             writer.add_view("f0", name, np.zeros((32, 32, 3), np.uint8), time=0)
     return tmp_path / "capture"

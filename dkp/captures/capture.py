@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,12 +25,11 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 
 if TYPE_CHECKING:
-    from dkp.captures.writer import CaptureWriter
     from dkp.surface import Surface
 
 
 class Capture:
-    """An opened capture. Open with :meth:`open`, write with :meth:`create`.
+    """An opened capture. Open one with :meth:`open`, write one with :class:`dkp.captures.writer.CaptureWriter`.
 
     Lengths are metres and pixel centres lie at integer + 0.5, whatever the capture's own unit. A capture holds only
     plain data, so data-loading workers can take a copy of it.
@@ -71,48 +70,6 @@ class Capture:
         folder = Path(path)
         manifest = read_manifest(folder)
         return cls(folder, manifest, read_views(folder, manifest, allow_missing=allow_missing))
-
-    @classmethod
-    def create(
-        cls,
-        path: str | Path,
-        *,
-        name: str,
-        surface: str | Path | Surface,
-        cameras: Mapping[str, Camera],
-        unit: str = "m",
-        splits: Mapping[str, Sequence[str]] | None = None,
-        source: str = "",
-        licence: str = "",
-        overwrite: bool = False,
-    ) -> CaptureWriter:
-        """Returns a writer, to be used in a ``with`` statement; see :class:`dkp.captures.writer.CaptureWriter`.
-
-        Args:
-            path: folder to write; it appears, whole, when the ``with`` block ends without an error.
-            name: the capture's name.
-            surface: name of a shipped surface such as "human", a :class:`Surface` or the path of its ``.npz`` file; the
-                latter two are copied into the capture.
-            cameras: rig camera name -> camera, metres.
-            unit: unit of the lengths in the files; arguments stay in metres.
-            splits: split name -> frame ids; may be set later as ``writer.splits``.
-            source: where the data come from.
-            licence: under which licence.
-            overwrite: whether an existing capture at ``path`` is replaced.
-        """
-        from dkp.captures.writer import CaptureWriter
-
-        return CaptureWriter(
-            path,
-            name=name,
-            surface=surface,
-            cameras=cameras,
-            unit=unit,
-            splits=splits,
-            source=source,
-            licence=licence,
-            overwrite=overwrite,
-        )
 
     def __repr__(self) -> str:
         counts = f"{len(self.cameras)} cameras, {len(self.frames)} frames, {len(self.views)} views"

@@ -15,6 +15,7 @@ import numpy as np
 
 from dkp.captures.arrays import affine_matrix, text
 from dkp.captures.arrays import name as checked_name
+from dkp.captures.capture import Capture
 from dkp.captures.images import IMAGE_SUFFIXES, read_image, write_image, write_mask
 from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, write_npz, write_sparse_label
 from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, read_row
@@ -35,6 +36,18 @@ class CaptureWriter:
 
     Workers call :func:`write_view_files` and :func:`write_truth` with ``writer.folder``; the process that owns the
     writer passes the rows they return to :meth:`add_row`.
+
+    Args:
+        path: folder to write; it appears, whole, when the ``with`` block ends without an error.
+        name: the capture's name.
+        surface: name of a shipped surface such as "human", a :class:`Surface` or the path of its ``.npz`` file; the
+            latter two are copied into the capture.
+        cameras: rig camera name -> camera, metres.
+        unit: unit of the lengths in the files; arguments stay in metres.
+        splits: split name -> frame ids; may be set later as ``writer.splits``.
+        source: where the data come from.
+        licence: under which licence.
+        overwrite: whether an existing capture at ``path`` is replaced.
 
     Attributes:
         path: where the capture will be.
@@ -155,8 +168,6 @@ class CaptureWriter:
         write_truth(self.folder, frame, vertices, unit=self.unit)
 
     def _finish(self) -> None:
-        from dkp.captures.capture import Capture
-
         self._check_destination()
         order = {key: index for index, key in enumerate(self._cameras)}
         rows = sorted(

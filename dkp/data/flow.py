@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,10 +14,8 @@ from dkp.data.cells import cell_centres, sample_dense
 from dkp.data.columns import Columns
 from dkp.data.reading import ViewReader
 from dkp.data.squares import fit
+from dkp.data.stored import StoredImages
 from dkp.errors import InputError
-
-if TYPE_CHECKING:
-    from dkp.data.cache import CaptureImages
 
 NextFrame = Literal["no", "truth", "flow"]
 
@@ -27,36 +23,8 @@ ROUND_TRIP = 1.0
 """Greatest disagreement [px] of the flow forth and back at a pixel that counts as seen in both frames."""
 
 
-@dataclass
-class NextViews:
-    """Flow from some views to the next frame of the same camera, in pixels of the stored images.
-
-    Attributes:
-        view: (N,) index of the next view, -1 where there is none.
-        row: (N,) index into the arrays, -1 where there is no next view.
-        flow: (F, S, S, 2) float16 [px], from a pixel centre of the view to its place in the next view.
-        valid: (F, S, S) bool, pixels whose flow is known and whose surface point is seen in both.
-    """
-
-    view: np.ndarray
-    row: np.ndarray
-    flow: np.ndarray
-    valid: np.ndarray
-
-    @classmethod
-    def of(cls, columns: Mapping[str, np.ndarray]) -> NextViews | None:
-        """What is stored by `add_next_views`, or None where nothing is."""
-        if "flow" not in columns:
-            return None
-        return cls(columns["next_view"], columns["next_row"], columns["flow"], columns["flow_valid"])
-
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        return self.flow.nbytes + self.valid.nbytes
-
-
 def add_next_views(
-    columns: Columns, reader: ViewReader, images: CaptureImages, kind: NextFrame, chunk: int, threads: int | None
+    columns: Columns, reader: ViewReader, images: StoredImages, kind: NextFrame, chunk: int, threads: int | None
 ) -> None:
     """Find the views of the next time step, and compute and store the flow to them.
 
@@ -107,7 +75,7 @@ def add_next_views(
             columns.append("flow_valid", valid)
 
 
-def posed(reader: ViewReader, images: CaptureImages, frame: str) -> np.ndarray:
+def posed(reader: ViewReader, images: StoredImages, frame: str) -> np.ndarray:
     """The posed surface (V, 3) [m] of an instant, which has to be known."""
     vertices = reader.capture.truth(frame)
     if vertices is None:
@@ -116,7 +84,7 @@ def posed(reader: ViewReader, images: CaptureImages, frame: str) -> np.ndarray:
 
 
 def surface_flow(
-    images: CaptureImages, index: int, other: int, label: DenseLabel, vertices: np.ndarray
+    images: StoredImages, index: int, other: int, label: DenseLabel, vertices: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Flow of the labelled surface points to where the next frame's posed surface puts them.
 
@@ -159,7 +127,7 @@ def surface_flow(
     return flow, valid
 
 
-def optical_flow(images: CaptureImages, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
+def optical_flow(images: StoredImages, index: int, other: int) -> tuple[np.ndarray, np.ndarray]:
     """Optical flow (DIS) to the next view, after the difference of the two crops is taken out.
 
     Returns:

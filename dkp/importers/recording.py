@@ -13,7 +13,7 @@ from dkp.captures.arrays import between, one_of, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
 from dkp.captures.images import OnBad, in_threads
-from dkp.captures.writer import write_view_files
+from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
@@ -106,7 +106,7 @@ def import_toml(
         sequence=sequence, layout=layout, boxes=boxes,
     )  # fmt: skip
     plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks, on_bad)
-    writer = Capture.create(
+    writer = CaptureWriter(
         out,
         name=Path(out).resolve().name if name is None else name,
         surface=surface,

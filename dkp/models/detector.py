@@ -1,20 +1,28 @@
-"""The detector: an image in, a dense keypoint field out."""
+"""The detector: an image in, a dense keypoint field out; and its files."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from dkp.errors import InputError
 from dkp.fields import ChartField, EmbeddingField
+from dkp.files import whole_file
 from dkp.models.blocks import Norm
 from dkp.models.pyramid import Pyramid
 from dkp.models.unet import UNet
 from dkp.models.weights import load_state, read_state
+
+FORMAT = "dkp-detector"
+VERSION = 1
+"""Of the file of options beside a detector's weights."""
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
@@ -205,3 +213,56 @@ class Detector(nn.Module):
     def parameter_count(self) -> int:
         """Number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+
+def save_detector(detector: Detector, path: str | Path) -> Path:
+    """Write `path` (.safetensors) and beside it the .json with the options that build the detector again.
+
+    Args:
+        detector: any detector.
+        path: the weights file; the suffix is made .safetensors.
+
+    Returns:
+        The weights file's path.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = {
+        **detector.config,
+        "surface_centre": detector.surface_centre.tolist(),
+        "surface_half_extent": detector.surface_half_extent.tolist(),
+    }
+    state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "detector": config}, indent=2) + "\n"
+    for target, data in ((path, safetensors.torch.save(state)), (path.with_suffix(".json"), text.encode())):
+        with whole_file(target) as partial:
+            partial.write_bytes(data)
+    return path
+
+
+def load_detector(path: str | Path) -> Detector:
+    """Read what `save_detector` wrote; the detector comes in evaluation mode on the CPU.
+
+    Raises:
+        InputError: a file is missing or damaged, or the two do not fit each other.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    sheet = path.with_suffix(".json")
+    if not sheet.is_file():
+        raise InputError(f"detector {sheet}: no such file, where the options beside {path.name} are expected")
+    try:
+        description = json.loads(sheet.read_text())
+    except json.JSONDecodeError as error:
+        raise InputError(f"detector {sheet}: not a JSON file ({error})") from error
+    if (
+        not isinstance(description, dict)
+        or description.get("format") != FORMAT
+        or description.get("version") != VERSION
+    ):
+        raise InputError(f'detector {sheet}: expected "format": "{FORMAT}" and "version": {VERSION}')
+    try:
+        detector = Detector(**description["detector"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"detector {sheet}: the options do not describe a detector ({error})") from error
+    load_state(detector, read_state(path), path)
+    return detector.eval()

@@ -1,11 +1,9 @@
-"""Weight files: reading them safely, and saving a detector with what is needed to build it again."""
+"""Weight files: reading them safely and loading them into a module."""
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
@@ -13,13 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from dkp.errors import InputError
-from dkp.files import whole_file
-
-if TYPE_CHECKING:
-    from dkp.models.detector import Detector
-
-FORMAT = "dkp-detector"
-VERSION = 1
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -78,58 +69,3 @@ def load_state(module: nn.Module, state: dict[str, Tensor], name: str | Path) ->
     if problems:
         raise InputError(f"weights {name} do not fit the configured model: " + "; ".join(problems))
     module.load_state_dict(state)
-
-
-def save_detector(detector: Detector, path: str | Path) -> Path:
-    """Write `path` (.safetensors) and beside it the .json with the options that build the detector again.
-
-    Args:
-        detector: any detector.
-        path: the weights file; the suffix is made .safetensors.
-
-    Returns:
-        The weights file's path.
-    """
-    path = Path(path).with_suffix(".safetensors")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    config = {
-        **detector.config,
-        "surface_centre": detector.surface_centre.tolist(),
-        "surface_half_extent": detector.surface_half_extent.tolist(),
-    }
-    state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
-    text = json.dumps({"format": FORMAT, "version": VERSION, "detector": config}, indent=2) + "\n"
-    for target, data in ((path, safetensors.torch.save(state)), (path.with_suffix(".json"), text.encode())):
-        with whole_file(target) as partial:
-            partial.write_bytes(data)
-    return path
-
-
-def load_detector(path: str | Path) -> Detector:
-    """Read what `save_detector` wrote; the detector comes in evaluation mode on the CPU.
-
-    Raises:
-        InputError: a file is missing or damaged, or the two do not fit each other.
-    """
-    from dkp.models.detector import Detector
-
-    path = Path(path).with_suffix(".safetensors")
-    sheet = path.with_suffix(".json")
-    if not sheet.is_file():
-        raise InputError(f"detector {sheet}: no such file, where the options beside {path.name} are expected")
-    try:
-        description = json.loads(sheet.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"detector {sheet}: not a JSON file ({error})") from error
-    if (
-        not isinstance(description, dict)
-        or description.get("format") != FORMAT
-        or description.get("version") != VERSION
-    ):
-        raise InputError(f'detector {sheet}: expected "format": "{FORMAT}" and "version": {VERSION}')
-    try:
-        detector = Detector(**description["detector"])
-    except (KeyError, TypeError) as error:
-        raise InputError(f"detector {sheet}: the options do not describe a detector ({error})") from error
-    load_state(detector, read_state(path), path)
-    return detector.eval()

@@ -8,7 +8,7 @@ from typing import Literal
 import yaml
 
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
-from dkp.captures import Capture
+from dkp.captures import Capture, CaptureWriter
 from dkp.data.places import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
@@ -68,7 +68,7 @@ def pseudo_label(
     source = Capture.open(path)
     source.instants(split)  # an unknown split is refused before anything is read
     settings = ReconstructionSettings(points=points, min_views=min_views, sigma=sigma, threshold=threshold)
-    writing = Capture.create(
+    writing = CaptureWriter(
         out,
         name=f"{source.name}-pseudo",
         surface=own_surface(source),
@@ -117,6 +117,6 @@ def target_of(config: str) -> str:
 
 
 def own_surface(capture: Capture) -> str | Path:
-    """A capture's surface as `Capture.create` takes it: its file, or the name of a shipped one."""
+    """A capture's surface as `CaptureWriter` takes it: its file, or the name of a shipped one."""
     own = capture.path / "surface.npz"
     return own if own.exists() else capture.surface.name

@@ -1,6 +1,6 @@
 """What stands behind a subject: rooms, open ground and studios cast from each camera, or flat pictures.
 
-Places are three-dimensional and shared by the cameras of a rig, so what the cameras see of them is consistent; they
+Scenes are three-dimensional and shared by the cameras of a rig, so what the cameras see of them is consistent; they
 are cast once per camera, coarsely, and every crop is cut from that picture. Colours are in linear light.
 """
 
@@ -43,8 +43,8 @@ class Thing:
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in three dimensions.
+class Scene:
+    """What stands around the subject, in three dimensions.
 
     Attributes:
         floor: (3,) colour.
@@ -114,13 +114,13 @@ class Surroundings:
 
     Attributes:
         kind: ``gradient``, ``noise``, ``collage``, ``studio``, ``room`` or ``outdoor``.
-        place: The place, None for the flat kinds.
+        scene: What stands around, None for the flat kinds.
         domain: Ranges for the flat kinds.
         seed: Of the textures.
     """
 
     kind: str
-    place: Place | None
+    scene: Scene | None
     domain: Domain
     seed: tuple[int, ...] = field(default=())
 
@@ -139,10 +139,10 @@ def make_surroundings(
     rng = np.random.default_rng(seed)
     kind = choose(domain.backdrops, rng)
     reach = max(float(np.linalg.norm(camera.centre[:2])) for camera in rig)
-    place = None
+    scene = None
     if kind in ("studio", "room", "outdoor"):
-        place = _place(kind, domain, reach, light, rng)
-    return Surroundings(kind, place, domain, tuple(int(v) for v in seed.generate_state(4)))
+        scene = _scene(kind, domain, reach, light, rng)
+    return Surroundings(kind, scene, domain, tuple(int(v) for v in seed.generate_state(4)))
 
 
 def make_backdrop(surroundings: Surroundings, camera: RigCamera, index: int, scale: float) -> Backdrop:
@@ -159,15 +159,15 @@ def make_backdrop(surroundings: Surroundings, camera: RigCamera, index: int, sca
     from_sensor = np.array(
         [[scale, 0, BORDER * camera.size[0] * scale], [0, scale, BORDER * camera.size[1] * scale]], np.float64
     )
-    if surroundings.place is None:
+    if surroundings.scene is None:
         image = _picture(surroundings.kind, surroundings.domain, height, width, rng)
         flat = np.concatenate([image, np.zeros_like(image[..., :1])], 2).astype(np.float32)
         return Backdrop(flat, None, from_sensor)
-    image, depth = _cast(surroundings.place, camera, from_sensor, height, width, rng)
+    image, depth = _cast(surroundings.scene, camera, from_sensor, height, width, rng)
     return Backdrop(image, depth, from_sensor)
 
 
-def _place(kind: str, domain: Domain, reach: float, light: NDArray, rng: np.random.Generator) -> Place:
+def _scene(kind: str, domain: Domain, reach: float, light: NDArray, rng: np.random.Generator) -> Scene:
     saturation, value = domain.surroundings_saturation, domain.surroundings_value
     arena = ARENA * reach
     count = int(rng.integers(*domain.clutter, endpoint=True))
@@ -183,7 +183,7 @@ def _place(kind: str, domain: Domain, reach: float, light: NDArray, rng: np.rand
         sky = np.array([[0.72, 0.80, 0.92], [0.22, 0.42, 0.80]]) if rng.random() < 0.7 else np.full((2, 3), 0.65)
         everywhere = np.array([-np.inf, -np.inf, np.inf, np.inf])
         walls = np.concatenate([sky, sky]) * rng.uniform(0.6, 1.0)
-        return Place(ground * rng.uniform(0.7, 1.4), 0.0, 0.0, everywhere, walls, np.inf, 0.2, tuple(things), light)
+        return Scene(ground * rng.uniform(0.7, 1.4), 0.0, 0.0, everywhere, walls, np.inf, 0.2, tuple(things), light)
     walls = np.stack([random_colour(rng, saturation, value) for _ in range(4)])
     if rng.random() < 0.7:  # mostly all four walls are painted alike
         walls[:] = walls[0] * rng.uniform(0.85, 1.1, (4, 1))
@@ -191,10 +191,10 @@ def _place(kind: str, domain: Domain, reach: float, light: NDArray, rng: np.rand
     floor = random_colour(rng, (0.5 * saturation[0], 0.5 * saturation[1]), value)
     if kind == "studio":
         floor = walls[0] * rng.uniform(0.9, 1.1)
-        return Place(floor, 0.0, 0.0, extent, walls, 6.0, 0.02, tuple(things), light, fade=1.0)
+        return Scene(floor, 0.0, 0.0, extent, walls, 6.0, 0.02, tuple(things), light, fade=1.0)
     tile = rng.choice([0.0, rng.uniform(0.15, 0.8)])
     contrast, grain = rng.uniform(0.05, 0.4), rng.uniform(0.03, 0.2)
-    return Place(floor, tile, contrast, extent, walls, rng.uniform(2.6, 4.0), grain, tuple(things), light)
+    return Scene(floor, tile, contrast, extent, walls, rng.uniform(2.6, 4.0), grain, tuple(things), light)
 
 
 def _thing(kind: str, domain: Domain, arena: float, rng: np.random.Generator) -> list[Thing]:
@@ -250,9 +250,9 @@ def _thing(kind: str, domain: Domain, arena: float, rng: np.random.Generator) ->
 
 
 def _cast(
-    place: Place, camera: RigCamera, from_sensor: NDArray, height: int, width: int, rng: np.random.Generator
+    scene: Scene, camera: RigCamera, from_sensor: NDArray, height: int, width: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Picture (H, W, 4) and depth (H, W) of a place from a camera."""
+    """Picture (H, W, 4) and depth (H, W) of a scene from a camera."""
     columns, rows = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
     to_sensor = np.linalg.inv(np.vstack([from_sensor, [0, 0, 1]]))
     to_ray = camera.rotation.T @ np.linalg.inv(camera.intrinsics) @ to_sensor
@@ -261,35 +261,35 @@ def _cast(
     ray = np.where(np.abs(ray) < 1e-6, 1e-6, ray)
     eye = camera.centre.astype(np.float32)
 
-    depth, colour, floor = _ground(place, eye, ray, rng)
-    for thing in place.things:
+    depth, colour, floor = _ground(scene, eye, ray, rng)
+    for thing in scene.things:
         near, normal, spot = _hit(thing, eye, ray)
         seen = np.flatnonzero(near < depth[spot])
         if len(seen) == 0:
             continue
         spot, near, normal = spot[seen], near[seen], normal[seen]
-        shade = 0.55 + 0.45 * np.clip(normal @ place.light.astype(np.float32), -0.6, 1)
+        shade = 0.55 + 0.45 * np.clip(normal @ scene.light.astype(np.float32), -0.6, 1)
         if thing.stripes:
             level = eye[2] + ray[spot, 2] * near
             shade = shade * np.where(np.mod(level, thing.stripes) < 0.12 * thing.stripes, 0.45, 1.0)
         depth[spot], floor[spot] = near, 0.0
         colour[spot] = thing.colour.astype(np.float32) * shade[:, None]
-    texture = 1 + place.grain * 0.35 * fractal((height, width), rng, 1.0).ravel()
+    texture = 1 + scene.grain * 0.35 * fractal((height, width), rng, 1.0).ravel()
     colour *= np.clip(texture, 0.3, 1.9)[:, None]
     image = np.concatenate([colour, floor[:, None]], 1).reshape(height, width, 4).astype(np.float32)
     smooth = cv2.GaussianBlur(image, (0, 0), 0.6)  # one ray a pixel leaves jagged edges
     return np.ascontiguousarray(smooth, np.float32), np.ascontiguousarray(depth.reshape(height, width), np.float32)
 
 
-def _ground(place: Place, eye: NDArray, ray: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+def _ground(scene: Scene, eye: NDArray, ray: NDArray, rng: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
     """Depth (N,), colour (N, 3) and floor share (N,) of floor, walls, ceiling and sky."""
     to_floor = np.where(ray[:, 2] < 0, -eye[2] / ray[:, 2], np.inf)
     distances = [to_floor]
-    if np.isfinite(place.extent).all():
+    if np.isfinite(scene.extent).all():
         for axis in range(2):
-            side = np.where(ray[:, axis] > 0, place.extent[axis + 2], place.extent[axis]).astype(np.float32)
+            side = np.where(ray[:, axis] > 0, scene.extent[axis + 2], scene.extent[axis]).astype(np.float32)
             distances.append((side - eye[axis]) / ray[:, axis])
-        distances.append(np.where(ray[:, 2] > 0, (place.ceiling - eye[2]) / ray[:, 2], np.inf))
+        distances.append(np.where(ray[:, 2] > 0, (scene.ceiling - eye[2]) / ray[:, 2], np.inf))
     hit = np.argmin(distances, 0)
     depth = np.min(distances, 0).astype(np.float32)
     far = ~np.isfinite(depth)
@@ -298,34 +298,34 @@ def _ground(place: Place, eye: NDArray, ray: NDArray, rng: np.random.Generator) 
 
     noise = fractal((256, 256), rng)
     patch = noise[np.mod((point[:, 0] * 40).astype(int), 256), np.mod((point[:, 1] * 40).astype(int), 256)]
-    ground = place.floor * (1 + place.grain * patch[:, None])
-    if place.tile:
-        odd = (np.floor(point[:, 0] / place.tile) + np.floor(point[:, 1] / place.tile)) % 2
-        ground = ground * (1 - place.tile_contrast * odd)[:, None]
+    ground = scene.floor * (1 + scene.grain * patch[:, None])
+    if scene.tile:
+        odd = (np.floor(point[:, 0] / scene.tile) + np.floor(point[:, 1] / scene.tile)) % 2
+        ground = ground * (1 - scene.tile_contrast * odd)[:, None]
     distance = np.hypot(point[:, 0], point[:, 1])
-    if np.isfinite(place.extent).all():
+    if np.isfinite(scene.extent).all():
         colour[:] = ground * (1.1 / (1 + 0.012 * distance**2))[:, None]
     else:  # open ground fades into the haze
         haze = 1 - np.exp(-distance / 60)[:, None]
-        colour[:] = ground * (1 - haze) + 0.7 * place.walls[0] * haze
+        colour[:] = ground * (1 - haze) + 0.7 * scene.walls[0] * haze
     for axis in (1, 2):
         on = hit == axis
         if on.any():
             positive = ray[on, axis - 1] > 0
             along, level = point[on, 2 - axis], point[on, 2]
             grain = noise[np.mod((along * 40).astype(int), 256), np.mod((level * 40).astype(int), 256)]
-            wall = place.walls[(axis - 1) + 2 * positive] * (0.75 + 0.1 * level + 0.5 * place.grain * grain)[:, None]
-            if not place.fade:
+            wall = scene.walls[(axis - 1) + 2 * positive] * (0.75 + 0.1 * level + 0.5 * scene.grain * grain)[:, None]
+            if not scene.fade:
                 wall = wall * np.where(level < 0.12, 0.6, 1.0)[:, None]  # skirting board
             colour[on] = wall
-    colour[hit == 3] = place.walls[0] * 1.1
+    colour[hit == 3] = scene.walls[0] * 1.1
     if far.any():
         up = np.clip(ray[far, 2] / np.linalg.norm(ray[far], axis=1) * 2.5, 0, 1)[:, None]
-        colour[far] = place.walls[0] * (1 - up) + place.walls[1] * up
+        colour[far] = scene.walls[0] * (1 - up) + scene.walls[1] * up
         depth[far] = 1e6
-    if place.fade:
-        smooth = place.floor * np.clip(1.1 - 0.03 * distance + 0.06 * point[:, 2], 0.55, 1.15)[:, None]
-        colour += place.fade * (smooth - colour)
+    if scene.fade:
+        smooth = scene.floor * np.clip(1.1 - 0.03 * distance + 0.06 * point[:, 2], 0.55, 1.15)[:, None]
+        colour += scene.fade * (smooth - colour)
     return depth, np.maximum(colour, 0), ((hit == 0) & ~far).astype(np.float32)
 
 

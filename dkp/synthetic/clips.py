@@ -26,11 +26,11 @@ _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where one subject is recorded.
+class Conditions:
+    """Under which conditions one subject is recorded.
 
     Attributes:
-        lighting: Of the place.
+        lighting: Of the scene.
         backdrops: Of every camera.
         responses: Of every camera.
     """
@@ -56,26 +56,26 @@ class ClipRenderer:
         self.folder = folder
         self.species = find_species(recording.species)
         self.body = load_body(recording.species)
-        self._scene: tuple[int, Scene] | None = None
+        self._conditions: tuple[int, Conditions] | None = None
         self._subject: tuple[int, Subject, np.ndarray] | None = None
 
-    def scene(self, subject: int) -> Scene:
-        """The scene of a subject."""
+    def conditions(self, subject: int) -> Conditions:
+        """The conditions of a subject."""
         recording, domain = self.recording, self.recording.domain
-        place = 0 if domain.shared_backdrop else subject
-        if self._scene is None or self._scene[0] != place:
-            lighting = sample_lighting(domain, np.random.default_rng(recording.stream(_LIGHT, place)))
-            stream = recording.stream(_SURROUNDINGS, place)
+        scene = 0 if domain.shared_backdrop else subject
+        if self._conditions is None or self._conditions[0] != scene:
+            lighting = sample_lighting(domain, np.random.default_rng(recording.stream(_LIGHT, scene)))
+            stream = recording.stream(_SURROUNDINGS, scene)
             surroundings = make_surroundings(domain, list(recording.rig), lighting.directions[0], stream)
             backdrops, responses = [], []
             for index, camera in enumerate(recording.rig):
                 # A standing adult fills most of the sensor's height, and a crop shows little more than the person.
                 scale = recording.size / (0.9 * camera.size[1])
                 backdrops.append(make_backdrop(surroundings, camera, index, scale))
-                rng = np.random.default_rng(recording.stream(_RESPONSE, place, index))
+                rng = np.random.default_rng(recording.stream(_RESPONSE, scene, index))
                 responses.append(sample_response(domain, rng))
-            self._scene = place, Scene(lighting, tuple(backdrops), tuple(responses))
-        return self._scene[1]
+            self._conditions = scene, Conditions(lighting, tuple(backdrops), tuple(responses))
+        return self._conditions[1]
 
     def subject(self, number: int) -> tuple[Subject, np.ndarray]:
         """What a subject looks like, and its body shape (S,)."""
@@ -99,7 +99,7 @@ class ClipRenderer:
             The rows of the views.
         """
         recording, domain = self.recording, self.recording.domain
-        (looks, shape), scene = self.subject(subject), self.scene(subject)
+        (looks, shape), conditions = self.subject(subject), self.conditions(subject)
         rng = np.random.default_rng(recording.stream(_MOTION, subject, clip))
         activity = choose(domain.motions, rng) if domain.motions else None
         rotations, roots = self.species.sample_motion(rng, count, recording.fps, activity, shape)
@@ -109,7 +109,7 @@ class ClipRenderer:
             # The motion puts joints at their height above the floor; other bodies have longer legs or thicker skin.
             drop = np.array([0.0, 0.0, skin[:, 2].min()])
             skin, points = skin - drop, np.stack(list(joints.values())) - drop
-            moment = pose_subject(looks, skin, self.species.face(joints), scene.lighting)
+            moment = pose_subject(looks, skin, self.species.face(joints), conditions.lighting)
             frame = recording.frame(subject, clip, instant)
             write_truth(self.folder, frame, moment.vertices)
             for index, camera in enumerate(recording.rig):
@@ -117,9 +117,9 @@ class ClipRenderer:
                     looks,
                     moment,
                     camera,
-                    scene.backdrops[index],
-                    scene.lighting,
-                    scene.responses[index],
+                    conditions.backdrops[index],
+                    conditions.lighting,
+                    conditions.responses[index],
                     domain,
                     recording.size,
                     np.random.default_rng(recording.stream(_VIEW, subject, clip, instant, index)),

@@ -113,7 +113,7 @@ class Domain:
         margin: Range of the empty border of a crop, as a share of the body's larger side, on each side.
         shift: Largest shift of a crop, as a share of its side.
         backdrops: Weights of ``gradient``, ``noise``, ``collage``, ``studio``, ``room`` and ``outdoor``.
-        shared_backdrop: All subjects are recorded in the same place, as in a laboratory; otherwise each has its own.
+        shared_backdrop: All subjects are recorded in the same scene, as in a laboratory; otherwise each has its own.
         clutter: Range of the number of things standing about.
         skin_clutter: Share of the things that have the colour of skin.
         obstacles: Largest number of low things between subject and cameras, which hide parts of the body.

@@ -13,11 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dkp.errors import InputError
 from dkp.synthetic.background import Backdrop
-from dkp.synthetic.domains import Domain, Wardrobe
-from dkp.synthetic.human.appearance import Outfit, paint, sample_outfit, thickness
-from dkp.synthetic.human.regions import BodyRegions
+from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import Lighting, Response
 from dkp.synthetic.noise import random_colour
 from dkp.synthetic.rasteriser import interpolate, rasterise, vertex_normals
@@ -67,37 +64,6 @@ class Subject(Protocol):
 
     def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
         """Albedo (N, 3) in linear light and gloss (N,) in [0, 1] of points given by interpolated columns (N, C)."""
-
-
-@dataclass(frozen=True)
-class Person:
-    """A dressed person, not yet posed.
-
-    Attributes:
-        regions: Of the template.
-        outfit: What the person looks like.
-        stand_off: (V, 2) from :func:`dkp.synthetic.human.appearance.thickness`.
-    """
-
-    regions: BodyRegions
-    outfit: Outfit
-    stand_off: NDArray
-
-    @classmethod
-    def sample(cls, regions: BodyRegions, domain: Domain, rng: np.random.Generator) -> Person:
-        """Draw a person of a domain.
-
-        Raises:
-            InputError: the domain is one of dogs.
-        """
-        if not isinstance(domain.wardrobe, Wardrobe):
-            raise InputError(f"the domain {domain.name!r} has coats for its wardrobe, expected a domain of people")
-        outfit = sample_outfit(domain.wardrobe, rng)
-        return cls(regions, outfit, thickness(outfit, regions))
-
-    def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
-        """Albedo (N, 3) and gloss (N,) of points, see :func:`dkp.synthetic.human.appearance.paint`."""
-        return paint(self.outfit, self.regions, columns)
 
 
 @dataclass(frozen=True)
@@ -185,7 +151,7 @@ def render_view(
         moment: The subject's pose.
         camera: The camera of the rig.
         backdrop: What that camera sees without the subject.
-        lighting: Light of the place.
+        lighting: Light of the scene.
         response: Of the camera.
         domain: Ranges of margin, shift, occluders and compression.
         size: Side of the image [px].

@@ -17,9 +17,10 @@ from dkp.synthetic.dog.motion import sample_dog_motion
 from dkp.synthetic.dog.regions import DogRegions
 from dkp.synthetic.dog.subject import Dog
 from dkp.synthetic.domains import DOMAINS, Coats, Domain, Wardrobe, find_domain
-from dkp.synthetic.human import motion
+from dkp.synthetic.human.motion import sample_motion
 from dkp.synthetic.human.regions import BodyRegions
-from dkp.synthetic.render import Person, Subject
+from dkp.synthetic.human.subject import Person
+from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import ADULT
 
 
@@ -85,7 +86,7 @@ def _human_motion(
     rng: np.random.Generator, frames: int, fps: float, activity: str | None, shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The motion of the mean body; the renderer puts the lowest point of the skin on the floor."""
-    return motion.sample_motion(rng, frames, fps, activity)
+    return sample_motion(rng, frames, fps, activity)
 
 
 def _from_ears_to_nose(joints: Mapping[str, NDArray]) -> NDArray:

@@ -8,7 +8,7 @@ import torch
 
 from dkp.callbacks import PseudoLabelWriter
 from dkp.callbacks.pseudo_labels import sample_cells
-from dkp.captures import Capture
+from dkp.captures import Capture, CaptureWriter
 from dkp.data import CaptureImages, MultiviewInstants, collate
 from dkp.geometry import Camera, pixel_grid
 from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
@@ -33,7 +33,7 @@ def capture(tmp_path_factory):
             torch.tensor([SIZE, SIZE]),
         )
     path = tmp_path_factory.mktemp("plane") / "capture"
-    with Capture.create(path, name="plane", surface=Surface.plane(SIDE, SIDE, 0.05), cameras=cameras) as writer:
+    with CaptureWriter(path, name="plane", surface=Surface.plane(SIDE, SIDE, 0.05), cameras=cameras) as writer:
         for time, frame in enumerate(("f0", "f1")):
             for name in cameras:
                 joints = {"nose": (1.0, 2.0, 0.5)}
@@ -59,7 +59,7 @@ def predicted(capture):
 def write(capture, out, batch, prediction, **settings):
     chosen = {"points": 300, "shrinkage": 0.05, "min_views": 3} | settings
     reconstructor = Reconstructor(capture.surface, ReconstructionSettings(**chosen))
-    writing = Capture.create(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
+    writing = CaptureWriter(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
     with writing as writer:
         labels = PseudoLabelWriter(capture, writer, reconstructor)
         labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
@@ -139,7 +139,7 @@ def registration(capture):
 
 def register(capture, out, batch, prediction, registration, **options):
     reconstructor = Reconstructor(capture.surface, ReconstructionSettings(points=300))
-    writing = Capture.create(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
+    writing = CaptureWriter(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
     with writing as writer:
         labels = PseudoLabelWriter(capture, writer, reconstructor, registration, **options)
         labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import Capture, DenseLabel, SparseLabel
+from dkp.captures import Capture, CaptureWriter, DenseLabel, SparseLabel
 from dkp.captures.crops import apply_affine
 from dkp.errors import InputError
 
@@ -19,7 +19,7 @@ def test_everything_comes_back(scene, tmp_path):
     label = scene.label(cameras["cam_0"], 0)
     known = rng.random(label.face.shape) < 0.5
     points = SparseLabel(np.array([[3.5, 4.25]]), np.array([2], np.int32), np.array([[0.25, 0.25, 0.5]], np.float32))
-    with Capture.create(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras, source="s", licence="l") as w:
+    with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras, source="s", licence="l") as w:
         for name in cameras:
             w.add_view(
                 "f1",
@@ -58,7 +58,7 @@ def test_everything_comes_back(scene, tmp_path):
 
 
 def test_what_is_missing_is_none(scene, tmp_path):
-    with Capture.create(tmp_path / "c", name="n", surface="human", cameras=scene.cameras()) as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface="human", cameras=scene.cameras()) as writer:
         for name in ("cam_0", "cam_2"):
             writer.add_view("f1", name, np.zeros((80, 96, 3), np.uint8), time=0)
     capture = Capture.open(tmp_path / "c")
@@ -103,7 +103,7 @@ def test_camera_of_a_crop_sees_what_the_crop_shows(make_scene, tmp_path):
     scene = make_scene(distortion=(-0.2, 0.05, 0.002, -0.001, 0.01))
     cameras = scene.cameras()
     crop = np.array([[-1.5, 0.0, 90.0], [0.0, 1.25, -20.0]])
-    with Capture.create(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras) as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras) as writer:
         for name in cameras:
             writer.add_view("a", name, np.zeros((64, 72, 3), np.uint8), time=0, crop=crop, undistorted=True)
             writer.add_view("b", name, np.zeros((64, 72, 3), np.uint8), time=1, crop=crop, undistorted=False)
@@ -127,7 +127,7 @@ def test_camera_of_a_crop_sees_what_the_crop_shows(make_scene, tmp_path):
 def test_a_view_may_have_a_camera_of_its_own(scene, tmp_path):
     cameras = scene.cameras()
     moved = cameras["cam_2"]
-    with Capture.create(tmp_path / "c", name="n", surface="human", cameras=cameras, unit="mm") as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface="human", cameras=cameras, unit="mm") as writer:
         for frame, override in (("a", None), ("b", moved)):
             for name in ("cam_0", "cam_1"):
                 writer.add_view(frame, name, np.zeros((80, 96, 3), np.uint8), time=ord(frame), override=override)

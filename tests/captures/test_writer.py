@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dkp.captures import Capture, DenseLabel, write_truth, write_view_files
+from dkp.captures import Capture, CaptureWriter, DenseLabel, write_truth, write_view_files
 from dkp.errors import InputError
 
 
@@ -25,7 +25,7 @@ def blank(writer, *frames, cameras=("cam_0", "cam_1")):
 
 def test_equal_content_gives_equal_bytes_in_any_order(scene, tmp_path):
     scene.write(tmp_path / "one")
-    with Capture.create(tmp_path / "two", name="board", surface=scene.surface, cameras=scene.cameras()) as writer:
+    with CaptureWriter(tmp_path / "two", name="board", surface=scene.surface, cameras=scene.cameras()) as writer:
         write = pickle.loads(pickle.dumps(write_view_files))  # as a worker process gets it
         rows = []
         for name, camera in reversed(scene.cameras().items()):
@@ -54,7 +54,7 @@ def test_equal_content_gives_equal_bytes_in_any_order(scene, tmp_path):
 
 def test_nothing_appears_before_the_end(scene, tmp_path):
     out = tmp_path / "c"
-    with Capture.create(out, name="n", surface="human", cameras=scene.cameras()) as writer:
+    with CaptureWriter(out, name="n", surface="human", cameras=scene.cameras()) as writer:
         blank(writer, "a")
         assert not out.exists()
     assert out.is_dir()
@@ -68,7 +68,7 @@ def test_a_failure_leaves_what_was_there(scene, tmp_path, failure):
     before = contents(out)
 
     def write():
-        with Capture.create(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
+        with CaptureWriter(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
             blank(writer, "a")
             raise failure("stop")
 
@@ -84,7 +84,7 @@ def test_a_capture_that_would_not_open_is_not_kept(scene, tmp_path):
     before = contents(out)
     with (
         pytest.raises(InputError, match="expected frames with two or more views") as caught,
-        Capture.create(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer,
+        CaptureWriter(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer,
     ):
         blank(writer, "a", "b", cameras=("cam_0",))
     assert str(out / "views.jsonl") in str(caught.value)
@@ -104,7 +104,7 @@ def test_a_failing_move_puts_the_old_capture_back(scene, tmp_path, monkeypatch):
         return rename(self, target)
 
     def write():
-        with Capture.create(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
+        with CaptureWriter(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
             blank(writer, "a")
             monkeypatch.setattr(Path, "rename", failing)
 
@@ -117,11 +117,11 @@ def test_a_failing_move_puts_the_old_capture_back(scene, tmp_path, monkeypatch):
 def test_an_existing_folder_is_refused_unless_told(scene, tmp_path):
     out = tmp_path / "c"
     out.mkdir()
-    with Capture.create(out, name="n", surface="human", cameras=scene.cameras()) as writer:  # empty is fine
+    with CaptureWriter(out, name="n", surface="human", cameras=scene.cameras()) as writer:  # empty is fine
         blank(writer, "a")
     with pytest.raises(InputError, match="exists and is not empty"):
-        Capture.create(out, name="n", surface="human", cameras=scene.cameras())
-    with Capture.create(out, name="new", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
+        CaptureWriter(out, name="n", surface="human", cameras=scene.cameras())
+    with CaptureWriter(out, name="new", surface="human", cameras=scene.cameras(), overwrite=True) as writer:
         blank(writer, "b")
     assert Capture.open(out).name == "new"
     assert list(Capture.open(out).frames) == ["b"]
@@ -135,7 +135,7 @@ def test_only_captures_are_overwritten(scene, tmp_path):
     file.write_text("x")
     for out, match in ((folder, "expected a capture: nothing else is overwritten"), (file, "is a file")):
         with pytest.raises(InputError, match=match):
-            Capture.create(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True)
+            CaptureWriter(out, name="n", surface="human", cameras=scene.cameras(), overwrite=True)
     assert (folder / "thesis.tex").read_text() == "years of work"
 
 
@@ -143,7 +143,7 @@ def test_a_link_to_a_capture_stays_a_link(scene, tmp_path):
     scene.write(tmp_path / "real")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     cameras = scene.cameras()
-    with Capture.create(tmp_path / "link", name="new", surface="human", cameras=cameras, overwrite=True) as writer:
+    with CaptureWriter(tmp_path / "link", name="new", surface="human", cameras=cameras, overwrite=True) as writer:
         blank(writer, "a")
     assert (tmp_path / "link").is_symlink()
     assert Capture.open(tmp_path / "real").name == "new"
@@ -153,7 +153,7 @@ def test_an_image_file_is_copied_as_it_is(scene, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), dtype=np.uint8)
     source = tmp_path / "photo.JPG"
     cv2.imwrite(str(source), image)
-    with Capture.create(tmp_path / "c", name="n", surface="human", cameras=scene.cameras()) as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface="human", cameras=scene.cameras()) as writer:
         for camera in ("cam_0", "cam_1"):
             writer.add_view("a", camera, source, time=0)
     view = Capture.open(tmp_path / "c").views[0]
@@ -185,14 +185,14 @@ THIRDS = np.full((8, 8, 3), 1 / 3)
 )
 def test_bad_views_are_refused(scene, tmp_path, arguments, match):
     values = {"frame": "a", "camera": "cam_0", "image": IMAGE, "time": 0, **arguments}
-    writer = Capture.create(tmp_path / "c", name="n", surface="human", cameras=scene.cameras())
+    writer = CaptureWriter(tmp_path / "c", name="n", surface="human", cameras=scene.cameras())
     with pytest.raises(InputError, match=match), writer:
         writer.add_view(values.pop("frame"), values.pop("camera"), values.pop("image"), **values)
     assert not any(tmp_path.iterdir())
 
 
 def test_a_view_is_added_once(scene, tmp_path):
-    writer = Capture.create(tmp_path / "c", name="n", surface="human", cameras=scene.cameras())
+    writer = CaptureWriter(tmp_path / "c", name="n", surface="human", cameras=scene.cameras())
     with pytest.raises(InputError, match="view a of camera cam_0 is added twice"), writer:
         blank(writer, "a", cameras=("cam_0", "cam_0"))
 
@@ -209,7 +209,7 @@ def test_a_view_is_added_once(scene, tmp_path):
 )
 def test_bad_captures_are_refused(scene, tmp_path, arguments, match):
     values = {"name": "n", "surface": "human", "cameras": scene.cameras(), **arguments}
-    with pytest.raises(InputError, match=match), Capture.create(tmp_path / "c", **values) as writer:
+    with pytest.raises(InputError, match=match), CaptureWriter(tmp_path / "c", **values) as writer:
         blank(writer, "a")
     assert not any(tmp_path.iterdir())
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import Capture, DenseLabel, SparseLabel
+from dkp.captures import Capture, CaptureWriter, DenseLabel, SparseLabel
 from dkp.geometry import Camera
 from dkp.surface import Surface
 from dkp.synthetic.rasteriser import rasterise
@@ -90,7 +90,7 @@ def make_capture(surface):
             cameras[f"cam_{index}"] = camera
         ids = [f"f{t:02d}" for t in range(frames)]
         splits = {"train": ids[: frames // 2], "test": ids[frames // 2 :]}
-        with Capture.create(path, name="ellipsoid", surface=surface, cameras=cameras, splits=splits) as writer:
+        with CaptureWriter(path, name="ellipsoid", surface=surface, cameras=cameras, splits=splits) as writer:
             for time, frame in enumerate(ids):
                 vertices = posed(surface, time)
                 for name, camera in cameras.items():

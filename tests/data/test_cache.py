@@ -152,11 +152,11 @@ def test_distorted_views_are_undistorted(make_capture, tmp_path, surface):
 
 
 def test_views_that_are_not_square_are_padded(tmp_path, surface):
-    from dkp.captures import Capture
+    from dkp.captures import Capture, CaptureWriter
 
     camera = Camera.create(torch.tensor([[100.0, 0, 40], [0, 100, 30], [0, 0, 1]]), image_size=torch.tensor([80.0, 60]))
     image = np.full((60, 80, 3), 90, np.uint8)
-    with Capture.create(tmp_path / "wide", name="wide", surface=surface, cameras={"c": camera, "d": camera}) as writer:
+    with CaptureWriter(tmp_path / "wide", name="wide", surface=surface, cameras={"c": camera, "d": camera}) as writer:
         writer.add_view("f", "c", image, time=0)
         writer.add_view("f", "d", image, time=0)
     images = CaptureImages(Capture.open(tmp_path / "wide"), None, 40)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dkp.captures import Capture
+from dkp.captures import CaptureWriter
 from dkp.errors import InputError
 from dkp.pipeline import captures
 from dkp.pipeline.captures import check_same_surface, prepare_source, prepare_target
@@ -117,7 +117,7 @@ def test_the_source_of_people_is_rendered_in_a_domain(capture, domain, expected,
 
 def test_the_source_of_ones_own_dogs_is_rendered_dogs(made, tmp_path):
     cameras = {"a": camera_at(-0.5), "b": camera_at(0.5)}
-    with Capture.create(tmp_path / "own", name="own", surface="dog", cameras=cameras, splits={}) as writer:
+    with CaptureWriter(tmp_path / "own", name="own", surface="dog", cameras=cameras, splits={}) as writer:
         for camera in cameras:
             writer.add_view("f0", camera, np.zeros((32, 32, 3), np.uint8), time=0)
     path = prepare_source(str(tmp_path / "own"), tmp_path, 0, None, tmp_path / "own", QUIET)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dkp.captures import Capture, SparseLabel
+from dkp.captures import Capture, CaptureWriter, SparseLabel
 from dkp.cli import main
 from dkp.pipeline.compare_labels import compare_labels
 
@@ -19,7 +19,7 @@ def moved(planes, tmp_path_factory):
     surface, folder = source.surface, tmp_path_factory.mktemp("moved") / "capture"
     frames = [f"f{index}" for index in range(4)]
     own = source.path / "surface.npz"
-    with Capture.create(folder, name="moved", surface=own, cameras=source.cameras, splits={"train": frames}) as writer:
+    with CaptureWriter(folder, name="moved", surface=own, cameras=source.cameras, splits={"train": frames}) as writer:
         for view in source.views:
             if view.frame not in frames or view.camera == "c":
                 continue

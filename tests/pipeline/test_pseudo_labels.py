@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from dkp.captures import Capture, DenseLabel
+from dkp.captures import Capture, CaptureWriter, DenseLabel
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -36,7 +36,7 @@ def workspace(tmp_path_factory):
         )
     frames = [f"f{number}" for number in range(4)]
     splits = {"train": frames[:3], "test": frames[3:]}
-    with Capture.create(folder / "plane", name="plane", surface=surface, cameras=cameras, splits=splits) as writer:
+    with CaptureWriter(folder / "plane", name="plane", surface=surface, cameras=cameras, splits=splits) as writer:
         for time, frame in enumerate(frames):
             for name, camera in cameras.items():
                 local = surface.vertices @ camera.rotation.numpy().T + camera.translation.numpy()
@@ -137,7 +137,7 @@ def test_the_background_can_be_hidden(workspace, tmp_path):
     rng = np.random.default_rng(0)
     for name in ("black", "clutter"):
         options = {"surface": workspace / "plane" / "surface.npz", "cameras": plane.cameras, "splits": plane.splits}
-        with Capture.create(tmp_path / name, name=name, **options) as writer:
+        with CaptureWriter(tmp_path / name, name=name, **options) as writer:
             for view in plane.views:
                 mask = plane.label(view).foreground
                 behind = 255 * rng.integers(0, 2, (SIZE, SIZE, 3)) if name == "clutter" else 0

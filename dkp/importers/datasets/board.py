@@ -23,6 +23,7 @@ from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.images import OnBad
 from dkp.captures.labels import SparseLabel
 from dkp.captures.rig import camera_size
+from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
@@ -106,7 +107,7 @@ def import_board(
     recording = read_recording(Path(source_dir), on_bad)
     surface = board_surface()
     labeller = BoardLabeller(surface)
-    writer = Capture.create(
+    writer = CaptureWriter(
         out,
         name="board",
         surface=surface,

@@ -23,6 +23,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box, undistorted
 from dkp.captures.images import OnBad
 from dkp.captures.rig import camera_size
+from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
@@ -105,7 +106,7 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
     frames = sorted(set().union(*(set(joints) for joints in recording.joints.values())))
     ids = {index: f"{index:06d}" for index in frames}
     calibration = "corrected calibration" if recording.refinement is None else "published calibration, refined"
-    writer = Capture.create(
+    writer = CaptureWriter(
         out,
         name="person",
         surface="human",

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from dkp.captures import Capture, write_truth, write_view_files
+from dkp.captures import Capture, CaptureWriter, write_truth, write_view_files
 from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_surface, visible_share
 from dkp.captures.crops import crop_affine, square_box
 from dkp.errors import InputError
@@ -118,7 +118,7 @@ def synthesize_board(
     frames = [f"{index:06d}" for index in range(views // CAMERAS)]
     test = frames[_TEST_SHARE - 1 :: _TEST_SHARE]
     surface = board_surface()
-    writer = Capture.create(
+    writer = CaptureWriter(
         out,
         name="board-synthetic",
         surface=surface,

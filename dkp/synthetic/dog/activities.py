@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from dkp.synthetic.dog.pose import LEGS
-
-Controls = dict[str, float]
-"""Controls by name; what is missing is taken from standing."""
+from dkp.synthetic.motion import Activities, Pose, Style
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ GAITS: Mapping[str, Gait] = {
 """Gaits by the activity that has them; dogs move on the spot, as on a treadmill."""
 
 
-def standing(rng: np.random.Generator) -> Controls:
+def standing(rng: np.random.Generator) -> Pose:
     """On four legs, a little different every time: the base that activities write over."""
     pose = {
         "front": rng.uniform(0.94, 0.99),
@@ -75,15 +73,15 @@ def standing(rng: np.random.Generator) -> Controls:
     return pose
 
 
-def _stand(rng: np.random.Generator) -> Callable[[], Controls]:
+def _stand(rng: np.random.Generator) -> Style:
     return dict
 
 
-def _move(rng: np.random.Generator) -> Callable[[], Controls]:
+def _move(rng: np.random.Generator) -> Style:
     head, jaw = rng.normal(16, 14), rng.choice([-12.5, rng.uniform(-8, 4)])
     tail = {"tail_lift": rng.normal(5, 22), "tail_curl": rng.uniform(-10, 70)}
 
-    def pose() -> Controls:
+    def pose() -> Pose:
         steps = {f"{leg}_forward": -0.04 if leg.endswith("fore") else -0.27 for leg in LEGS}
         return (
             steps
@@ -100,8 +98,8 @@ def _move(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-def _look(rng: np.random.Generator) -> Callable[[], Controls]:
-    def pose() -> Controls:
+def _look(rng: np.random.Generator) -> Style:
+    def pose() -> Pose:
         yaw = rng.uniform(-70, 70)
         return {
             "neck_yaw": yaw,
@@ -116,11 +114,11 @@ def _look(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-def _sit(rng: np.random.Generator) -> Callable[[], Controls]:
+def _sit(rng: np.random.Generator) -> Style:
     upright, apart = rng.uniform(0.0, 1.0), rng.uniform(0.02, 0.12)
 
-    def pose() -> Controls:
-        result: Controls = {
+    def pose() -> Pose:
+        result: Pose = {
             "front": 0.96 + 0.06 * upright,
             "rear": 0.31 + rng.normal(0, 0.01),
             "arch": 22 + 8 * upright + rng.normal(0, 3),
@@ -143,8 +141,8 @@ def _sit(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-def _sniff(rng: np.random.Generator) -> Callable[[], Controls]:
-    def pose() -> Controls:
+def _sniff(rng: np.random.Generator) -> Style:
+    def pose() -> Pose:
         depth = rng.uniform(0.5, 1.0)
         result = {
             "front": 0.95 - 0.14 * depth,
@@ -159,10 +157,10 @@ def _sniff(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-def _bow(rng: np.random.Generator) -> Callable[[], Controls]:
+def _bow(rng: np.random.Generator) -> Style:
     """Elbows near the floor, rump up, as dogs ask to play or stretch."""
 
-    def pose() -> Controls:
+    def pose() -> Pose:
         depth = rng.uniform(0.55, 1.0)
         result = {
             "front": 0.95 - 0.42 * depth,
@@ -187,10 +185,10 @@ def _bow(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-def _paw(rng: np.random.Generator) -> Callable[[], Controls]:
+def _paw(rng: np.random.Generator) -> Style:
     """A forepaw in the air."""
 
-    def pose() -> Controls:
+    def pose() -> Pose:
         lift = rng.uniform(0.12, 0.5)
         return {
             "front": 0.94,
@@ -208,7 +206,7 @@ def _paw(rng: np.random.Generator) -> Callable[[], Controls]:
     return pose
 
 
-ACTIVITIES: dict[str, Callable[[np.random.Generator], Callable[[], Controls]]] = {
+ACTIVITIES: Activities = {
     "stand": _stand,
     "walk": _move,
     "trot": _move,
@@ -224,13 +222,5 @@ SHARES = np.array([1.0, 2.0, 1.5, 1.5, 1.5, 1.2, 0.6, 0.8])
 SHARES = SHARES / SHARES.sum()
 """How often each activity is drawn."""
 
-
-def mirrored(pose: Controls) -> Controls:
-    """The pose of the mirror image."""
-    odd = {"roll", "side", "twist", "neck_yaw", "neck_roll", "head_yaw", "head_roll", "tail_wag"}
-    swap = {"left": "right", "right": "left"}
-    result = {}
-    for name, value in pose.items():
-        side, _, rest = name.partition("_")
-        result[f"{swap[side]}_{rest}" if side in swap else name] = -value if name in odd else value
-    return result
+ODD = frozenset({"roll", "side", "twist", "neck_yaw", "neck_roll", "head_yaw", "head_roll", "tail_wag"})
+"""What changes its sign in the mirror image."""

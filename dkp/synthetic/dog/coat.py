@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dkp.synthetic.dog.regions import DogPlace, DogRegions
+from dkp.synthetic.dog.regions import DogRegion, DogRegions
 from dkp.synthetic.domains import Coats
 from dkp.synthetic.noise import choose, fractal, lookup, random_colour
 
@@ -39,7 +39,7 @@ class Coat:
         dark: See ``ground``.
         tan: See ``ground``.
         iris: (3,).
-        socks: How far up the legs markings reach, as :attr:`DogPlace.leg`.
+        socks: How far up the legs markings reach, as :attr:`DogRegion.leg`.
         extent: How much of the dog the markings cover, 0 to 1.
         blaze: Half the width of the stripe on the head [m].
         collar: (3,) or None.
@@ -111,63 +111,63 @@ def paint_coat(coat: Coat, regions: DogRegions, columns: NDArray) -> tuple[NDArr
     Returns:
         (N, 3) albedo in linear light and (N,) gloss in [0, 1].
     """
-    place = DogPlace.of_columns(columns)
+    region = DogRegion.of_columns(columns)
     grain = lookup(coat.noise, columns[:, :3], NOISE_PERIOD)
     fine = lookup(coat.noise, columns[:, :3], NOISE_PERIOD / 5)
     ragged = columns[:, :3] + 0.005 * fine[:, None]  # borders as hair has them, not along the cells of the noise
     blotch = lookup(coat.noise, ragged + 0.21, 2 * NOISE_PERIOD)
     speck = lookup(coat.noise, ragged + 0.11, NOISE_PERIOD / 2.5)
     colour = np.broadcast_to(coat.ground, (len(columns), 3)).astype(np.float32)
-    pale = coat.pale * np.clip(0.3 + 0.9 * place.under, 0, 1) * (place.on_head < 0.5)
+    pale = coat.pale * np.clip(0.3 + 0.9 * region.under, 0, 1) * (region.on_head < 0.5)
     colour = colour + pale[:, None] * 0.5 * (coat.light - colour).clip(0)
-    for mask, shade in _markings(coat, regions, place, grain, blotch, speck):
+    for mask, shade in _markings(coat, regions, region, grain, blotch, speck):
         colour[mask] = shade
     colour *= (1 + 0.10 * grain + 0.10 * fine)[:, None]
     gloss = np.full(len(columns), 0.06, np.float32)
     if coat.collar is not None:
-        band = (np.abs(place.neck - 0.42) < 0.06) & (place.on_neck > 0.5) & (place.on_head < 0.3)
+        band = (np.abs(region.neck - 0.42) < 0.06) & (region.on_neck > 0.5) & (region.on_head < 0.3)
         colour[band], gloss[band] = coat.collar, 0.15
-    _paint_face(coat, regions, place, colour, gloss)
+    _paint_face(coat, regions, region, colour, gloss)
     return np.clip(colour, 0.002, 1.0), gloss
 
 
 def _markings(
-    coat: Coat, regions: DogRegions, place: DogPlace, grain: NDArray, blotch: NDArray, speck: NDArray
+    coat: Coat, regions: DogRegions, region: DogRegion, grain: NDArray, blotch: NDArray, speck: NDArray
 ) -> list[tuple[NDArray, NDArray]]:
     """Masks (N,) and their colours, later ones on top of earlier ones; noises of unit deviation blur the borders."""
     eye, nose = regions.joints["left_eye"], regions.joints["nose"]
-    head, trunk = place.on_head > 0.5, (place.on_head < 0.5) & (place.on_leg < 0.5) & (place.on_tail < 0.5)
-    socks = (place.on_leg > 0.5) & (place.leg > coat.socks + 0.12 * grain)
-    muzzle = head & (place.front > eye[2] + 0.012 + 0.004 * grain) & (place.on_ear < 0.5)
-    low_muzzle = muzzle & (place.up < nose[1] + 0.016 - 0.2 * (place.front - nose[2]))
-    ears = place.on_ear > 0.5
+    head, trunk = region.on_head > 0.5, (region.on_head < 0.5) & (region.on_leg < 0.5) & (region.on_tail < 0.5)
+    socks = (region.on_leg > 0.5) & (region.leg > coat.socks + 0.12 * grain)
+    muzzle = head & (region.front > eye[2] + 0.012 + 0.004 * grain) & (region.on_ear < 0.5)
+    low_muzzle = muzzle & (region.up < nose[1] + 0.016 - 0.2 * (region.front - nose[2]))
+    ears = region.on_ear > 0.5
     if coat.marking == "points":
-        away = np.stack([np.abs(place.left) - 0.024, place.up - eye[1] - 0.018, place.front - eye[2] - 0.002])
-        chest = trunk & (place.front > 0.19) & (place.up < -0.02) & (np.abs(np.abs(place.left) - 0.04) < 0.022)
-        inner = (place.on_leg > 0.5) & (place.under > 0.55 + 0.15 * grain)
+        away = np.stack([np.abs(region.left) - 0.024, region.up - eye[1] - 0.018, region.front - eye[2] - 0.002])
+        chest = trunk & (region.front > 0.19) & (region.up < -0.02) & (np.abs(np.abs(region.left) - 0.04) < 0.022)
+        inner = (region.on_leg > 0.5) & (region.under > 0.55 + 0.15 * grain)
         points = socks | low_muzzle | chest | inner | (head & (np.linalg.norm(away, axis=0) < 0.011))
         return [(points, coat.tan)]
     if coat.marking == "saddle":
         line = 0.06 - 0.10 * coat.extent + 0.025 * grain
-        back = (trunk | (place.on_leg > 0.5)) & (place.up > line + 0.5 * np.maximum(place.front - 0.2, 0))
-        neck = (place.on_neck > 0.4) & ~head & (place.front < 0.23 + 0.02 * grain) & (coat.extent > 0.3)
-        tail = (place.on_tail > 0.5) & (place.under < 0.2 + 0.2 * grain)
+        back = (trunk | (region.on_leg > 0.5)) & (region.up > line + 0.5 * np.maximum(region.front - 0.2, 0))
+        neck = (region.on_neck > 0.4) & ~head & (region.front < 0.23 + 0.02 * grain) & (coat.extent > 0.3)
+        tail = (region.on_tail > 0.5) & (region.under < 0.2 + 0.2 * grain)
         mask = muzzle if coat.extent > 0.5 else np.zeros_like(head)
         return [(back | neck | tail | mask | ears, coat.dark)]
     if coat.marking == "mask":
         return [(muzzle | ears if coat.extent > 0.3 else muzzle, coat.dark)]
     if coat.marking == "bicolour":
-        front = trunk & (place.front > 0.16) & (np.abs(place.left) < 0.03 + 0.05 * coat.extent + 0.012 * grain)
-        chest = front & (place.up < 0.10 + 0.10 * coat.extent) & (place.under > -0.35)
-        belly = trunk & (place.under > 0.75 - 0.4 * coat.extent + 0.15 * grain)
-        blaze = head & (np.abs(place.left) < coat.blaze + 0.003 * grain) & ~ears & (place.front > 0.30)
-        ruff = (place.on_neck > 0.5) & ~head & (np.abs(place.neck - 0.35) < 0.5 * coat.extent - 0.15)
-        tip = (place.on_tail > 0.5) & (place.tail > 0.75 + 0.05 * grain)
+        front = trunk & (region.front > 0.16) & (np.abs(region.left) < 0.03 + 0.05 * coat.extent + 0.012 * grain)
+        chest = front & (region.up < 0.10 + 0.10 * coat.extent) & (region.under > -0.35)
+        belly = trunk & (region.under > 0.75 - 0.4 * coat.extent + 0.15 * grain)
+        blaze = head & (np.abs(region.left) < coat.blaze + 0.003 * grain) & ~ears & (region.front > 0.30)
+        ruff = (region.on_neck > 0.5) & ~head & (np.abs(region.neck - 0.35) < 0.5 * coat.extent - 0.15)
+        tip = (region.on_tail > 0.5) & (region.tail > 0.75 + 0.05 * grain)
         low = low_muzzle if coat.blaze > 0.004 else np.zeros_like(head)
         return [(socks | chest | belly | blaze | ruff | tip | low, coat.light)]
     if coat.marking == "patches":
-        bare = (blotch < 0.9 - 1.2 * coat.extent) & ~(head & (np.abs(place.left) > coat.blaze) & ~low_muzzle)
-        return [(bare | (head & (np.abs(place.left) < coat.blaze)), coat.light)]
+        bare = (blotch < 0.9 - 1.2 * coat.extent) & ~(head & (np.abs(region.left) > coat.blaze) & ~low_muzzle)
+        return [(bare | (head & (np.abs(region.left) < coat.blaze)), coat.light)]
     if coat.marking == "spots":
         spots = (speck > 1.15 - 0.35 * coat.extent) | (ears & (coat.extent > 0.6))
         return [(~spots, coat.light)]
@@ -177,28 +177,28 @@ def _markings(
         tan = (low_muzzle | socks) & (coat.extent < 0.4)
         return [(dark, coat.dark), (light, coat.light), (tan, coat.tan)]
     if coat.marking == "brindle":
-        wave = np.sin(2 * np.pi * (place.front + 0.25 * place.up + 0.016 * grain) / 0.030)
+        wave = np.sin(2 * np.pi * (region.front + 0.25 * region.up + 0.016 * grain) / 0.030)
         stripes = (wave + 0.6 * speck > 0.6 - 0.5 * coat.extent) & ~head
         return [(stripes, 0.45 * coat.ground + 0.55 * coat.dark), (muzzle, coat.dark)]
     return []
 
 
-def _paint_face(coat: Coat, regions: DogRegions, place: DogPlace, colour: NDArray, gloss: NDArray) -> None:
+def _paint_face(coat: Coat, regions: DogRegions, region: DogRegion, colour: NDArray, gloss: NDArray) -> None:
     """Eyes, nose, mouth, claws and pads, in place."""
     nose = regions.joints["nose"]
-    off = np.hypot(place.left / 1.15, place.up - nose[1] + 0.004)
-    leather = (place.on_head > 0.5) & (place.front > nose[2] - 0.022) & (off < 0.0165)
+    off = np.hypot(region.left / 1.15, region.up - nose[1] + 0.004)
+    leather = (region.on_head > 0.5) & (region.front > nose[2] - 0.022) & (off < 0.0165)
     colour[leather], gloss[leather] = _LEATHER, 0.25
     eye = regions.joints["left_eye"]
-    apart = np.sqrt((np.abs(place.left) - eye[0]) ** 2 + (place.up - eye[1]) ** 2 + (place.front - eye[2]) ** 2)
-    rim, ball = (place.on_head > 0.5) & (apart < 0.0165), (place.on_head > 0.5) & (apart < 0.012)
+    apart = np.sqrt((np.abs(region.left) - eye[0]) ** 2 + (region.up - eye[1]) ** 2 + (region.front - eye[2]) ** 2)
+    rim, ball = (region.on_head > 0.5) & (apart < 0.0165), (region.on_head > 0.5) & (apart < 0.012)
     colour[rim] = colour[rim] * 0.25
     colour[ball], gloss[ball] = coat.iris, 0.5
-    inside = place.in_mouth > 0.5
+    inside = region.in_mouth > 0.5
     colour[inside], gloss[inside] = _GUMS, 0.15
-    inner_ear = (place.on_ear > 0.5) & (place.front > 0.368) & (place.ear < 0.8)
+    inner_ear = (region.on_ear > 0.5) & (region.front > 0.368) & (region.ear < 0.8)
     colour[inner_ear] = 0.55 * colour[inner_ear] + 0.45 * coat.ground.mean() ** 0.3 * _EAR
-    pads = (place.on_leg > 0.5) & (place.leg > 2.9) & (place.under > 0.75)
+    pads = (region.on_leg > 0.5) & (region.leg > 2.9) & (region.under > 0.75)
     colour[pads] = _LEATHER
 
 
@@ -207,14 +207,14 @@ def fur(coat: Coat, regions: DogRegions) -> NDArray[np.float64]:
 
     Hair is longest on the throat and short on face, legs and the tip of the tail.
     """
-    place = regions.vertices()
-    share = np.ones(len(place.left))
-    share += 0.5 * place.on_neck * np.clip(place.under + 0.7, 0, 1)
-    share *= 1 - place.on_tail * np.clip((place.tail - 0.5) / 0.45, 0, 1)  # or the pointed tip would flare
-    share *= 1 - 0.75 * place.on_head
-    share *= 1 - 0.9 * place.on_leg * np.clip((place.leg - 0.6) / 1.6, 0, 1)
+    region = regions.vertices()
+    share = np.ones(len(region.left))
+    share += 0.5 * region.on_neck * np.clip(region.under + 0.7, 0, 1)
+    share *= 1 - region.on_tail * np.clip((region.tail - 0.5) / 0.45, 0, 1)  # or the pointed tip would flare
+    share *= 1 - 0.75 * region.on_head
+    share *= 1 - 0.9 * region.on_leg * np.clip((region.leg - 0.6) / 1.6, 0, 1)
     roughness = lookup(coat.noise, regions.columns[:, :3], NOISE_PERIOD / 3)
-    off = coat.length * share * np.clip(1 + 0.35 * roughness, 0, 2) * (1 - place.in_mouth)
+    off = coat.length * share * np.clip(1 + 0.35 * roughness, 0, 2) * (1 - region.in_mouth)
     for _ in range(2):
         off = regions.spread @ off
     return np.stack([off, np.zeros_like(off)], 1)

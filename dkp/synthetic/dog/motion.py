@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from dkp.synthetic.dog.activities import ACTIVITIES, GAITS, SHARES, Controls, Gait, mirrored, standing
+from dkp.synthetic.dog.activities import ACTIVITIES, GAITS, ODD, SHARES, Gait, standing
 from dkp.synthetic.dog.pose import CONTROLS, LEGS, RANGES, Build, dog_rotations
-from dkp.synthetic.human.motion import require_motion
+from dkp.synthetic.motion import Pose, Style, key_poses, mirrored, require_motion, wander
 
 
 def sample_dog_motion(
@@ -41,44 +41,28 @@ def sample_dog_motion(
     require_motion(frames, fps, activity, ACTIVITIES)
     times = np.arange(frames) / fps
     rotations, root = dog_rotations(_sample_controls(rng, times, activity), Build.of_shape(shape))
-    span = max(float(times[-1]), 1.0)
-    keys = np.linspace(0.0, span, max(2, int(np.ceil(span / 1.5)) + 1))
-    turn = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.2, len(keys)))
-    wander = rng.uniform(-0.1, 0.1, (1, 2)) + np.cumsum(rng.normal(0.0, 0.03, (len(keys), 2)), axis=0)
-    heading = PchipInterpolator(keys, turn)(times)
+    heading, position = wander(rng, times, turn=0.2, start=0.1, step=0.03, reach=0.25)
     around = np.tile(np.eye(4), (frames, 1, 1))
     around[:, 0, 0] = around[:, 2, 2] = np.cos(heading)
     around[:, 0, 2], around[:, 2, 0] = np.sin(heading), -np.sin(heading)
-    around[:, [0, 2], 3] = PchipInterpolator(keys, np.clip(wander, -0.25, 0.25))(times)
+    around[:, [0, 2], 3] = position
     return rotations, (around @ root).astype(np.float32)
 
 
 def _sample_controls(rng: np.random.Generator, times: np.ndarray, activity: str | None) -> np.ndarray:
     """Controls (T, C): key poses of one or several activities, joined, and the rhythm of gaits."""
-    span = float(times[-1])
-    at: list[float] = []
-    keys: list[Controls] = []
-    moving: dict[str, list[float]] = {name: [] for name in GAITS}
-    now = -rng.uniform(0.0, 0.5)
-    while now <= span or len(at) < 2:
-        name = activity or str(rng.choice(list(ACTIVITIES), p=SHARES))
-        other_side = bool(rng.integers(2))
-        style = ACTIVITIES[name](rng)
-        until = now + rng.uniform(2.5, 6.0)
-        pace = rng.uniform(0.6, 1.3)
-        while now < until:
-            pose = standing(rng) | style()
-            keys.append(mirrored(pose) if other_side else pose)
-            at.append(now)
-            for gait, amounts in moving.items():
-                amounts.append(1.0 if name == gait else 0.0)
-            now += pace * rng.uniform(0.7, 1.3)
-    table = np.array([[pose[name] for name in CONTROLS] for pose in keys])
-    controls = PchipInterpolator(at, table)(times)
-    for gait, amounts in moving.items():
-        amount = PchipInterpolator(at, amounts)(times)
+
+    def draw(style: Style, other_side: bool) -> Pose:
+        pose = standing(rng) | style()
+        return mirrored(pose, ODD) if other_side else pose
+
+    keys = key_poses(rng, float(times[-1]), activity, ACTIVITIES, SHARES, (0.6, 1.3), draw)
+    table = np.array([[pose[name] for name in CONTROLS] for pose in keys.pose])
+    controls = PchipInterpolator(keys.time, table)(times)
+    for name, gait in GAITS.items():
+        amount = PchipInterpolator(keys.time, [1.0 if name == one else 0.0 for one in keys.activity])(times)
         if amount.any():
-            _add_steps(rng, GAITS[gait], controls, times, amount)
+            _add_steps(rng, gait, controls, times, amount)
     low, high = np.array(list(RANGES.values())).T
     return np.clip(controls, low, high)
 

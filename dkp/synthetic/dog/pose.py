@@ -39,7 +39,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     for leg in LEGS
     for name, limit in {
         "forward": (-0.9, 0.9),  # of the paw before shoulder or hip, as a share of the height of shoulder or hip
-        "out": (-0.2, 0.3),  # beyond its place in the rest pose
+        "out": (-0.2, 0.3),  # beyond where it is in the rest pose
         "lift": (0.0, 0.6),
         "foot": (-100, 100),  # of the metapodium, positive moves wrist or hock forwards over the paw
         "paw": (-20, 80),  # positive points the toes down
@@ -174,13 +174,13 @@ def _carried(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Rotation (T, 3, 3) of the end of a chain that starts at the torso, and where it takes bone heads (E, T, 3)."""
     turned = np.tile(np.eye(3), (len(local[chain[0]]), 1, 1))
-    before, place = np.zeros(3), np.zeros((len(turned), 3))
+    before, reached = np.zeros(3), np.zeros((len(turned), 3))
     for bone in chain:
-        place = place + turned @ (build.at[bone] - before)
+        reached = reached + turned @ (build.at[bone] - before)
         before = build.at[bone]
         if bone in local:
             turned = turned @ local[bone]
-    return turned, np.stack([place + turned @ (build.at[end] - before) for end in ends])
+    return turned, np.stack([reached + turned @ (build.at[end] - before) for end in ends])
 
 
 def _leg(
@@ -192,7 +192,7 @@ def _leg(
     pelvis: np.ndarray,
     hips: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """Local rotations of the bones of a leg whose paw is to be at a place."""
+    """Local rotations of the bones of a leg whose paw is to be at a point."""
     side, kind = leg.split("_")
     sign = 1.0 if side == "left" else -1.0
     first, upper, lower, foot, toes = (f"{side}_{bone}" if bone != "pelvis" else bone for bone in _CHAINS[kind])
@@ -231,7 +231,7 @@ def _leg(
 def _reach(
     goal: np.ndarray, first: np.ndarray, second: np.ndarray, upper: str, lower: str, sign: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations of two bones that bring the end of the second to a place, or as near as it can be.
+    """Rotations of two bones that bring the end of the second to a point, or as near as it can be.
 
     The lower joint is a hinge about x; the upper one turns about x and then about z.
 

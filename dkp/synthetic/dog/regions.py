@@ -6,15 +6,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix, diags
 
 from dkp.surface import Surface
 from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.rasteriser import vertex_normals
+from dkp.synthetic.regions import along_chain, neighbour_mean
 
 
-class DogPlace(NamedTuple):
-    """Where points of the dog lie; every field has one entry a point.
+class DogRegion(NamedTuple):
+    """In which region of the dog points lie, and where in it; every field has one entry a point.
 
     Attributes:
         left: Towards the dog's left, ``up`` and ``front`` likewise, from the middle between shoulders and hips in the
@@ -50,7 +50,7 @@ class DogPlace(NamedTuple):
     in_mouth: NDArray
 
     @classmethod
-    def of_columns(cls, columns: NDArray) -> DogPlace:
+    def of_columns(cls, columns: NDArray) -> DogRegion:
         """Fields from the columns of an array (N, 14)."""
         return cls(*np.ascontiguousarray(columns.T))
 
@@ -60,7 +60,7 @@ class DogRegions:
 
     Attributes:
         faces: (F, 3) int64.
-        columns: (V, 14) float32, the fields of :class:`DogPlace` at every vertex.
+        columns: (V, 14) float32, the fields of :class:`DogRegion` at every vertex.
         joints: Rest joints (3,) [m] by name.
         spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
     """
@@ -83,9 +83,9 @@ class DogRegions:
                 (("hip", "knee", "hock", "hind_paw"), False),
             ):
                 chosen = np.flatnonzero(mine & (on["leg"] > 0.05) & ((vertices[:, 2] > 0) == before))
-                leg[chosen] = _along(vertices[chosen], [joints[f"{side}_{name}"] for name in names])
-        neck = _along(vertices, [joints["neck"], _base_of_head(body)])
-        tail = _along(vertices, [joints["tail_base"], joints["tail_tip"]])
+                leg[chosen] = along_chain(vertices[chosen], [joints[f"{side}_{name}"] for name in names], 1.3, 1.3)
+        neck = along_chain(vertices, [joints["neck"], _base_of_head(body)], 1.3, 1.3)
+        tail = along_chain(vertices, [joints["tail_base"], joints["tail_tip"]], 1.3, 1.3)
         folded = vertices * np.where(vertices[:, :1] < 0, [-1.0, 1.0, 1.0], 1.0)
         axis = joints["left_ear_tip"] - joints["left_ear"]
         ear = (folded - joints["left_ear"]) @ axis / (axis @ axis)
@@ -106,16 +106,11 @@ class DogRegions:
                 _mouth(vertices, joints) * (on["head"] > 0.5),
             ]
         ).astype(np.float32)
-        first, second = self.faces[:, [0, 1, 2]].ravel(), self.faces[:, [1, 2, 0]].ravel()
-        rows, cols = np.concatenate([first, second]), np.concatenate([second, first])
-        links = coo_matrix((np.ones(len(rows)), (rows, cols)), (len(vertices),) * 2).tocsr()
-        links.data[:] = 1.0
-        links = links + diags(np.ones(len(vertices)))
-        self.spread = diags(1.0 / np.asarray(links.sum(1)).ravel()) @ links
+        self.spread = neighbour_mean(self.faces, len(vertices))
 
-    def vertices(self) -> DogPlace:
-        """The place of every vertex."""
-        return DogPlace.of_columns(self.columns)
+    def vertices(self) -> DogRegion:
+        """What the regions say of every vertex."""
+        return DogRegion.of_columns(self.columns)
 
 
 def _share(body: SkinnedBody, stems: tuple[str, ...]) -> NDArray:
@@ -135,15 +130,3 @@ def _mouth(vertices: NDArray, joints: dict[str, NDArray]) -> NDArray:
     floor = -0.064 + np.clip(back - 0.10, 0, None) * 0.4 * 0.9
     inside = (np.abs(left) < 0.0245) & (back > 0.062) & (back < 0.185)
     return (inside & (up < -0.0125) & (up > floor)).astype(float)
-
-
-def _along(points: NDArray, chain: list[NDArray]) -> NDArray:
-    """How far along a chain of joints the nearest point of the chain is: 0 at the first, 1 at the second joint."""
-    best, result = np.full(len(points), np.inf), np.zeros(len(points))
-    for index in range(len(chain) - 1):
-        bone = chain[index + 1] - chain[index]
-        share = np.clip((points - chain[index]) @ bone / (bone @ bone), -0.3 if index == 0 else 0.0, 1.3)
-        distance = np.linalg.norm(points - chain[index] - share[:, None] * bone, axis=1)
-        result = np.where(distance < best, index + share, result)
-        best = np.minimum(best, distance)
-    return result

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from dkp.synthetic.human.anatomy import ANGLES
-
-Pose = dict[str, float]
-"""Angles [degrees] by name; what is missing is taken from standing."""
+from dkp.synthetic.motion import Activities, Pose, Style
 
 
 def standing(rng: np.random.Generator) -> Pose:
@@ -71,16 +67,16 @@ def _bent_legs(rng: np.random.Generator, hip: float, knee: float, lean: float) -
     return pose
 
 
-def _stand(rng: np.random.Generator) -> Callable[[], Pose]:
+def _stand(rng: np.random.Generator) -> Style:
     return dict
 
 
-def _walk(rng: np.random.Generator) -> Callable[[], Pose]:
+def _walk(rng: np.random.Generator) -> Style:
     held = _free_arm(rng, "left") if rng.random() < 0.3 else {}
     return lambda: held | {f"{side}_hip_flex": rng.normal(2, 2) for side in ("left", "right")}
 
 
-def _reach(rng: np.random.Generator) -> Callable[[], Pose]:
+def _reach(rng: np.random.Generator) -> Style:
     both = rng.random() < 0.4
 
     def pose() -> Pose:
@@ -102,7 +98,7 @@ def _reach(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _raise_arms(rng: np.random.Generator) -> Callable[[], Pose]:
+def _raise_arms(rng: np.random.Generator) -> Style:
     def pose() -> Pose:
         raised, forward = rng.uniform(60, 168), rng.uniform(-20, 80)
         result: Pose = {"spine_flex": rng.normal(-4, 5)}
@@ -118,7 +114,7 @@ def _raise_arms(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _squat(rng: np.random.Generator) -> Callable[[], Pose]:
+def _squat(rng: np.random.Generator) -> Style:
     arms_forward = rng.random() < 0.6
 
     def pose() -> Pose:
@@ -140,7 +136,7 @@ def _squat(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _sit(rng: np.random.Generator) -> Callable[[], Pose]:
+def _sit(rng: np.random.Generator) -> Style:
     lap = rng.random() < 0.6
 
     def pose() -> Pose:
@@ -166,7 +162,7 @@ def _sit(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _balance(rng: np.random.Generator) -> Callable[[], Pose]:
+def _balance(rng: np.random.Generator) -> Style:
     hip, knee, out = rng.uniform(-15, 85), rng.uniform(15, 105), rng.uniform(0, 25)
     raised = rng.uniform(45, 105)
 
@@ -191,7 +187,7 @@ def _balance(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _twist(rng: np.random.Generator) -> Callable[[], Pose]:
+def _twist(rng: np.random.Generator) -> Style:
     def pose() -> Pose:
         turn = rng.uniform(-42, 42)
         result: Pose = {
@@ -210,7 +206,7 @@ def _twist(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _bend(rng: np.random.Generator) -> Callable[[], Pose]:
+def _bend(rng: np.random.Generator) -> Style:
     def pose() -> Pose:
         depth = rng.uniform(0.2, 1.0)
         lean = 48 * depth
@@ -230,7 +226,7 @@ def _bend(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _lunge(rng: np.random.Generator) -> Callable[[], Pose]:
+def _lunge(rng: np.random.Generator) -> Style:
     def pose() -> Pose:
         depth = rng.uniform(0.2, 1.0)
         return {
@@ -247,7 +243,7 @@ def _lunge(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-def _free(rng: np.random.Generator) -> Callable[[], Pose]:
+def _free(rng: np.random.Generator) -> Style:
     def pose() -> Pose:
         result = _free_arm(rng, "left") | _free_arm(rng, "right")
         result |= {
@@ -272,7 +268,7 @@ def _free(rng: np.random.Generator) -> Callable[[], Pose]:
     return pose
 
 
-ACTIVITIES: dict[str, Callable[[np.random.Generator], Callable[[], Pose]]] = {
+ACTIVITIES: Activities = {
     "stand": _stand,
     "walk": _walk,
     "reach": _reach,
@@ -291,12 +287,5 @@ SHARES = np.array([1.0, 2.0, 1.5, 1.0, 1.0, 1.0, 1.5, 1.0, 0.6, 0.6, 2.0])
 SHARES = SHARES / SHARES.sum()
 """How often each activity is drawn."""
 
-
-def mirrored(pose: Pose) -> Pose:
-    odd = {"list", "spine_side", "spine_twist", "head_yaw", "head_roll"}
-    swap = {"left": "right", "right": "left"}
-    result = {}
-    for name, value in pose.items():
-        side, _, rest = name.partition("_")
-        result[f"{swap[side]}_{rest}" if side in swap else name] = -value if name in odd else value
-    return result
+ODD = frozenset({"list", "spine_side", "spine_twist", "head_yaw", "head_roll"})
+"""What changes its sign in the mirror image."""

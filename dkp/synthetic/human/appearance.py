@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dkp.synthetic.domains import Wardrobe
-from dkp.synthetic.human.regions import BodyRegions, Place
+from dkp.synthetic.human.regions import BodyRegions, Region
 from dkp.synthetic.noise import choose, fractal, lookup, random_colour, skin_colour
 
 NOISE_PERIOD = 0.64
@@ -45,10 +45,10 @@ class Cloth:
     upright: bool
     spot: NDArray
 
-    def paint(self, place: Place, grain: NDArray) -> NDArray:
+    def paint(self, region: Region, grain: NDArray) -> NDArray:
         """Colours (N, 3) at points; ``grain`` (N,) is noise of unit deviation."""
-        along = place.up - 0.28 * place.arm + np.where(place.on_leg > 0.5, -0.42 * place.leg - place.up, 0.0)
-        across = place.left + place.front
+        along = region.up - 0.28 * region.arm + np.where(region.on_leg > 0.5, -0.42 * region.leg - region.up, 0.0)
+        across = region.left + region.front
         ground = np.broadcast_to(self.colours[0], (len(along), 3))
         if self.pattern == "plain":
             return ground
@@ -63,8 +63,8 @@ class Cloth:
             mark = grain > 0.3
             ground = np.where((grain < -0.6)[:, None], self.colours[2], ground)
         else:
-            apart = np.hypot(place.left - self.spot[0], place.up - self.spot[1])
-            torso = (place.on_arm < 0.5) & (place.on_leg < 0.5) & (place.front > 0)
+            apart = np.hypot(region.left - self.spot[0], region.up - self.spot[1])
+            torso = (region.on_arm < 0.5) & (region.on_leg < 0.5) & (region.front > 0)
             mark = torso & (apart < self.spot[2])
             ground = np.where((mark & (apart < 0.55 * self.spot[2]))[:, None], self.colours[2], ground)
             mark &= apart >= 0.55 * self.spot[2]
@@ -82,13 +82,12 @@ class Outfit:
         hat: ``none``, ``cap`` or ``beanie``.
         top: Fabric of the upper garment and ``sleeve``, how far down the arm it reaches; below 0 none is worn.
         sleeve: See ``top``.
-        hem: Lower edge of the upper garment, as :attr:`Place.height`.
+        hem: Lower edge of the upper garment, as :attr:`Region.height`.
         neckline: Depth of the neckline [m].
         bottom: Fabric of the lower garment and ``legs``, how far down the leg it reaches.
         legs: See ``bottom``.
-        waist: Upper edge of the lower garment, as :attr:`Place.height`.
-        skirt: Whether the lower garment joins the legs.
-        shoe: Fabric of what is on the feet and ``shoe_top``, where it begins, as :attr:`Place.leg`.
+        waist: Upper edge of the lower garment, as :attr:`Region.height`.
+        shoe: Fabric of what is on the feet and ``shoe_top``, where it begins, as :attr:`Region.leg`.
         shoe_top: See ``shoe``.
         sock_top: Where socks in the shoes begin.
         sole: (3,) colour.
@@ -112,7 +111,6 @@ class Outfit:
     bottom: Cloth
     legs: float
     waist: float
-    skirt: bool
     shoe: Cloth
     shoe_top: float
     sock_top: float
@@ -163,7 +161,6 @@ def sample_outfit(wardrobe: Wardrobe, rng: np.random.Generator) -> Outfit:
         bottom=lower,
         legs=legs,
         waist=waist,
-        skirt=bottom in ("skirt", "dress"),
         shoe=cloth({"plain": 1.0}),
         shoe_top=shoe_top,
         sock_top=min(shoe_top, rng.uniform(1.45, 2.0)) if rng.random() < 0.4 and feet == "shoes" else shoe_top,
@@ -173,27 +170,27 @@ def sample_outfit(wardrobe: Wardrobe, rng: np.random.Generator) -> Outfit:
     )
 
 
-def _worn(outfit: Outfit, place: Place) -> dict[str, NDArray]:
+def _worn(outfit: Outfit, region: Region) -> dict[str, NDArray]:
     """Where each thing is worn: masks (N,), later ones on top of earlier ones."""
-    head, arm, leg = place.on_head > 0.5, place.on_arm > 0.5, place.on_leg > 0.5
+    head, arm, leg = region.on_head > 0.5, region.on_arm > 0.5, region.on_leg > 0.5
     torso = ~(head | arm | leg)
-    masks = {"bottom": (leg & (place.leg < outfit.legs)) | (torso & (place.height < outfit.waist))}
-    masks["socks"] = leg & (place.leg > outfit.sock_top)
-    masks["shoe"] = leg & (place.leg > outfit.shoe_top)
+    masks = {"bottom": (leg & (region.leg < outfit.legs)) | (torso & (region.height < outfit.waist))}
+    masks["socks"] = leg & (region.leg > outfit.sock_top)
+    masks["shoe"] = leg & (region.leg > outfit.shoe_top)
     if outfit.sleeve >= 0:
-        collar = (place.front > 0) & (np.abs(place.left) < 0.09) & (place.height > 0.9)
-        dip = place.height * 0.5 > 0.5 - outfit.neckline * (1 - (place.left / 0.09) ** 2)
-        masks["top"] = (torso & (place.height > outfit.hem) & ~(collar & dip)) | (arm & (place.arm < outfit.sleeve))
+        collar = (region.front > 0) & (np.abs(region.left) < 0.09) & (region.height > 0.9)
+        dip = region.height * 0.5 > 0.5 - outfit.neckline * (1 - (region.left / 0.09) ** 2)
+        masks["top"] = (torso & (region.height > outfit.hem) & ~(collar & dip)) | (arm & (region.arm < outfit.sleeve))
     if outfit.hair != "bald":
-        line = np.interp(place.head_front, _HEAD_FRONT, _HAIRLINES[outfit.hair])
-        masks["hair"] = head & (place.head_up > line)
+        line = np.interp(region.head_front, _HEAD_FRONT, _HAIRLINES[outfit.hair])
+        masks["hair"] = head & (region.head_up > line)
         if outfit.hair == "long":
-            masks["hair"] |= torso & (place.front < 0) & (place.height > 0.78) & (np.abs(place.left) < 0.11)
+            masks["hair"] |= torso & (region.front < 0) & (region.height > 0.78) & (np.abs(region.left) < 0.11)
     if outfit.beard:
-        low, forward = place.head_up < -0.035 - 0.25 * np.maximum(0.075 - place.head_front, 0), place.head_front > 0.0
-        masks["beard"] = head & low & forward & (place.head_up > -0.12)
+        low = region.head_up < -0.035 - 0.25 * np.maximum(0.075 - region.head_front, 0)
+        masks["beard"] = head & low & (region.head_front > 0.0) & (region.head_up > -0.12)
     if outfit.hat != "none":
-        masks["hat"] = head & (place.head_up > np.interp(place.head_front, _HEAD_FRONT, _HATLINES[outfit.hat]))
+        masks["hat"] = head & (region.head_up > np.interp(region.head_front, _HEAD_FRONT, _HATLINES[outfit.hat]))
     return masks
 
 
@@ -208,13 +205,13 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
     Returns:
         (N, 3) albedo in linear light and (N,) gloss in [0, 1].
     """
-    place = Place.of_columns(columns)
+    region = Region.of_columns(columns)
     grain = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD)
     fine = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD / 5)
     colour = np.broadcast_to(outfit.skin.astype(np.float32), (len(columns), 3)) * (1 + 0.05 * grain)[:, None]
     gloss = np.full(len(columns), 0.10, np.float32)
-    _paint_face(outfit, regions, place, colour)
-    worn = _worn(outfit, place)
+    _paint_face(outfit, regions, region, colour)
+    worn = _worn(outfit, region)
     wrinkled = 1 + 0.10 * grain + 0.03 * fine
     cloths = {
         "bottom": outfit.bottom,
@@ -231,7 +228,7 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
             colour[spot] = outfit.hair_colour * (1 + 0.3 * fine[spot])[:, None]
             gloss[spot] = 0.12
         else:
-            there = Place(*(values[spot] for values in place))
+            there = Region(*(values[spot] for values in region))
             colour[spot] = cloths[name].paint(there, grain[spot]) * wrinkled[spot, None]
             gloss[spot] = 0.15 if name == "shoe" else 0.02
         if name == "socks" and outfit.shoe_top > outfit.sock_top:
@@ -239,12 +236,12 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
     return np.clip(colour, 0.002, 1.0), gloss
 
 
-def _paint_face(outfit: Outfit, regions: BodyRegions, place: Place, colour: NDArray) -> None:
+def _paint_face(outfit: Outfit, regions: BodyRegions, region: Region, colour: NDArray) -> None:
     """Eyes, brows and mouth, in place."""
-    spot = np.flatnonzero((place.on_head > 0.5) & (place.head_front > 0.045))
+    spot = np.flatnonzero((region.on_head > 0.5) & (region.head_front > 0.045))
     if len(spot) == 0:
         return
-    left, up = place.left[spot], place.up[spot]
+    left, up = region.left[spot], region.up[spot]
     for eye_left, eye_up in regions.eyes:
         x, y = left - eye_left, up - eye_up
         colour[spot[(np.abs(x) < 0.022) & (np.abs(y - 0.019) < 0.0045)]] = outfit.hair_colour * 0.7
@@ -259,12 +256,12 @@ def thickness(outfit: Outfit, regions: BodyRegions) -> NDArray[np.float64]:
 
     Cloth hangs loosest on torso and thighs; hair and hats have their own thickness; a cap has a brim.
     """
-    place = regions.vertices()
-    worn = _worn(outfit, place)
-    off = np.zeros(len(place.left))
+    region = regions.vertices()
+    worn = _worn(outfit, region)
+    off = np.zeros(len(region.left))
     if "top" in worn:
-        off[worn["top"]] = 0.002 + outfit.looseness * np.clip(1.2 - 0.8 * place.arm[worn["top"]], 0.1, 1)
-    loose = outfit.looseness * np.clip(1.2 - 0.5 * place.leg, 0.2, 1)
+        off[worn["top"]] = 0.002 + outfit.looseness * np.clip(1.2 - 0.8 * region.arm[worn["top"]], 0.1, 1)
+    loose = outfit.looseness * np.clip(1.2 - 0.5 * region.leg, 0.2, 1)
     off[worn["bottom"]] = np.maximum(off, 0.002 + loose)[worn["bottom"]]
     off[worn["shoe"]] = 0.006
     if "hair" in worn:
@@ -277,6 +274,6 @@ def thickness(outfit: Outfit, regions: BodyRegions) -> NDArray[np.float64]:
         off = regions.spread @ off
     forward = np.zeros_like(off)
     if outfit.hat == "cap":
-        edge = (np.abs(place.head_up - 0.04) < 0.008) & (place.head_front > 0.06) & (place.on_head > 0.5)
-        forward[edge] = 0.055 * np.clip(1.2 - (place.left[edge] / 0.08) ** 2, 0, 1)
+        edge = (np.abs(region.head_up - 0.04) < 0.008) & (region.head_front > 0.06) & (region.on_head > 0.5)
+        forward[edge] = 0.055 * np.clip(1.2 - (region.left[edge] / 0.08) ** 2, 0, 1)
     return np.stack([off, forward], 1)

@@ -7,15 +7,13 @@ turned into the local bone rotations of :class:`dkp.synthetic.body.SkinnedBody`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
-from dkp.errors import InputError
-from dkp.synthetic.human.activities import ACTIVITIES, SHARES, Pose, mirrored, standing
+from dkp.synthetic.human.activities import ACTIVITIES, ODD, SHARES, standing
 from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations, human_body
+from dkp.synthetic.motion import Pose, Style, key_poses, mirrored, require_motion, wander
 
 SKIN = {"heel": 0.025, "toe": 0.025, "knee": 0.055}
 """How far below a joint the skin is that may touch the floor [m]."""
@@ -52,34 +50,15 @@ def sample_motion(
     return _with_root(rng, angles, times, shape)
 
 
-def require_motion(frames: int, fps: float, activity: str | None, known: Collection[str]) -> None:
-    """Refuse a count, rate or name of an activity that makes no sense.
-
-    Raises:
-        InputError: one of them does not.
-    """
-    if frames < 1 or not fps > 0:
-        raise InputError(
-            f"motion: found {frames} frames at {fps} per second, expected at least one and a positive rate"
-        )
-    if activity is not None and activity not in known:
-        raise InputError(f"motion: found activity '{activity}', expected one of {', '.join(known)}")
-
-
 def _with_root(
     rng: np.random.Generator, angles: np.ndarray, times: np.ndarray, shape: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bone rotations, and root maps that turn the person some way and put the lower foot on the floor."""
     rotations = bone_rotations(angles)
-    span = max(float(times[-1]), 1.0)
-    keys = np.linspace(0.0, span, max(2, int(np.ceil(span / 1.5)) + 1))
-    turn = rng.uniform(-np.pi, np.pi) + np.cumsum(rng.normal(0.0, 0.25, len(keys)))
-    wander = np.clip(
-        rng.uniform(-0.15, 0.15, (1, 2)) + np.cumsum(rng.normal(0.0, 0.04, (len(keys), 2)), axis=0), -0.35, 0.35
-    )
+    heading, position = wander(rng, times, turn=0.25, start=0.15, step=0.04, reach=0.35)
     root = np.tile(np.eye(4, dtype=np.float32), (len(times), 1, 1))
-    root[:, :3, :3] = Rotation.from_rotvec(PchipInterpolator(keys, turn)(times)[:, None] * [0, 1, 0]).as_matrix()
-    root[:, [0, 2], 3] = PchipInterpolator(keys, wander)(times)
+    root[:, :3, :3] = Rotation.from_rotvec(heading[:, None] * [0, 1, 0]).as_matrix()
+    root[:, [0, 2], 3] = position
     for k in range(len(times)):
         joints = human_body().joint_positions(shape, rotations[k])
         root[k, 1, 3] = -min(float(joints[f"{side}_{name}"][1]) - SKIN[name] for side in _SIDES for name in SKIN)
@@ -88,25 +67,14 @@ def _with_root(
 
 def _sample_angles(rng: np.random.Generator, times: np.ndarray, activity: str | None) -> np.ndarray:
     """Angles (T, A) [degrees]: key poses of one or several activities, joined; walking adds its own rhythm."""
-    span = float(times[-1])
-    at: list[float] = []
-    keys: list[Pose] = []
-    steps: list[float] = []
-    now = -rng.uniform(0.0, 0.5)
-    while now <= span or len(at) < 2:
-        name = activity or str(rng.choice(list(ACTIVITIES), p=SHARES))
-        side = bool(rng.integers(2))
-        style = ACTIVITIES[name](rng)
-        until = now + rng.uniform(2.5, 6.0)
-        pace = rng.uniform(0.45, 1.1)
-        while now < until:
-            keys.append(_acceptable_pose(rng, style, side))
-            at.append(now)
-            steps.append(1.0 if name == "walk" else 0.0)
-            now += pace * rng.uniform(0.7, 1.3)
-    table = np.array([[pose[name] for name in ANGLES] for pose in keys])
-    angles = PchipInterpolator(at, table)(times)
-    stride = PchipInterpolator(at, steps)(times)
+
+    def draw(style: Style, other_side: bool) -> Pose:
+        return _acceptable_pose(rng, style, other_side)
+
+    keys = key_poses(rng, float(times[-1]), activity, ACTIVITIES, SHARES, (0.45, 1.1), draw)
+    table = np.array([[pose[name] for name in ANGLES] for pose in keys.pose])
+    angles = PchipInterpolator(keys.time, table)(times)
+    stride = PchipInterpolator(keys.time, [1.0 if name == "walk" else 0.0 for name in keys.activity])(times)
     if stride.any():
         _add_steps(rng, angles, times, stride)
     low, high = np.array(list(LIMITS.values())).T
@@ -140,7 +108,7 @@ def _add_steps(rng: np.random.Generator, angles: np.ndarray, times: np.ndarray, 
     angles[:, column["spine_twist"]] += amount * np.degrees(0.2 * arms) * np.sin(phase)
 
 
-def _acceptable_pose(rng: np.random.Generator, style: Callable[[], Pose], other_side: bool) -> Pose:
+def _acceptable_pose(rng: np.random.Generator, style: Style, other_side: bool) -> Pose:
     """A pose of the style within the limits, drawn again (at most 20 times) while limbs run through the body."""
     best: Pose = {}
     best_gap = -np.inf
@@ -148,7 +116,7 @@ def _acceptable_pose(rng: np.random.Generator, style: Callable[[], Pose], other_
         drawn = standing(rng) | style()
         pose = {name: float(np.clip(drawn[name], *LIMITS[name])) for name in ANGLES}
         if other_side:
-            pose = mirrored(pose)
+            pose = mirrored(pose, ODD)
         gap = _clearance(pose)
         if gap > best_gap:
             best, best_gap = pose, gap

@@ -7,6 +7,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dkp.synthetic.regions import along_chain, neighbour_mean
+
 
 class Template(Protocol):
     """What is needed of the canonical surface: :class:`dkp.surface.Surface` has it."""
@@ -23,8 +25,8 @@ class Template(Protocol):
     def joints(self) -> dict[str, NDArray]: ...
 
 
-class Place(NamedTuple):
-    """Where points of the body lie; every field has one entry a point.
+class Region(NamedTuple):
+    """In which region of the body points lie, and where in it; every field has one entry a point.
 
     Attributes:
         left: Towards the person's left, from the middle of the hips [m], in the rest pose.
@@ -53,7 +55,7 @@ class Place(NamedTuple):
     on_leg: NDArray
 
     @classmethod
-    def of_columns(cls, columns: NDArray) -> Place:
+    def of_columns(cls, columns: NDArray) -> Region:
         """Fields from the columns of an array (N, 11)."""
         return cls(*np.ascontiguousarray(columns.T))
 
@@ -63,15 +65,13 @@ class BodyRegions:
 
     Attributes:
         faces: (F, 3) int64.
-        columns: (V, 11) float32, the fields of :class:`Place` at every vertex.
+        columns: (V, 11) float32, the fields of :class:`Region` at every vertex.
         eyes: (2, 2) left and up of the eyes, ``mouth`` (2,) likewise of the mouth [m].
         spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
     """
 
     def __init__(self, template: Template) -> None:
         """Measure a template whose joints and part names are those of the human surface."""
-        from scipy.sparse import coo_matrix, diags
-
         joints = {name: np.asarray(point, np.float64) for name, point in template.joints.items()}
         vertices = np.asarray(template.vertices, np.float64)
         self.faces = np.asarray(template.faces, np.int64)
@@ -90,7 +90,7 @@ class BodyRegions:
             limbs = (("shoulder", "elbow", "wrist"), on["arm"], arm), (("hip", "knee", "ankle"), on["leg"], leg)
             for names, member, result in limbs:
                 chosen = np.flatnonzero(mine & (member > 0))
-                result[chosen] = _along(local[chosen], [joints[f"{side}_{name}"] for name in names])
+                result[chosen] = along_chain(local[chosen], [joints[f"{side}_{name}"] for name in names], 1.0, 1.5)
         for extremity, limb in (("hand", arm), ("foot", leg)):
             limb[on[extremity] > 0.99] = np.maximum(limb, 2.15)[on[extremity] > 0.99]
         eyes = np.stack([joints["left_eye"], joints["right_eye"]])
@@ -111,13 +111,7 @@ class BodyRegions:
             ]
         ).astype(np.float32)
 
-        first = self.faces[:, [0, 1, 2]].ravel()
-        second = self.faces[:, [1, 2, 0]].ravel()
-        rows, cols = np.concatenate([first, second]), np.concatenate([second, first])
-        links = coo_matrix((np.ones(len(rows)), (rows, cols)), (len(vertices),) * 2).tocsr()
-        links.data[:] = 1.0
-        links = links + diags(np.ones(len(vertices)))
-        self.spread = diags(1.0 / np.asarray(links.sum(1)).ravel()) @ links
+        self.spread = neighbour_mean(self.faces, len(vertices))
 
     def _membership(self, template: Template, count: int) -> dict[str, NDArray]:
         """Share of each vertex's faces that belong to a region."""
@@ -137,24 +131,10 @@ class BodyRegions:
             result[region] = np.bincount(faces.ravel(), np.repeat(member, 3), minlength=count) / total
         return result
 
-    def vertices(self) -> Place:
-        """The place of every vertex."""
-        return Place.of_columns(self.columns)
+    def vertices(self) -> Region:
+        """What the regions say of every vertex."""
+        return Region.of_columns(self.columns)
 
 
 def _unit(vector: NDArray) -> NDArray:
     return vector / np.linalg.norm(vector)
-
-
-def _along(points: NDArray, chain: list[NDArray]) -> NDArray:
-    """How far along a chain of joints the nearest point of the chain is: 0 at the first, 1 at the second joint."""
-    best, result = np.full(len(points), np.inf), np.zeros(len(points))
-    for index in range(len(chain) - 1):
-        bone = chain[index + 1] - chain[index]
-        share = (points - chain[index]) @ bone / (bone @ bone)
-        last = index == len(chain) - 2
-        clipped = np.clip(share, -0.3 if index == 0 else 0.0, 1.5 if last else 1.0)
-        distance = np.linalg.norm(points - chain[index] - clipped[:, None] * bone, axis=1)
-        result = np.where(distance < best, index + clipped, result)
-        best = np.minimum(best, distance)
-    return result

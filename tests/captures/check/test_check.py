@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import Capture, DenseLabel, SparseLabel
+from dkp.captures import Capture, CaptureWriter, DenseLabel, SparseLabel
 from dkp.captures.check import check, check_capture, subject_point
 from dkp.captures.check.subject_point import instant_point
 from dkp.captures.images import write_image, write_mask
@@ -153,7 +153,7 @@ def test_every_bad_file_is_a_problem_and_the_rest_is_still_checked(board_capture
 
 def test_warnings(scene, tmp_path):
     cameras = {name: camera.rescaled(1000.0) for name, camera in scene.cameras().items()}
-    with Capture.create(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras) as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras) as writer:
         for time, names in enumerate((["cam_0", "cam_1", "cam_2"], ["cam_0", "cam_1"], ["cam_0"])):
             for name in names:
                 writer.add_view(f"f{time}", name, np.zeros((80, 96, 3), np.uint8), time=time)
@@ -197,7 +197,7 @@ def test_residuals_of_crops_are_shown_in_source_pixels_too(scene, tmp_path):
     crops = {"cam_0": [[0.25, 0, -3], [0, 0.25, -2]], "cam_1": [[-0.5, 0, 40], [0, 0.5, -5]], "cam_2": None}
     found = {}
     for off in (0.0, 4.0):
-        with Capture.create(tmp_path / f"c{off}", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
+        with CaptureWriter(tmp_path / f"c{off}", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
             for name, camera in scene.cameras().items():
                 pixel = camera.project(point)[0].numpy()[0] + [0, off * (name == "cam_0")]
                 if crops[name] is not None:
@@ -241,7 +241,7 @@ def test_points_and_joints_are_compared_too(scene, tmp_path):
     vertices = torch.from_numpy(scene.vertices(0))
     corner_face, corner = np.nonzero(scene.surface.faces == 8)
     weights = np.eye(3)[corner[:1]]
-    with Capture.create(tmp_path / "c", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
+    with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=scene.cameras()) as writer:
         for index, (name, camera) in enumerate(scene.cameras().items()):
             pixel = np.add(camera.project(vertices[8:9])[0].numpy(), [[0.0, 3.0 * (index == 2)]])
             writer.add_view(

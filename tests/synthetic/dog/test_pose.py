@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dkp.synthetic.dog.activities import mirrored, standing
+from dkp.synthetic.dog.activities import ODD, standing
 from dkp.synthetic.dog.pose import (
     CONTROLS,
     JOINT_LIMITS,
@@ -16,6 +16,7 @@ from dkp.synthetic.dog.pose import (
     dog_body,
     dog_rotations,
 )
+from dkp.synthetic.motion import mirrored
 
 STANDING = {"front": 0.96, "rear": 1.0} | {f"{leg}_forward": -0.03 if "fore" in leg else -0.27 for leg in LEGS}
 
@@ -98,12 +99,12 @@ def test_joints_stay_within_their_limits() -> None:
 def test_mirrored_controls_give_the_mirror_image() -> None:
     rng = np.random.default_rng(3)
     drawn = standing(rng) | {"left_fore_lift": 0.3, "left_fore_paw": 40.0, "neck_yaw": 40.0}
-    there, back = joints_of(**drawn), joints_of(**mirrored(drawn))
+    there, back = joints_of(**drawn), joints_of(**mirrored(drawn, ODD))
     for name in ("left_fore_paw", "left_hind_paw", "left_elbow", "left_hock", "left_ear"):
         other = name.replace("left", "right")
         np.testing.assert_allclose(there[name] * [-1, 1, 1], back[other], atol=1e-4)
     np.testing.assert_allclose(there["tail_tip"] * [-1, 1, 1], back["tail_tip"], atol=1e-4)
-    assert mirrored(mirrored(drawn)) == drawn
+    assert mirrored(mirrored(drawn, ODD), ODD) == drawn
 
 
 def test_paws_reach_the_floor_for_any_proportions() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from dkp.errors import InputError
-from dkp.synthetic.human.activities import ACTIVITIES, mirrored
+from dkp.synthetic.human.activities import ACTIVITIES, ODD
 from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations, human_body
 from dkp.synthetic.human.motion import sample_motion
+from dkp.synthetic.motion import mirrored
 
 
 def pose(**angles: float) -> np.ndarray:
@@ -110,11 +111,11 @@ def test_fingers_curl_towards_the_palm() -> None:
 def test_mirrored_pose_is_the_mirror_image() -> None:
     rng = np.random.default_rng(0)
     drawn = {name: float(rng.uniform(*limits)) for name, limits in LIMITS.items()}
-    there, back = joints_of(**drawn), joints_of(**mirrored(drawn))
+    there, back = joints_of(**drawn), joints_of(**mirrored(drawn, ODD))
     for name in ("wrist", "elbow", "knee", "toe"):
         np.testing.assert_allclose(there[f"left_{name}"] * [-1, 1, 1], back[f"right_{name}"], atol=1e-4)
     np.testing.assert_allclose(there["nose"] * [-1, 1, 1], back["nose"], atol=1e-4)
-    assert mirrored(mirrored(drawn)) == drawn
+    assert mirrored(mirrored(drawn, ODD), ODD) == drawn
 
 
 def test_level_soles_when_bending_the_knees() -> None:
