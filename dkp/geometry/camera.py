@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dkp.errors import InputError
 from dkp.geometry.lens import apply_lens, undo_lens
 from dkp.geometry.precision import full_precision, multiply, promote
 
@@ -90,8 +89,6 @@ class Camera:
         shape = torch.broadcast_shapes(*batches)
         return cls(**{key: value.expand(*shape, *_FIELDS[key]) for key, value in values.items()})
 
-    # ----------------------------------------------------------------------------------------------- containers
-
     @property
     def shape(self) -> torch.Size:
         """Batch shape, empty for a single camera."""
@@ -160,8 +157,6 @@ class Camera:
         """Copy every tensor to page-locked memory."""
         return self._map(lambda tensor, own: tensor.contiguous().pin_memory())
 
-    # --------------------------------------------------------------------------------------------- projection
-
     @full_precision
     def project(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Project world points.
@@ -223,13 +218,6 @@ class Camera:
         return self._replace(distortion=torch.zeros_like(self.distortion))
 
     @full_precision
-    def projection_matrix(self) -> Tensor:
-        """K [R | t], (..., 3, 4), without distortion."""
-        intrinsics, rotation, translation = promote(self.intrinsics, self.rotation, self.translation)
-        extrinsics = torch.cat([rotation, translation.unsqueeze(-1)], -1)
-        return multiply(intrinsics, extrinsics.mT).mT
-
-    @full_precision
     def centre(self) -> Tensor:
         """Optical centre in the world, (..., 3) [m]."""
         return -multiply(self.rotation.mT, self.translation.unsqueeze(-2)).squeeze(-2)
@@ -261,8 +249,6 @@ class Camera:
             return target
         return undo_lens(target, self.distortion.to(target.dtype))
 
-    # ------------------------------------------------------------------------------------------ image transforms
-
     @full_precision
     def transform(self, matrix: Any, width: Any, height: Any) -> Camera:
         """The camera of the image after an affine map of its pixels.
@@ -283,79 +269,6 @@ class Camera:
         size = torch.stack(torch.broadcast_tensors(*sides), -1)
         product = multiply(matrix, self.intrinsics.mT).mT
         return Camera.create(product, self.rotation, self.translation, self.distortion, size)
-
-    def crop(self, x: Any, y: Any, width: Any, height: Any) -> Camera:
-        """The camera of the crop whose upper left corner is at (x, y) [px] (numbers, or tensors of the batch shape)."""
-        x, y = self._scalar(x), self._scalar(y)
-        one, zero = torch.ones_like(x), torch.zeros_like(x)
-        return self.transform(_affine(one, zero, -x, zero, one, -y), width, height)
-
-    def resize(self, width: Any, height: Any) -> Camera:
-        """The camera of the image resized to width x height [px]."""
-        self._require_size("resize")
-        sx, sy = self._scalar(width) / self.image_size[..., 0], self._scalar(height) / self.image_size[..., 1]
-        zero = torch.zeros_like(sx)
-        return self.transform(_affine(sx, zero, zero, zero, sy, zero), width, height)
-
-    def flip(self) -> Camera:
-        """The camera of the image mirrored left to right (its fx changes sign)."""
-        self._require_size("flip")
-        width, height = self.image_size.unbind(-1)
-        one, zero = torch.ones_like(width), torch.zeros_like(width)
-        return self.transform(_affine(-one, zero, width, zero, one, zero), width, height)
-
-    def rescaled(self, metres_per_unit: float) -> Camera:
-        """The same camera with its translation brought from another unit to metres."""
-        return self._replace(translation=self.translation * metres_per_unit)
-
-    def _scalar(self, value: Any) -> Tensor:
-        return torch.as_tensor(value, dtype=self.dtype, device=self.device).expand(self.shape)
-
-    def _require_size(self, action: str) -> None:
-        if not bool((self.image_size > 0).all()):
-            raise ValueError(f"cannot {action} a camera whose image size is unknown")
-
-    # -------------------------------------------------------------------------------------------------- checks
-
-    def validate(self, name: str) -> None:
-        """Check a calibration read from a file.
-
-        Args:
-            name: What to call the camera (or its file) in the message.
-
-        Raises:
-            InputError: A value is not finite, the intrinsics are not an upper triangular matrix with a last row
-                (0, 0, 1) and non-zero focal lengths, or the rotation is not one.
-        """
-        for key in _FIELDS:
-            if not bool(torch.isfinite(getattr(self, key)).all()):
-                raise InputError(f"camera {name}: {key} holds a value that is not finite, expected finite numbers")
-        intrinsics = self.intrinsics.detach().double()
-        last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64, device=self.device)
-        if not bool((intrinsics[..., 2, :] - last).abs().max() < 1e-9):
-            raise InputError(
-                f"camera {name}: the last row of intrinsics is {_first(intrinsics[..., 2, :])}, expected 0 0 1"
-            )
-        if not bool(intrinsics[..., 1, 0].abs().max() < 1e-9):
-            raise InputError(
-                f"camera {name}: intrinsics[1][0] is {_first(intrinsics[..., 1, 0, None])}, "
-                "expected an upper triangular matrix"
-            )
-        focal = intrinsics.diagonal(dim1=-2, dim2=-1)[..., :2]
-        if not bool((focal.abs() > 1e-9).all()):
-            raise InputError(
-                f"camera {name}: the focal lengths are {_first(focal)}, expected non-zero numbers of pixels"
-            )
-        rotation = self.rotation.detach().double()
-        error = (rotation @ rotation.mT - torch.eye(3, dtype=torch.float64, device=self.device)).abs().max()
-        determinant = torch.linalg.det(rotation)
-        if not (bool(error < 1e-3) and bool((determinant > 0).all())):
-            raise InputError(
-                f"camera {name}: rotation has R Rᵀ off the identity by {float(error):.3g} and determinant "
-                f"{_first(determinant[..., None])}, expected an orthonormal matrix of determinant 1"
-            )
-        if bool((self.image_size < 0).any()):
-            raise InputError(f"camera {name}: the image size is {_first(self.image_size)}, expected positive numbers")
 
 
 def pixel_grid(
@@ -401,8 +314,3 @@ def _invert_affine(matrix: Tensor) -> Tensor:
     d, e, f = matrix[..., 1, 0], matrix[..., 1, 1], matrix[..., 1, 2]
     det = a * e - b * d
     return _affine(e / det, -b / det, (b * f - c * e) / det, -d / det, a / det, (c * d - a * f) / det)
-
-
-def _first(values: Tensor) -> str:
-    """The first row of a batch of rows, for messages."""
-    return " ".join(f"{value:.6g}" for value in values.reshape(-1, values.shape[-1])[0].tolist())

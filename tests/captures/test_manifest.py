@@ -219,7 +219,8 @@ def test_any_value_anywhere_opens_or_is_an_input_error(fuzzed, board_capture, da
     error, capture = outcome(Capture.open, fuzzed)
     assert error is None or "expected" in error
     for view in capture.views if capture else ():
-        assert np.isfinite(capture.camera(view).projection_matrix().numpy()).all()
+        camera = capture.camera(view)
+        assert all(part.isfinite().all() for part in (camera.intrinsics, camera.rotation, camera.translation))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)

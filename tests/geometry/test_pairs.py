@@ -38,7 +38,9 @@ def test_angle_at_a_point_by_hand():
 
 def test_angle_between_crops_follows_the_middle_of_the_crop():
     cameras = ring(4)
-    crop = cameras[1].crop(128, 32, 64, 64)  # its middle is 96 px right of the principal point
+    crop = cameras[1].transform(
+        [[1.0, 0, -128], [0, 1, -32]], 64, 64
+    )  # its middle is 96 px right of the principal point
     aside = math.degrees(math.atan2(96, 200))
     assert baseline_angle(cameras[0], crop).item() == pytest.approx(90 - aside, abs=1e-6)
     assert baseline_angle(cameras[1], crop).item() == pytest.approx(aside, abs=1e-6)

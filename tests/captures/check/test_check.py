@@ -152,7 +152,10 @@ def test_every_bad_file_is_a_problem_and_the_rest_is_still_checked(board_capture
 
 
 def test_warnings(scene, tmp_path):
-    cameras = {name: camera.rescaled(1000.0) for name, camera in scene.cameras().items()}
+    cameras = {
+        name: Camera.create(camera.intrinsics, camera.rotation, 1000 * camera.translation, image_size=camera.image_size)
+        for name, camera in scene.cameras().items()
+    }
     with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras) as writer:
         for time, names in enumerate((["cam_0", "cam_1", "cam_2"], ["cam_0", "cam_1"], ["cam_0"])):
             for name in names:

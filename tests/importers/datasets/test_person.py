@@ -174,7 +174,8 @@ def static_error(cameras) -> float:
             matrix = frame_map((1080 if name in ("cam_01", "cam_02") else 1088, 1920), (1088, 1920))
             raw = matrix[:, :2] @ (np.array(marks[point]) + 0.5) + matrix[:, 2]
             pixel = cameras[name].undistort(torch.as_tensor(raw[None]))[0].numpy()
-            projection = cameras[name].projection_matrix().numpy()
+            camera = cameras[name]
+            projection = (camera.intrinsics @ torch.cat([camera.rotation, camera.translation[:, None]], 1)).numpy()
             rows += [pixel[0] * projection[2] - projection[0], pixel[1] * projection[2] - projection[1]]
             seen.append((projection, pixel))
         solution = np.linalg.svd(np.array([row / np.linalg.norm(row) for row in rows]))[2][-1]
