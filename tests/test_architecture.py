@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "dkp"
 MOST_LINES = 400
-TO_SPLIT = {"surface/bake/human.py", "tasks/semi_supervised.py"}
+TO_SPLIT = {"pipeline/stages.py", "surface/bake/human.py", "tasks/semi_supervised.py"}
 """Longer files that are about to be split."""
 
 FLOORS = (
@@ -19,8 +19,8 @@ FLOORS = (
     "importers synthetic data",
     "tasks",
     "callbacks viz",
-    "pipeline bench sweep",
-    "study",
+    "pipeline bench",
+    "study sweep",
 )
 """The rooms from the ground up: each imports itself and floors below, never its own floor."""
 
