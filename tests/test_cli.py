@@ -206,19 +206,21 @@ def test_divergence_ends_with_status_1_and_names_the_term(workspace, capsys):
 
 def test_a_term_that_never_fires_ends_with_status_2(workspace, capsys):
     words = [*arguments(workspace, "adapted", "ours"), "--name", "silent", "--data.pairing.min_angle", "100"]
-    assert "lambda_multiview" in error_of(capsys, ["fit", *words])
+    assert "model.terms.multiview.weight" in error_of(capsys, ["fit", *words])
 
 
 BAD_OPTIONS = [
-    (["--model.lambda_multiviw", "3"], "model.lambda_multiviw is not an option of dkp.tasks.SemiSupervisedTask"),
-    (["--model.lambda_multiviw", "3"], "did you mean lambda_multiview?"),
+    (["--model.terms.multiview.wieght", "3"], "model.terms.wieght is not an option of dkp.losses.MultiviewTerm"),
+    (["--model.terms.multiview.wieght", "3"], "did you mean weight?"),
+    (["--model.terms.multiviw.weight", "3"], "model.terms: Not a valid subclass of LossTerm"),
+    (["--model.learning_rat", "3"], "model.learning_rat is not an option of dkp.tasks.SemiSupervisedTask"),
     (["--model.learning_rate", "fast"], "model.learning_rate: Expected a <class 'float'>. Got value: fast"),
     (["--model.detector.init_args.strid", "4"], "model.detector.strid is not an option of dkp.models.Detector"),
     (["--trainer.max_step", "4"], "--trainer.max_step"),
     (["--trainer.accelerator", "abacus"], "abacus"),
     (["--data.unlabelled", "nowhere"], "nowhere"),
     (["--model.teacher", "nowhere.ckpt"], "nowhere.ckpt"),
-    (["--model.lambda_multiview", "-1"], "lambda_multiview is -1.0 where 0 or more is expected"),
+    (["--model.terms.multiview.weight", "-1"], "model.terms.multiview.weight is -1.0 where 0 or more is expected"),
     (["--model.detector.init_args.encoder", "no_such_net"], "no_such_net"),
     (["--data.size", "33"], "33"),
     (["--model.surface", "human"], "model.surface is human"),

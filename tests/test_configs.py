@@ -55,7 +55,7 @@ def test_layers_parse_and_agree(layers, capsys):
     assert data["size"] == config["size"]
     assert data["stride"] == model["detector"]["init_args"]["stride"] == config["stride"]
     assert model["surface"] == config["surface"]
-    assert model["labelled_loss"]["init_args"]["beta"] == config["beta"]
+    assert model["terms"]["labelled"]["init_args"]["beta"] == config["beta"]
     assert data["charts"] == (layers[1] == "unet_charts")
     assert "${" not in yaml.safe_dump(config)
 
@@ -116,10 +116,12 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
         assert "${" not in yaml.safe_dump(config)
     control, adapted = (stages[stage]["model"]["init_args"] for stage in ("control", "adapted"))
     layer = yaml.safe_load((CONFIGS / "main" / f"{kind}-adapted.yaml").read_text())
-    assert adapted["lambda_multiview"] == layer["model"]["init_args"]["lambda_multiview"] > 0
-    assert control["lambda_multiview"] == 0
+    terms, own = adapted["terms"], layer["model"]["init_args"]["terms"]["multiview"]["init_args"]
+    assert terms["multiview"]["init_args"].items() >= own.items()
+    assert own["weight"] > 0
+    assert set(control["terms"]) == {"labelled", "distillation"} | ({"mask"} if kind != "board" else set())
     assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
-    assert adapted["multiview_loss"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
+    assert terms["multiview"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
     data = {stage: dict(stages[stage]["data"]["init_args"]) for stage in ("control", "adapted")}
     own_data = {
         stage: [values.pop(name) for name in ("labelled", "unlabelled", "pseudo_labels")]
@@ -127,8 +129,8 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     }
     registered = ["runs/job/registered#train", "runs/job/registered#train", True]
     assert own_data["adapted"] == (registered if kind in REGISTERED else own_data["control"])
-    assert control["lambda_pseudo"] == 0
-    assert adapted["lambda_pseudo"] == (1 if kind in REGISTERED else 0)
+    assert terms["pseudo"]["init_args"]["weight"] == (1 if kind in REGISTERED else 0)
+    assert terms["distillation"]["init_args"]["weight"] == (0 if kind in REGISTERED else 1)
     varied = layer.get("data", {}).get("init_args", {}).get("augmentation", {})
     assert varied == ({"rotate": 20.0} if kind == "board" else {}), "the board's own views are upright"
     data["control"]["augmentation"] = {**data["control"]["augmentation"], **varied}
@@ -137,7 +139,11 @@ def test_the_main_job_layers_its_own_files(kind, capture, capsys):
     assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]
     if kind == "person":
         assert stages["teacher"]["joints"] is None
-        assert control["lambda_mask"] == adapted["lambda_mask"] == 0
+        assert (
+            control["terms"]["mask"]
+            == terms["mask"]
+            == {"class_path": "dkp.losses.MaskTerm", "init_args": {"weight": 0.0, "ramp_steps": 0}}
+        )
 
 
 @pytest.mark.parametrize("name", ["fast", "overfit"])
@@ -154,7 +160,7 @@ def test_interpolated_values_follow_an_override_on_the_command_line(capsys):
     data, model = config["data"]["init_args"], config["model"]["init_args"]
     assert data["size"] == 96
     assert data["stride"] == model["detector"]["init_args"]["stride"] == 4
-    assert model["multiview_loss"]["init_args"]["sigma"] == 0.02
+    assert model["terms"]["multiview"]["init_args"]["sigma"] == 0.02
     assert model["teacher"] == "elsewhere/teacher/checkpoints/best.ckpt"
     assert data["unlabelled"] == "captures/other"
     assert data["test"] == "captures/other#test"
@@ -162,14 +168,13 @@ def test_interpolated_values_follow_an_override_on_the_command_line(capsys):
 
 def test_a_dotted_override_changes_one_value_only(capsys):
     arguments = words("adapted", "unet", "synthetic", ["ours"])
-    config = merged(
-        capsys, *arguments, "--model.multiview_loss.init_args.sigma", "0.5", "--model.lambda_multiview", "3"
-    )
+    overrides = ["--model.init_args.terms.multiview.init_args.sigma", "0.5", "--model.terms.multiview.weight", "3"]
+    config = merged(capsys, *arguments, *overrides)
     model = config["model"]["init_args"]
-    assert model["multiview_loss"]["init_args"]["sigma"] == 0.5
-    assert model["lambda_multiview"] == 3
+    multiview = model["terms"]["multiview"]["init_args"]
+    assert (multiview["sigma"], multiview["weight"], multiview["clip"]) == (0.5, 3, 20)
     assert config["sigma"] == 0.05
-    assert model["multiview_loss"]["init_args"]["clip"] == 20
+    assert model["terms"]["labelled"]["init_args"]["weight"] == 1
 
 
 def test_the_control_differs_from_the_adapted_run_in_what_joins_views_only(capsys):
@@ -179,7 +184,9 @@ def test_the_control_differs_from_the_adapted_run_in_what_joins_views_only(capsy
     assert ours["trainer"] == control["trainer"]
     first, second = ours["model"]["init_args"], control["model"]["init_args"]
     different = {key for key in first if first[key] != second[key]}
-    assert different == {"lambda_multiview", "multiview_loss", "consensus_loss", "ramp_steps"}
+    assert different == {"terms"}
+    assert {name: term for name, term in first["terms"].items() if name in second["terms"]} == second["terms"]
+    assert set(first["terms"]) - set(second["terms"]) == {"multiview", "consensus", "mask", "pseudo"}
 
 
 @pytest.mark.parametrize(("name", "callback"), [("average", "DetectorAverage"), ("snapshots", "DetectorSnapshots")])

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from dkp.batches import TrainingBatch, ViewPairs, flatten_views, view_pairs
 from dkp.bench.timing import take_turns
 from dkp.data import SemiSupervisedDataModule
 from dkp.fields import EmbeddingField, Field
-from dkp.losses import LossTerm, MultiviewLoss
+from dkp.losses import DistillationTerm, LabelledTerm, LossContext, LossValue, MultiviewTerm
 from dkp.models import Detector
 from dkp.synthetic import synthesize
 from dkp.tasks import SemiSupervisedTask
-from dkp.tasks.pairs import ViewPairs, flatten_views, view_pairs
 from dkp.tasks.terms import total_loss
 
 # The main job's adaptation, as configs/main/synthetic-student.yaml and synthetic-adapted.yaml have it.
@@ -95,37 +94,37 @@ def loader_speed(data: SemiSupervisedDataModule, batches: int) -> float:
     return 1 / take_turns({"batch": lambda: next(iterator)}, batches)["batch"].median
 
 
-class KnownForeground(SemiSupervisedTask):
-    """The task once its detector knows the foreground; an untrained one would hand the loss any number of cells."""
+class KnownForeground(MultiviewTerm):
+    """L_M between the cells that the masks show; an untrained detector would hand it any number of cells."""
 
-    silhouettes: Tensor
+    def __call__(self, context: LossContext) -> LossValue:
+        """L_M over all valid pairs of the batch at once."""
+        return self.between(context.field, flatten_views(context.views, "mask"), context.pairs)
 
-    def unlabelled_terms(self, batch: Mapping[str, Any] | None) -> dict[str, LossTerm | None]:
-        """The terms, with the captured masks as the foreground of the multiview loss."""
-        if batch is not None:
-            self.silhouettes = flatten_views(batch, "mask").float()
-        return super().unlabelled_terms(batch)
-
-    def multiview_term(self, field: Field, pairs: ViewPairs) -> LossTerm:
-        """L_M between the cells that the masks show."""
+    def between(self, field: Field, masks: Tensor, pairs: ViewPairs) -> LossValue:
+        """L_M of the pairs of views whose masks (B V, N, N) are given."""
         assert isinstance(field, EmbeddingField)
-        cells = functional.avg_pool2d(self.silhouettes, field.stride) >= 0.5
-        foreground = torch.where(cells, 5.0, -5.0)
-        return super().multiview_term(EmbeddingField(foreground, field.coordinate, field.stride), pairs)
+        cells = functional.avg_pool2d(masks.float(), field.stride) >= 0.5
+        known = EmbeddingField(torch.where(cells, 5.0, -5.0), field.coordinate, field.stride)
+        return self.loss(known[pairs.first], known[pairs.second], pairs.fundamental)
 
 
 def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
     """Times of the parts of a training step [s], and the images that the detector takes a second."""
-    task = KnownForeground(Detector(norm="batch"), multiview_loss=MultiviewLoss(sigma=SIGMA))
+    term = KnownForeground(sigma=SIGMA)
+    terms = {"labelled": LabelledTerm(), "multiview": term, "distillation": DistillationTerm()}
+    task = SemiSupervisedTask(Detector(norm="batch"), terms=terms)
     task.configure_models("fit")
-    task.configure_losses()
     task.train()
     iterator = iter(data.train_dataloader())
     optimiser = torch.optim.AdamW(task.detector.parameters(), lr=1e-4)
-    batch = next(iterator)[0]
+    batch: TrainingBatch = next(iterator)[0]
+    views = batch["unlabelled"]
+    images, masks, pairs = flatten_views(views), flatten_views(views, "mask"), view_pairs(views)
 
-    def fetch() -> Mapping[str, Any]:
-        return next(iterator)[0]
+    def fetch() -> TrainingBatch:
+        found: TrainingBatch = next(iterator)[0]
+        return found
 
     def whole() -> None:
         optimiser.zero_grad(set_to_none=True)
@@ -133,27 +132,23 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
         optimiser.step()
 
     def network() -> None:
-        for images in (batch["labelled"]["image"], flatten_views(batch["unlabelled"])):
-            field = task(images)
+        for some in (batch["labelled"]["image"], images):
+            field = task(some)
             (field.foreground.sum() + field.coordinate.sum()).backward()
-        task.teacher_field(flatten_views(batch["unlabelled"]))
+        task.teacher_field(views)
 
-    with torch.no_grad():
-        fixed = task.teacher_field(flatten_views(batch["unlabelled"]))
+    fixed = task.teacher_field(views)
     assert isinstance(fixed, EmbeddingField)
-    pairs = view_pairs(batch["unlabelled"])
-    task.silhouettes = flatten_views(batch["unlabelled"], "mask").float()
 
     def multiview() -> None:
         coordinate = fixed.coordinate.detach().requires_grad_()
-        task.multiview_term(EmbeddingField(fixed.foreground, coordinate, fixed.stride), pairs).value.backward()
+        term.between(EmbeddingField(fixed.foreground, coordinate, fixed.stride), masks, pairs).value.backward()
 
     network()  # gradients for the optimiser
     alternatives = {"data": fetch, "network": network, "loss": multiview, "optimiser": optimiser.step, "whole": whole}
     times = {name: one.least for name, one in take_turns(alternatives, repeats).items()}
     steps = waiting(iterator, task, optimiser, 3 * repeats)
     step = {**times, **steps, "loss_share": times["loss"] / times["whole"]}
-    images = flatten_views(batch["unlabelled"])
     task.eval()
     with torch.inference_mode():
         forward = take_turns({"predict": lambda: task(images)}, repeats)["predict"].least

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import CombinedLoader
-from torch.utils.data import DataLoader
 
 from dkp.data.augmentation import Augmentation
 from dkp.data.capture_module import CaptureDataModule, one_pass
@@ -49,18 +48,18 @@ class LabelledDataModule(CaptureDataModule):
         if self.labelled is None:
             raise InputError("data.labelled_share is 0 where labelled training needs more than 0")
 
-    def train_dataloader(self) -> DataLoader:
-        """Batches of single labelled views."""
+    def train_dataloader(self) -> CombinedLoader:
+        """Batches {"labelled": ...} of single labelled views, see `dkp.batches`."""
         assert self.labelled is not None
         length = len(self.labelled)
         steps = self.steps_per_epoch or one_pass(length, self.batch_size)
-        return self.training_loader(self.labelled, length, self.batch_size, steps, part=0)
+        return CombinedLoader({"labelled": self.training_loader(self.labelled, length, self.batch_size, steps, part=0)})
 
 
 class SemiSupervisedDataModule(CaptureDataModule):
     """Unlabelled multiview instants and, beside them, labelled views of the same or of other captures.
 
-    A batch is {"labelled": ..., "unlabelled": ...}; "labelled" is missing where there are none.
+    A batch is a `dkp.batches.TrainingBatch`; "labelled" is missing where there are none.
 
     Args:
         unlabelled: captures for the multiview term; their labels are not read but for `pseudo_labels`.

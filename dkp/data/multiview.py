@@ -132,7 +132,7 @@ class MultiviewInstants(Dataset):
             slot["mask"] = mask
         if self.labels:
             slot |= maker.targets(view, matrix)
-            slot["labelled"] = np.asarray(maker.images.label_row[view] >= 0 or view in maker.images.points)
+            slot["has_label"] = np.asarray(maker.images.label_row[view] >= 0 or view in maker.images.points)
         if self.joint_names:
             slot["joints"] = maker.joints(view, matrix)
         if self.temporal:
@@ -147,5 +147,5 @@ class MultiviewInstants(Dataset):
 
 def without_views(sample: dict[str, Any]) -> dict[str, Any]:
     """The sample with all of its views, pairs and labels marked as absent."""
-    marks = ("present", "pair_valid", "labelled", "posed")
+    marks = ("present", "pair_valid", "has_label", "posed")
     return sample | {name: np.zeros_like(sample[name]) for name in marks if name in sample}

@@ -1,8 +1,10 @@
 """Losses on dense fields: the matching of views and its engines, and the terms made of it."""
 
-from dkp.losses.consensus import ConsensusLoss, consistent_mean
-from dkp.losses.distillation import DistillationLoss
-from dkp.losses.labelled import LabelledLoss, sample_cells
+from dkp.losses.consensus import ConsensusTerm, consistent_mean
+from dkp.losses.distillation import DistillationTerm
+from dkp.losses.equivariance import EquivarianceTerm, warp_from_affine
+from dkp.losses.labelled import LabelledTerm, PseudoLabelTerm
+from dkp.losses.mask import MaskTerm
 from dkp.losses.matching import (
     ExpectedPosition,
     Matched,
@@ -11,27 +13,36 @@ from dkp.losses.matching import (
     expected_position,
     expected_warp_distance,
 )
-from dkp.losses.multiview import MultiviewLoss
+from dkp.losses.multiview import MultiviewTerm, epipolar_residuals
 from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
-from dkp.losses.silhouette import SilhouetteLoss, epipolar_support
-from dkp.losses.term import LossTerm, Mean, masked_mean
-from dkp.losses.unnormalised import UnnormalisedMultiviewLoss
-from dkp.losses.warp import WarpLoss, warp_from_affine, warp_from_flow
+from dkp.losses.silhouette import SilhouetteTerm, epipolar_support
+from dkp.losses.temporal import TemporalTerm, warp_from_flow
+from dkp.losses.term import LossContext, LossTerm
+from dkp.losses.unnormalised import UnnormalisedMultiviewTerm
+from dkp.losses.value import LossValue, Mean, masked_mean
+from dkp.losses.warp import WarpTerm
 
 __all__ = [
-    "ConsensusLoss",
-    "DistillationLoss",
+    "ConsensusTerm",
+    "DistillationTerm",
+    "EquivarianceTerm",
     "ExpectedPosition",
-    "LabelledLoss",
+    "LabelledTerm",
+    "LossContext",
     "LossTerm",
+    "LossValue",
+    "MaskTerm",
     "Matched",
     "Mean",
-    "MultiviewLoss",
+    "MultiviewTerm",
+    "PseudoLabelTerm",
     "Selection",
-    "SilhouetteLoss",
-    "UnnormalisedMultiviewLoss",
-    "WarpLoss",
+    "SilhouetteTerm",
+    "TemporalTerm",
+    "UnnormalisedMultiviewTerm",
+    "WarpTerm",
     "consistent_mean",
+    "epipolar_residuals",
     "epipolar_support",
     "expected_epipolar_distance",
     "expected_point_distance",
@@ -40,7 +51,6 @@ __all__ = [
     "gather_cells",
     "gather_pixels",
     "masked_mean",
-    "sample_cells",
     "select_cells",
     "warp_from_affine",
     "warp_from_flow",

@@ -8,15 +8,18 @@ that: among the candidates that both match and lie near the line, it moves the c
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
 from dkp.geometry import epipolar_lines, full_precision
-from dkp.losses.distillation import coordinate_penalty
-from dkp.losses.multiview import VISIBLE_WITHIN_TWO_SIGMA, Cells, gather_field
-from dkp.losses.term import LossTerm, Mean, masked_mean, share
+from dkp.losses.cells import VISIBLE_WITHIN_TWO_SIGMA, foreground_cells
+from dkp.losses.penalty import coordinate_penalty
+from dkp.losses.schedule import SigmaSchedule
+from dkp.losses.term import LossContext, LossTerm
+from dkp.losses.value import LossValue, Mean, masked_mean, share
 
 BLOCK = 1 << 22
 """Most pairs that are held at once."""
@@ -91,64 +94,79 @@ def consistent_mean(
     return mean, support
 
 
-class ConsensusLoss(nn.Module):
+@dataclass(kw_only=True)
+class ConsensusTerm(SigmaSchedule, LossTerm):
     """Penalty on each cell's distance from the `consistent_mean` of the other view, over a batch of pairs both ways.
 
     A cell takes part if some candidate supports it at least as well as one at two standard deviations.
+
+    Attributes:
+        radius: Width of the epipolar line [px].
+        beta: Where smooth L1 turns linear [m].
+        scale: Coordinate difference that makes a loss of one [m].
+        max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
+        foreground_threshold: Least foreground probability of a cell that takes part.
     """
 
-    def __init__(
+    symbol = "consensus along epipolar lines"
+    needs = ("views", "pairs")
+    hint = (
+        "check that the unlabelled frames have pairs of views whose fields match near epipolar lines; a larger sigma "
+        "finds more"
+    )
+
+    radius: float = 2.0
+    beta: float = 0.03
+    scale: float = 0.1
+    max_pixels: int = 2048
+    foreground_threshold: float = 0.5
+
+    def __call__(self, context: LossContext) -> LossValue:
+        """Agreement with what the other views say, over all valid pairs of the batch at once."""
+        field, pairs = context.field, context.pairs
+        return self.loss(
+            field[pairs.first], field[pairs.second], pairs.fundamental, step=context.step, atlas=context.atlas
+        )
+
+    def loss(
         self,
-        sigma: float = 0.05,
+        field: Field,
+        other_field: Field,
+        fundamental: Tensor,
         *,
-        radius: float = 2.0,
-        beta: float = 0.03,
-        scale: float = 0.1,
-        max_pixels: int = 2048,
-        foreground_threshold: float = 0.5,
+        step: int = 0,
         atlas: ChartAtlas | None = None,
-    ) -> None:
-        """Choose the form of the loss.
-
-        Args:
-            sigma: Width of the match between coordinates [m].
-            radius: Width of the epipolar line [px].
-            beta: Where smooth L1 turns linear [m].
-            scale: Coordinate difference that makes a loss of one [m].
-            max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
-            foreground_threshold: Least foreground probability of a cell that takes part.
-            atlas: For chart fields, the way from charts to surface coordinates.
-        """
-        super().__init__()
-        self.sigma = sigma
-        self.radius = radius
-        self.beta = beta
-        self.scale = scale
-        self.max_pixels = max_pixels
-        self.foreground_threshold = foreground_threshold
-        self.atlas = atlas
-
-    def forward(self, field: Field, other_field: Field, fundamental: Tensor) -> LossTerm:
+    ) -> LossValue:
         """Compute the loss of a batch of pairs.
 
         Args:
             field: First views, batch B.
             other_field: Second views, batch B.
             fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
+            step: Of σ.
+            atlas: The way from charts to surface coordinates; an embedding needs none.
 
         Returns:
             The loss, the share of the cells that are supported, and ``difference``, the mean distance to the consensus
             [m].
         """
+        sigma = self.sigma_at(step)
         first, second = (
-            gather_field(
-                one, one.foreground_probability.detach() > self.foreground_threshold, self.max_pixels, self.atlas
-            )
-            for one in (field, other_field)
+            foreground_cells(one, self.foreground_threshold, self.max_pixels, atlas) for one in (field, other_field)
         )
         penalties, lengths, shown, looked = [], [], [], []
         for cells, other, matrix in ((first, second, fundamental), (second, first, fundamental.mT)):
-            said, support = self._consensus(cells, other, matrix)
+            said, support = consistent_mean(
+                cells.coordinate,
+                other.coordinate,
+                cells.pixels,
+                other.pixels,
+                matrix,
+                sigma,
+                self.radius,
+                mask=cells.mask,
+                other_mask=other.mask,
+            )
             difference = cells.coordinate.float() - said
             penalties.append(coordinate_penalty(difference.mT, "smooth_l1", self.beta, self.scale).flatten())
             lengths.append(difference.detach().norm(dim=-1).flatten())
@@ -156,22 +174,9 @@ class ConsensusLoss(nn.Module):
             looked.append(cells.mask.flatten())
         supported, every = torch.cat(shown), torch.cat(looked)
         penalty = Mean.of((torch.cat(penalties), supported))
-        return LossTerm(
+        return LossValue(
             penalty.value,
             share(supported, every),
             {"difference": masked_mean(torch.cat(lengths), supported)},
             (penalty,),
-        )
-
-    def _consensus(self, cells: Cells, other: Cells, fundamental: Tensor) -> tuple[Tensor, Tensor]:
-        return consistent_mean(
-            cells.coordinate,
-            other.coordinate,
-            cells.pixels,
-            other.pixels,
-            fundamental,
-            self.sigma,
-            self.radius,
-            mask=cells.mask,
-            other_mask=other.mask,
         )

@@ -2,98 +2,95 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from dkp.fields import ChartField, EmbeddingField, Field
-from dkp.losses.term import LossTerm, Mean
-
-Penalty = Literal["smooth_l1", "l2"]
-
-
-def coordinate_penalty(difference: Tensor, penalty: Penalty, beta: float, scale: float) -> Tensor:
-    """Penalty on a difference of coordinates, summed over its second axis.
-
-    Args:
-        difference: (B, D, ...) [m].
-        penalty: "smooth_l1", a difference δ costing |δ| / scale beyond beta and δ² / (2 beta scale) within; or "l2",
-            costing (δ / scale)².
-        beta: Where smooth L1 turns from square to linear [m].
-        scale: Difference that costs one [m].
-
-    Returns:
-        (B, ...), dimensionless.
-    """
-    if penalty == "l2":
-        return (difference / scale).square().sum(1)
-    zero = torch.zeros_like(difference)
-    return nn.functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta).sum(1) / scale
+from dkp.batches import ViewPairs
+from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field
+from dkp.losses.multiview import epipolar_residuals
+from dkp.losses.penalty import Penalty, coordinate_penalty
+from dkp.losses.schedule import SigmaSchedule
+from dkp.losses.term import LossContext, LossTerm
+from dkp.losses.value import LossValue, Mean
 
 
-class DistillationLoss(nn.Module):
-    """Coordinate penalty on the teacher's foreground plus agreement with its foreground probability everywhere.
+@dataclass(kw_only=True)
+class DistillationTerm(SigmaSchedule, LossTerm):
+    """L_R: coordinate penalty on the teacher's foreground plus agreement with its foreground probability everywhere.
 
     Embeddings: penalty on the coordinate, and binary cross entropy against the teacher's probability. Charts: penalty
     on (u, v) of each part, weighted by the teacher's part probability, and Kullback-Leibler divergence of the student's
     part distribution (background included) from the teacher's.
+
+    Attributes:
+        penalty: "smooth_l1" or "l2".
+        beta: Where smooth L1 turns linear [m].
+        scale: Coordinate difference that makes a loss of one [m].
+        uv_beta: The same as ``beta`` for charts, in chart units.
+        uv_scale: The same as ``scale`` for charts, in chart units.
+        coordinate_weight: Weight of the coordinate (or uv) part.
+        foreground_weight: Weight of the foreground (or part distribution) part.
+        foreground_threshold: Least foreground probability of the teacher for its coordinate to count.
+        trust_radius: Distance from the epipolar line [px] at which a teacher's cell counts half, judged in the other
+            view that agrees best, by matches of width σ; None = every cell counts fully, and σ is not used.
     """
 
-    def __init__(
-        self,
-        *,
-        penalty: Penalty = "smooth_l1",
-        beta: float = 0.03,
-        scale: float = 0.1,
-        uv_beta: float = 0.05,
-        uv_scale: float = 0.1,
-        coordinate_weight: float = 1.0,
-        foreground_weight: float = 1.0,
-        foreground_threshold: float = 0.5,
-    ) -> None:
-        """Choose the form of the loss.
+    symbol = "L_R"
+    needs = ("views", "pairs", "teacher")
+    hint = "check that the teacher finds any foreground in the unlabelled images"
 
-        Args:
-            penalty: "smooth_l1" or "l2".
-            beta: Where smooth L1 turns linear [m].
-            scale: Coordinate difference that makes a loss of one [m].
-            uv_beta: The same as ``beta`` for charts, in chart units.
-            uv_scale: The same as ``scale`` for charts, in chart units.
-            coordinate_weight: Weight of the coordinate (or uv) part.
-            foreground_weight: Weight of the foreground (or part distribution) part.
-            foreground_threshold: Least foreground probability of the teacher for its coordinate to count.
+    penalty: Penalty = "smooth_l1"
+    beta: float = 0.03
+    scale: float = 0.1
+    uv_beta: float = 0.05
+    uv_scale: float = 0.1
+    coordinate_weight: float = 1.0
+    foreground_weight: float = 1.0
+    foreground_threshold: float = 0.5
+    trust_radius: float | None = None
 
-        Raises:
-            ValueError: The penalty is unknown.
+    def __post_init__(self) -> None:
+        """Check the penalty."""
+        if self.penalty not in get_args(Penalty):
+            raise ValueError(f"penalty is {self.penalty!r}, expected one of {', '.join(get_args(Penalty))}")
+
+    def __call__(self, context: LossContext) -> LossValue:
+        """L_R against the teacher's field of the same views."""
+        field, target, present = context.field, context.teacher_field, context.present
+        confidence = self.confidence(target, context.pairs, self.sigma_at(context.step), context.atlas)
+        if not bool(present.all()):
+            field, target = field[present], target[present]
+            confidence = None if confidence is None else confidence[present]
+        return self.loss(field, target, confidence=confidence)
+
+    def confidence(
+        self, target: Field, pairs: ViewPairs, sigma: float, atlas: ChartAtlas | None = None
+    ) -> Tensor | None:
+        """(B, H, W) in (0, 1]: 1 / (1 + (d / trust_radius)²), d the least epipolar distance over the pairs of a view.
+
+        A cell that no other view can judge keeps full confidence.
         """
-        super().__init__()
-        if penalty not in get_args(Penalty):
-            raise ValueError(f"penalty is {penalty!r}, expected one of {', '.join(get_args(Penalty))}")
-        self.penalty: Penalty = penalty
-        self.beta = beta
-        self.scale = scale
-        self.uv_beta = uv_beta
-        self.uv_scale = uv_scale
-        self.coordinate_weight = coordinate_weight
-        self.foreground_weight = foreground_weight
-        self.foreground_threshold = foreground_threshold
+        if self.trust_radius is None or not len(pairs):
+            return None
+        forth, back = epipolar_residuals(
+            target[pairs.first], target[pairs.second], pairs.fundamental, sigma, atlas=atlas
+        )
+        distance = torch.full_like(target.foreground, torch.inf, dtype=forth.dtype)
+        found, view = torch.cat([forth, back]), torch.cat([pairs.first, pairs.second])
+        distance.scatter_reduce_(0, view[:, None, None].expand_as(found), found, "amin")
+        confidence = 1 / (1 + (distance / self.trust_radius).square())
+        return confidence.masked_fill(distance.isinf(), 1.0)
 
-    def forward(
-        self,
-        student: Field,
-        teacher: Field,
-        *,
-        confidence: Tensor | None = None,
-        valid: Tensor | None = None,
-    ) -> LossTerm:
+    def loss(self, student: Field, teacher: Field, *, confidence: Tensor | None = None) -> LossValue:
         """Compute the loss of a batch of images.
 
         Args:
             student: Batch B.
             teacher: Batch B, of the same type and size; no gradient reaches it.
             confidence: (B, H, W) non-negative weights of the teacher's coordinates; default one.
-            valid: (B, H, W) bool, cells that take part; default all.
 
         Returns:
             The loss, the share of cells in the teacher's foreground, and ``coordinate`` and ``foreground``, the two
@@ -104,8 +101,8 @@ class DistillationLoss(nn.Module):
         """
         teacher = teacher.detach()
         probability = teacher.foreground_probability.float()
-        every = torch.ones_like(probability) if valid is None else valid.float()
-        weight = every if confidence is None else every * confidence.detach().float()
+        every = torch.ones_like(probability)
+        weight = every if confidence is None else confidence.detach().float()
         on_body = (probability > self.foreground_threshold) & (weight > 0)
         if isinstance(student, ChartField) and isinstance(teacher, ChartField):
             coordinate, foreground = self._charts(student, teacher)
@@ -114,7 +111,7 @@ class DistillationLoss(nn.Module):
         else:
             raise TypeError(f"the student gives {type(student).__name__}, the teacher {type(teacher).__name__}")
         coordinate_mean, foreground_mean = Mean.of((coordinate, weight * on_body)), Mean.of((foreground, every))
-        return LossTerm(
+        return LossValue(
             self.coordinate_weight * coordinate_mean.value + self.foreground_weight * foreground_mean.value,
             on_body.sum() / max(1, on_body.numel()),
             {"coordinate": coordinate_mean.value.detach(), "foreground": foreground_mean.value.detach()},

@@ -6,6 +6,8 @@ while the other sees nothing along the whole epipolar line is clutter.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -13,8 +15,9 @@ from dkp.fields import Field
 from dkp.geometry import full_precision, promote
 from dkp.losses.costs import EpipolarCost
 from dkp.losses.selection import gather_cells, gather_pixels, select_cells
-from dkp.losses.term import LossTerm, Mean, share
+from dkp.losses.term import LossContext, LossTerm
 from dkp.losses.tiled import BlockBuffers, row_blocks
+from dkp.losses.value import LossValue, Mean, share
 
 
 @full_precision
@@ -56,47 +59,45 @@ def epipolar_support(
     return support, crosses
 
 
-class SilhouetteLoss(nn.Module):
+@dataclass(kw_only=True)
+class SilhouetteTerm(LossTerm):
     """Mean of -log(1 - f_i) (1 - support_i) over foreground cells whose epipolar line crosses the other image.
 
-    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground. Let
-    the support come from a frozen detector: where it comes from the one in training, foreground that is lost in one
-    view is missed in the next, until there is none.
+    f_i is the foreground probability of cell i; the support is a constant. The loss only ever lowers foreground. The
+    support comes from the teacher: where it comes from the detector in training, foreground that is lost in one view is
+    missed in the next, until there is none.
+
+    Attributes:
+        radius: Distance from the line within which foreground supports a pixel [px].
+        max_pixels: Most foreground cells of a view that take part.
+        foreground_threshold: Least foreground probability of a cell that takes part.
+        least_share: A view judges another only if its foreground is at least this share of the other's: one that
+            misses the subject knows nothing.
     """
 
-    def __init__(
-        self,
-        radius: float = 4.0,
-        *,
-        max_pixels: int = 2048,
-        foreground_threshold: float = 0.5,
-        least_share: float = 0.25,
-    ) -> None:
-        """Choose the form of the loss.
+    symbol = "silhouette consistency"
+    needs = ("views", "pairs", "teacher")
+    hint = "check that the unlabelled frames have pairs of views and the detector finds foreground in them"
 
-        Args:
-            radius: Distance from the line within which foreground supports a pixel [px].
-            max_pixels: Most foreground cells of a view that take part.
-            foreground_threshold: Least foreground probability of a cell that takes part.
-            least_share: A view judges another only if its foreground is at least this share of the other's: one that
-                misses the subject knows nothing.
-        """
-        super().__init__()
-        self.radius = radius
-        self.least_share = least_share
-        self.max_pixels = max_pixels
-        self.foreground_threshold = foreground_threshold
+    radius: float = 4.0
+    max_pixels: int = 2048
+    foreground_threshold: float = 0.5
+    least_share: float = 0.25
 
-    def forward(
+    def __call__(self, context: LossContext) -> LossValue:
+        """The foreground's consistency over all valid pairs, as the teacher sees the other view."""
+        field, target, pairs = context.field, context.teacher_field, context.pairs
+        first, second = pairs.first, pairs.second
+        return self.loss(field[first], field[second], pairs.fundamental, target[first], target[second])
+
+    def loss(
         self,
         field: Field,
         other_field: Field,
         fundamental: Tensor,
-        *,
         evidence: Field | None = None,
         other_evidence: Field | None = None,
-        pair_valid: Tensor | None = None,
-    ) -> LossTerm:
+    ) -> LossValue:
         """Compute the loss of a batch of pairs of views, in both directions.
 
         Args:
@@ -105,22 +106,19 @@ class SilhouetteLoss(nn.Module):
             fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
             evidence: Fields of the first views that support cells of the second; default ``field``.
             other_evidence: Fields of the second views that support cells of the first; default ``other_field``.
-            pair_valid: (B,) bool, pairs that take part.
 
         Returns:
             The loss, the share of foreground cells whose line crosses the other image, and ``unsupported`` (share of
             those with a support below one half).
         """
-        first, second = (
-            field if evidence is None else evidence,
-            other_field if other_evidence is None else other_evidence,
-        )
+        first = field if evidence is None else evidence
+        second = other_field if other_evidence is None else other_evidence
         losses, crossings, looked, weak = [], [], [], []
         for one, two, matrix in ((field, second, fundamental), (other_field, first, fundamental.mT)):
             mask = one.foreground_probability.detach() > self.foreground_threshold
             judge = two.foreground_probability.detach() > self.foreground_threshold
             judges = judge.flatten(1).float().mean(1) >= self.least_share * mask.flatten(1).float().mean(1)
-            mask = mask & (judges if pair_valid is None else judges & pair_valid)[:, None, None]
+            mask = mask & judges[:, None, None]
             selection = select_cells(mask, self.max_pixels)
             logit = gather_cells(one.foreground, selection.cells).float()
             other_pixels = two.pixels().flatten(0, 1).expand(logit.shape[0], -1, -1)
@@ -137,7 +135,7 @@ class SilhouetteLoss(nn.Module):
             weak.append((support < 0.5).flatten())
         crossing, every = torch.cat(crossings), torch.cat(looked)
         mean = Mean.of((torch.cat(losses), crossing))
-        return LossTerm(
+        return LossValue(
             mean.value,
             share(crossing, every),
             {"unsupported": share(torch.cat(weak), crossing)},

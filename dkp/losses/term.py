@@ -1,80 +1,123 @@
-"""What every loss module returns."""
+"""What a loss term is, and what it may look at in a training step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
+from dkp.batches import (
+    LabelledBatch,
+    MultiviewBatch,
+    TrainingBatch,
+    ViewPairs,
+    flatten_views,
+    present_views,
+    view_pairs,
+)
+from dkp.fields import ChartAtlas, Field
+from dkp.losses.schedule import ramp
+from dkp.losses.value import LossValue
 
-@dataclass
-class Mean:
-    """Weighted means over cells, of which those with any weight are averaged; they know their sums.
+Need = Literal["labelled", "views", "pairs", "teacher", "labels", "masks", "flow"]
+"""Labelled views; unlabelled views, and of these: pairs, a teacher's fields, (pseudo-)labels, masks, optical flow."""
 
-    Several processes that each have some of the cells can therefore weigh every cell alike: they add up sums and
-    weights before they divide.
+KEYS = {"labels": "has_label", "masks": "mask", "flow": "flow"}
+"""The entry of unlabelled views that tells whether a need is met; other needs are met by any such views."""
+
+
+@dataclass(kw_only=True)
+class LossContext:
+    """One training step as loss terms see it. Fields and pairs are computed when a term first asks for them, once.
 
     Attributes:
-        sums: (K,) weighted sum of each mean, with the graph of the values.
-        weights: (K,) sum of its weights; no graph.
-        factor: of the result.
+        batch: The training batch.
+        step: Optimiser steps done.
+        student: (N, 3, H, W) images -> the field of the detector in training.
+        labelled_student: The same for labelled images.
+        teacher: Unlabelled views (B, V) -> the teacher's field of the B V images, without a graph.
+        atlas: The way from charts to surface coordinates; None for embeddings.
     """
 
-    sums: Tensor
-    weights: Tensor
-    factor: float = 1.0
+    batch: TrainingBatch
+    step: int
+    student: Callable[[Tensor], Field]
+    labelled_student: Callable[[Tensor], Field]
+    teacher: Callable[[MultiviewBatch], Field]
+    atlas: ChartAtlas | None = None
 
-    @classmethod
-    def of(cls, *pairs: tuple[Tensor, Tensor]) -> Mean:
-        """Means of (values, weights) of any shape, bool or non-negative; finite wherever the weight is positive."""
-        sums, weights = [], []
-        for values, weight in pairs:
-            weight = weight.to(values.dtype)
-            sums.append((values.masked_fill(weight == 0, 0.0) * weight).sum())
-            weights.append(weight.sum())
-        return cls(torch.stack(sums), torch.stack(weights))
+    def meets(self, need: Need) -> bool:
+        """Whether the batch has what a term needs."""
+        if need == "labelled":
+            return self.batch.get("labelled") is not None
+        views = self.batch.get("unlabelled")
+        return views is not None and KEYS.get(need, "image") in views
 
     @property
-    def value(self) -> Tensor:
-        """Scalar; zero (with a graph still) where all weights are zero."""
-        fires = (self.weights > 0).to(self.sums.dtype).sum().clamp_min(1.0)
-        return self.factor * ((self.sums / self.weights.clamp_min(1e-12)).sum() / fires)
+    def labelled(self) -> LabelledBatch:
+        """The labelled views."""
+        return self.batch["labelled"]
 
-    def times(self, factor: float) -> Mean:
-        """The same means, with a factor more."""
-        return replace(self, factor=self.factor * factor)
+    @cached_property
+    def labelled_field(self) -> Field:
+        """The student's field of the labelled views, batch B."""
+        return self.labelled_student(self.labelled["image"])
+
+    @property
+    def views(self) -> MultiviewBatch:
+        """The unlabelled views, (B, V)."""
+        return self.batch["unlabelled"]
+
+    @cached_property
+    def present(self) -> Tensor:
+        """(B V,) bool, slots of the unlabelled part that hold a view."""
+        return present_views(self.views)
+
+    @cached_property
+    def field(self) -> Field:
+        """The student's field of the unlabelled views, batch B V."""
+        return self.student(flatten_views(self.views))
+
+    @cached_property
+    def teacher_field(self) -> Field:
+        """The teacher's field of the unlabelled views, batch B V, without a graph."""
+        return self.teacher(self.views)
+
+    @cached_property
+    def pairs(self) -> ViewPairs:
+        """The valid pairs of the unlabelled views."""
+        return view_pairs(self.views)
 
 
-@dataclass
-class LossTerm:
-    """A reduced loss and what it rests on.
+@dataclass(kw_only=True)
+class LossTerm(ABC):
+    """One term of a training's loss: a sum of weight times value over the terms of `model.terms`.
+
+    A term has no state of its own: everything that changes with training is a function of the context's step.
 
     Attributes:
-        value: Scalar with a graph; zero (with a graph still) where nothing was valid.
-        valid_share: Scalar in [0, 1], the share of the pixels looked at that the value rests on; no graph. A term whose
-            share stays at zero never fires.
-        parts: Scalars for the log, in the units that their names say; no graph.
-        means: The means that the value is the sum of. Without them, several processes weigh their values alike,
-            whatever they rest on.
+        symbol: Name in messages; "" = that in `model.terms`.
+        needs: What it looks at; in a step whose batch lacks any of it the term is not called.
+        hint: What a user can look at when the term never has a valid pixel.
+        weight: Factor in the loss; 0 = the term is not computed.
+        ramp_steps: The weight grows linearly to its value over these steps.
     """
 
-    value: Tensor
-    valid_share: Tensor
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    means: tuple[Mean, ...] = ()
+    symbol: ClassVar[str] = ""
+    needs: ClassVar[tuple[Need, ...]] = ("views",)
+    hint: ClassVar[str] = "check the training data"
 
+    weight: float = 1.0
+    ramp_steps: int = 0
 
-def masked_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of values, zero (with the graph of the values) where all weights are zero.
+    @abstractmethod
+    def __call__(self, context: LossContext) -> LossValue:
+        """Compute the unweighted term of a step that has all that the term `needs`."""
 
-    Args:
-        values: Any shape; finite wherever the weight is positive.
-        weight: Same shape, bool or non-negative.
-    """
-    return Mean.of((values, weight)).value
-
-
-def share(mask: Tensor, of: Tensor) -> Tensor:
-    """Share of the cells ``of`` (bool) that are in ``mask`` (bool) too; zero where there are none."""
-    return (mask & of).sum() / of.sum().clamp_min(1)
+    def weight_at(self, step: int) -> float:
+        """The weight at a step, ramp included."""
+        return self.weight * ramp(step, self.ramp_steps)

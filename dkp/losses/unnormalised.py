@@ -1,4 +1,4 @@
-"""The multiview loss without its normalisation, to compare with."""
+"""The multiview term without its normalisation, to compare with."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ import torch
 from torch import Tensor
 
 from dkp.geometry import full_precision, promote
-from dkp.losses.costs import Distance
+from dkp.losses.cells import Cells
 from dkp.losses.matching import Matched
-from dkp.losses.multiview import Cells, Kind, MultiviewLoss
+from dkp.losses.multiview import MultiviewTerm
 
 
-class UnnormalisedMultiviewLoss(MultiviewLoss):
-    """`MultiviewLoss` with Σ_j M_ij d_ij in place of Σ_j M_ij d_ij / Σ_j M_ij.
+class UnnormalisedMultiviewTerm(MultiviewTerm):
+    """`MultiviewTerm` with Σ_j M_ij d_ij in place of Σ_j M_ij d_ij / Σ_j M_ij.
 
     It has its least value where matches are destroyed: two fields that share nothing score 0. Takes memory for all
     pairs of cells.
     """
 
-    def _match(self, cells: Cells, other: Cells, fundamental: Tensor, kind: Kind, distance: Distance) -> Matched:
-        matched = super()._match(cells, other, fundamental, kind, distance)
-        if kind == "expected_point":  # a position needs the normalisation
+    symbol = "L_M without normalisation"
+
+    def match(self, cells: Cells, other: Cells, fundamental: Tensor, sigma: float) -> Matched:
+        """The sum of each cell's distances, weighted by their matchability."""
+        matched = super().match(cells, other, fundamental, sigma)
+        if self.kind == "expected_point":  # a position needs the normalisation
             return matched
-        return Matched(matched.distance * total_matchability(cells, other, self.sigma), matched.max_matchability)
+        return Matched(matched.distance * total_matchability(cells, other, sigma), matched.max_matchability)
 
 
 @full_precision

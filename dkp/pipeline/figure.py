@@ -36,7 +36,7 @@ def draw_figure(job: Job, views: int = 6) -> Path:
     pick = [(b, v) for b, batch in enumerate(batches) for v in batch["present"][0].nonzero()[: views // 2, 0].tolist()]
     images = torch.stack([batches[b]["image"][0, v] for b, v in pick])
     rows = []
-    if all(bool(batches[b].get("labelled", torch.zeros(1, 99))[0, v]) for b, v in pick):
+    if all(bool(batches[b].get("has_label", torch.zeros(1, 99))[0, v]) for b, v in pick):
         labels = [[batches[b][key][0, v] for b, v in pick] for key in ("coordinate", "foreground")]
         coordinate, foreground = (torch.stack(values) for values in labels)
         rows.append(FieldRow("label", coordinate, foreground))

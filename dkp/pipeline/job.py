@@ -34,6 +34,9 @@ SUMMARY = "summary.json"
 RELATIVE = {"sigma": 0.05, "scale": 0.05, "beta": 0.015}
 """Lengths of the losses for a surface that has no recipe of its own, as shares of its largest side."""
 
+ANNEALED = ("multiview", "consensus")
+"""Terms whose lengths are annealed in the main job."""
+
 SUMMARY_KEYS = (
     "geodesic_median_cm",
     "geodesic_mean_cm",
@@ -50,8 +53,8 @@ SUMMARY_KEYS = (
 
 FROM_REGISTERED = {
     "data.init_args.pseudo_labels": True,
-    "model.init_args.lambda_pseudo": 1.0,
-    "model.init_args.lambda_distillation": 0.0,
+    "model.init_args.terms.pseudo.init_args.weight": 1.0,
+    "model.init_args.terms.distillation.init_args.weight": 0.0,
 }
 """Of a student that learns from a registered target, in place of the source's labels and of the teacher's word."""
 
@@ -204,7 +207,7 @@ class Job:
             else:
                 options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
             if self.kind in ("person", "object") and not all(view.mask for view in target.views):
-                options.append("--model.init_args.lambda_mask=0")
+                options.append("--model.init_args.terms.mask.init_args.weight=0")
         if self.kind == "person" and not any(view.joints for view in target.views):
             options.append("--joints=null")
         if self.kind == "object":
@@ -213,7 +216,8 @@ class Job:
             extent = float(2 * max(target.surface.bounds[1]))
             options += [f"--{name}={share * extent:.5g}" for name, share in RELATIVE.items()]
             if stage == "adapted":
-                options.append(f"--model.init_args.sigma_final={RELATIVE['sigma'] / 2 * extent:.5g}")
+                final = f"{RELATIVE['sigma'] / 2 * extent:.5g}"
+                options += [f"--model.init_args.terms.{term}.init_args.sigma_final={final}" for term in ANNEALED]
         return ["fit", *(f"--config={configs / layer}.yaml" for layer in layers), *options, *overrides]
 
     def test(self, detector: str) -> list[str]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import torch
 import yaml
 
+from dkp.batches import MultiviewBatch, flatten_views, view_pairs
 from dkp.callbacks.snapshots import FOLDER
 from dkp.data import SemiSupervisedDataModule, collate
 from dkp.fields import ChartAtlas, ChartField
-from dkp.losses import MultiviewLoss
+from dkp.losses import epipolar_residuals
 from dkp.models import load_detector
 from dkp.study.plan import Ablation, Cell
 from dkp.study.recipe import detector
 from dkp.study.summary import FLOOR, Results
 from dkp.study.tables import HEADINGS
 from dkp.tasks.evaluation import RELATIVE_GATE
-from dkp.tasks.pairs import flatten_views, view_pairs
 from dkp.viz import CurvePanel, Moment, Panel, comparison_figure, curve_figure, progress_figure
 
 SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surface_median_mm")
@@ -83,7 +84,7 @@ def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
     data.setup("test")
     (dataset,) = data.datasets["test"]
     for index in [len(dataset) // 2, *range(len(dataset))]:
-        batch = collate([dataset[index]])
+        batch = cast(MultiviewBatch, collate([dataset[index]]))
         pairs = view_pairs(batch)
         if len(pairs):
             break
@@ -97,8 +98,9 @@ def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
     for file in files:
         field = load_detector(file)(images)
         atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
-        loss = MultiviewLoss(RELATIVE_GATE * extent, clip=None, atlas=atlas)
-        errors = loss.residuals(field[:1], field[1:], pairs.fundamental[:1])
+        errors = epipolar_residuals(
+            field[:1], field[1:], pairs.fundamental[:1], RELATIVE_GATE * extent, clip=None, atlas=atlas
+        )
         coordinate, foreground = field.coordinates(atlas), field.foreground_probability
         moments.append(Moment(f"step {int(file.stem.split('-')[1])}", coordinate, foreground, torch.cat(errors)))
     title = f"{cell.method.title}: {cell.capture.title}, seed {cell.seed}"

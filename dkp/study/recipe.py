@@ -214,9 +214,9 @@ def shorter(cell: Cell, values: Options) -> dict[str, Any]:
     whole = merged(student(cell.capture.kind), *(content(f"main/{cell.capture.kind}-{r}") for r in cell.method.main))
     steps = int(values.get("trainer.max_steps", whole["trainer"]["max_steps"])) // cell.method.rounds
     short = {"trainer.max_steps": steps, "data.init_args.steps_per_epoch": steps}
-    if cell.method.semi_supervised and "sigma_steps" in whole["model"]["init_args"]:
-        short |= {"model.init_args.sigma_steps": steps}
-    return short
+    terms = whole["model"]["init_args"].get("terms", {}) if cell.method.semi_supervised else {}
+    annealed = [name for name, term in terms.items() if "sigma_steps" in term["init_args"]]
+    return short | {f"model.init_args.terms.{name}.init_args.sigma_steps": steps for name in annealed}
 
 
 def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:

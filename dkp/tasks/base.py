@@ -1,4 +1,4 @@
-"""What every training task shares: the detector, its optimiser, evaluation on multiview batches, prediction."""
+"""What every training task shares: the detector, its loss terms and optimiser, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from pytorch_lightning.core.mixins import hparams_mixin
 from torch import Tensor, nn
 
+from dkp.batches import MultiviewBatch, TrainingBatch, flatten_views
 from dkp.errors import InputError
 from dkp.fields import ChartAtlas, ChartField, Field
-from dkp.losses import LossTerm
+from dkp.losses import LossContext, LossTerm
 from dkp.models import Detector
 from dkp.surface import Surface
 from dkp.tasks.evaluation import Evaluation, EvaluationSettings
-from dkp.tasks.pairs import flatten_views
 from dkp.tasks.processes import over_processes, step_seed
 from dkp.tasks.schedules import LearningRateSchedule, forget_length, learning_rate_schedule
 from dkp.tasks.terms import (
@@ -40,14 +40,15 @@ GRADIENT_NORM_PARAMETERS = 4
 
 
 class DenseKeypointTask(pl.LightningModule):
-    """Base of the tasks. Subclasses say which models and losses there are and which terms a training batch has.
+    """Base of the tasks: L = Σ weight · value over the loss terms. Subclasses say which models there are.
 
-    The hooks, called in this order when a stage is set up: `configure_models`, `configure_losses`,
-    `configure_metrics`. Training calls `training_terms`; validation, testing and prediction are written here, once.
+    The hooks, called in this order when a stage is set up: `configure_models`, `configure_metrics`. Training,
+    validation, testing and prediction are written here, once.
 
     Args:
         detector: the network to be trained.
         surface: name or file of the canonical surface, or the surface itself.
+        terms: the loss terms by their names in the log, computed in this order; those of weight 0 are not computed.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of AdamW, on weights with two or more axes.
         schedule: "constant", "cosine" or "onecycle", stepped per optimiser step.
@@ -59,7 +60,8 @@ class DenseKeypointTask(pl.LightningModule):
     def __init__(
         self,
         detector: Detector,
-        surface: str | Surface = "human",
+        surface: str | Surface,
+        terms: Mapping[str, LossTerm],
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         schedule: LearningRateSchedule = "cosine",
@@ -68,6 +70,12 @@ class DenseKeypointTask(pl.LightningModule):
         gradient_norms_every: int = 200,
     ) -> None:
         super().__init__()
+        for name, term in terms.items():
+            if term.weight < 0:
+                raise InputError(f"model.terms.{name}.weight is {term.weight} where 0 or more is expected")
+        self.terms = {name: term for name, term in terms.items() if term.weight > 0}
+        if not self.terms:
+            raise InputError("model.terms has no weight above 0 where at least one loss term is expected")
         self.detector = detector
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -80,14 +88,14 @@ class DenseKeypointTask(pl.LightningModule):
         self._surface = surface
         self._ledger = TermLedger()
 
-    def keep_hyperparameters(self, ignore: tuple[str, ...] = ()) -> None:
+    def keep_hyperparameters(self) -> None:
         """Store plain constructor arguments in checkpoints.
 
         From the command line the arguments are stored as their configuration, so `load_from_checkpoint` rebuilds
         everything; from Python, arguments that are objects are left out and have to be given again.
         """
         configured = hparams_mixin._given_hyperparameters.get() is not None
-        objects = () if configured else ("detector", "surface", "metrics", *ignore)
+        objects = () if configured else ("detector", "teacher", "surface", "terms", "metrics")
         frame = inspect.currentframe()
         self.save_hyperparameters(ignore=list(objects), frame=frame.f_back if frame else None, logger=False)
 
@@ -107,9 +115,6 @@ class DenseKeypointTask(pl.LightningModule):
             centre, half_extent = self.surface.bounds
             self.detector.set_surface_bounds(centre.tolist(), half_extent.tolist())
 
-    def configure_losses(self) -> None:
-        """Make the losses that training needs."""
-
     def configure_metrics(self, stage: str) -> None:
         """Make one `Evaluation` for every evaluation loader of a stage."""
         loaders = self.trainer.test_dataloaders if stage == "test" else self.trainer.val_dataloaders
@@ -122,19 +127,13 @@ class DenseKeypointTask(pl.LightningModule):
             settings = replace(settings, reconstruction=settings.reconstruction and stage == "test")
             self.evaluations.append(Evaluation(self.surface, settings))
 
-    def training_terms(self, batch: Mapping[str, Any]) -> dict[str, WeightedTerm]:
-        """The weighted loss terms of a training batch, in a fixed order."""
-        raise NotImplementedError
-
     def setup(self, stage: str) -> None:
         """Call the hooks."""
         self.configure_models(stage)
-        if stage == "fit":
-            self.configure_losses()
 
     # Training
 
-    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: TrainingBatch, batch_idx: int) -> None:
         """Make the random draws of a step depend on the seed, the step and the process alone.
 
         So a resumed run draws what the uninterrupted one draws, and processes draw differently.
@@ -143,7 +142,38 @@ class DenseKeypointTask(pl.LightningModule):
         if seed is not None:
             torch.manual_seed(step_seed(int(seed), self.global_step, batch_idx, self.global_rank))
 
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+    def loss_context(self, batch: TrainingBatch) -> LossContext:
+        """What the loss terms may look at in this step."""
+        return LossContext(
+            batch=batch,
+            step=self.global_step,
+            student=self,
+            labelled_student=self.labelled_field,
+            teacher=self.teacher_field,
+            atlas=self.chart_atlas() if self.detector.representation == "charts" else None,
+        )
+
+    def labelled_field(self, images: Tensor) -> Field:
+        """The field of labelled images, in training."""
+        return self(images)
+
+    def teacher_field(self, views: MultiviewBatch) -> Field:
+        """The teacher's field of unlabelled views."""
+        names = ", ".join(f"model.terms.{name}" for name, term in self.terms.items() if "teacher" in term.needs)
+        raise InputError(f"{names}: the term needs a teacher, which {type(self).__name__} does not have")
+
+    def training_terms(self, batch: TrainingBatch) -> dict[str, WeightedTerm]:
+        """The weighted loss terms of a training batch: those that the batch has all for that they need."""
+        context = self.loss_context(batch)
+        found = {}
+        for name, term in self.terms.items():
+            value = term(context) if all(context.meets(need) for need in term.needs) else None
+            self._ledger.count(name, value)
+            if value is not None:
+                found[name] = WeightedTerm(value, term.weight_at(context.step))
+        return found
+
+    def training_step(self, batch: TrainingBatch, batch_idx: int) -> Tensor:
         """One step: terms, their sum, the log."""
         terms = self.training_terms(batch)
         if self.trainer.world_size > 1:
@@ -151,8 +181,8 @@ class DenseKeypointTask(pl.LightningModule):
             terms = over_processes(terms, list(self._ledger.due), trained)
         if not terms:
             raise InputError(
-                "a training batch has none of the parts that the configured loss terms need; expected "
-                '"labelled" images for lambda_labelled or "unlabelled" views for the others'
+                "a training batch has nothing of what the loss terms need, expected "
+                + ", ".join(f"{' and '.join(term.needs)} for {name}" for name, term in self.terms.items())
             )
         total = total_loss(terms)
         require_finite(terms, total, self.global_step)
@@ -160,21 +190,15 @@ class DenseKeypointTask(pl.LightningModule):
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         if self._due(getattr(self.trainer, "log_every_n_steps", 50)):
             for name, entry in terms.items():
-                self.log(f"train/{name}", entry.term.value.detach(), prog_bar=True, batch_size=size)
+                self.log(f"train/{name}", entry.loss.value.detach(), prog_bar=True, batch_size=size)
                 self.log(f"train/{name}/weight", entry.weight, batch_size=size)
-                self.log(f"train/{name}/valid_share", entry.term.valid_share, batch_size=size)
-                for part, value in entry.term.parts.items():
+                self.log(f"train/{name}/valid_share", entry.loss.valid_share, batch_size=size)
+                for part, value in entry.loss.parts.items():
                     self.log(f"train/{name}/{part}", value, batch_size=size)
         if self._due(self.gradient_norms_every):
             for name, norm in gradient_norms(terms, self.shared_parameters()).items():
                 self.log(f"train/{name}/gradient_norm", norm, batch_size=size)
         return total
-
-    def weigh(self, name: str, term: LossTerm | None, weight: float, terms: dict[str, WeightedTerm]) -> None:
-        """Enter a configured term of this step, or that the batch had nothing for it."""
-        self._ledger.count(name, term)
-        if term is not None:
-            terms[name] = WeightedTerm(term, weight)
 
     def _due(self, every: int) -> bool:
         return every > 0 and (self.global_step + 1) % every == 0
@@ -184,10 +208,6 @@ class DenseKeypointTask(pl.LightningModule):
         named = [(name, parameter) for name, parameter in self.detector.named_parameters() if parameter.requires_grad]
         heads = [parameter for name, parameter in named if "head" in name.split(".")[0]]
         return heads or [parameter for _, parameter in named[-GRADIENT_NORM_PARAMETERS:]]
-
-    def silent_hint(self, name: str) -> str:
-        """What a user can look at when a term never fires."""
-        return "check the training data"
 
     def on_train_epoch_start(self) -> None:
         self._ledger.reset()
@@ -199,7 +219,7 @@ class DenseKeypointTask(pl.LightningModule):
             if self.trainer.world_size > 1:
                 fired = self.trainer.strategy.reduce(fired.clone(), reduce_op="sum")
             if int(fired) == 0:
-                raise silent_term_error(name, steps, self.silent_hint(name))
+                raise silent_term_error(name, self.terms[name], steps)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW without decay on biases and norms, and the learning rate schedule."""
@@ -231,13 +251,13 @@ class DenseKeypointTask(pl.LightningModule):
         self.atlas.to(self.device)
         return self.atlas
 
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, dataloader_idx)
 
-    def test_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         self._evaluate(batch, dataloader_idx)
 
-    def _evaluate(self, batch: Mapping[str, Any], loader: int) -> None:
+    def _evaluate(self, batch: MultiviewBatch, loader: int) -> None:
         field = self(flatten_views(batch))
         evaluation = self.evaluations[loader]
         assert isinstance(evaluation, Evaluation)
@@ -268,7 +288,7 @@ class DenseKeypointTask(pl.LightningModule):
             name = prefix if len(self.evaluations) == 1 else f"{prefix}_{index}"
             self.log_dict({f"{name}/{key}": value for key, value in evaluation.compute().items()}, sync_dist=True)
 
-    def predict_step(self, batch: Mapping[str, Any], batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+    def predict_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
         """The field of every view of a multiview batch, as tensors with leading axes (B, V).
 
         Returns:

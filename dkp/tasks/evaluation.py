@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
+from dkp.batches import MultiviewBatch
 from dkp.fields import ChartField, Field
 from dkp.metrics import (
     ForegroundIoU,
@@ -130,7 +130,7 @@ class Evaluation(nn.Module):
         assert isinstance(metric, Metric)
         return metric
 
-    def update(self, field: Field, coordinate: Tensor, batch: Mapping[str, Any]) -> None:
+    def update(self, field: Field, coordinate: Tensor, batch: MultiviewBatch) -> None:
         """Add a multiview batch.
 
         Args:
@@ -166,7 +166,7 @@ class Evaluation(nn.Module):
         if self.reconstructor is not None and shape[1] > 1:
             self._add_reconstruction(coordinate.unflatten(0, shape), foreground.unflatten(0, shape), batch)
 
-    def _add_reconstruction(self, coordinate: Tensor, foreground: Tensor, batch: Mapping[str, Any]) -> None:
+    def _add_reconstruction(self, coordinate: Tensor, foreground: Tensor, batch: MultiviewBatch) -> None:
         assert self.reconstructor is not None
         camera, present = batch["camera"], batch["present"]
         found = self.reconstructor(coordinate, foreground, camera, present)
@@ -183,9 +183,9 @@ class Evaluation(nn.Module):
             self._add("keypoints_3d", *keypoints(points, truth, self.keypoint_weights))
 
     def _add_labels(
-        self, field: Field, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: Mapping[str, Any]
+        self, field: Field, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: MultiviewBatch
     ) -> None:
-        labelled = batch["labelled"].flatten() & present
+        labelled = batch["has_label"].flatten() & present
         if not bool(labelled.any()):
             return
         truth = batch["coordinate"].flatten(0, 1)[labelled]

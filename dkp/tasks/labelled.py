@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from dkp.fields import Field
-from dkp.losses import LabelledLoss, LossTerm
+from dkp.losses import LabelledTerm, LossTerm
 from dkp.models import Detector
 from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
-from dkp.tasks.terms import WeightedTerm
-
-LABELS = ("coordinate", "known", "part", "uv")
-"""What a labelled batch may have beside the foreground."""
-
-
-def label_term(loss: LabelledLoss, field: Field, batch: Mapping[str, Any]) -> LossTerm:
-    """L_L with whatever labels a batch of views has; where "labelled" says which have some, the others do not count."""
-    labels = {name: batch[name] for name in (*LABELS, "labelled") if name in batch}
-    return loss(field, foreground=batch["foreground"], **labels)
 
 
 class LabelledTask(DenseKeypointTask):
-    """Train a detector on labelled batches.
+    """Train a detector without a teacher.
 
     Args:
         detector: the network to be trained.
         surface: name or file of the canonical surface, or the surface itself.
-        labelled_loss: the loss; None = its defaults.
+        terms: the loss terms by name; None = "labelled" with its defaults.
         initial_weights: file to start from (.ckpt, .pt or .safetensors); None = the detector as it is.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of AdamW, on weights with two or more axes.
@@ -45,7 +31,7 @@ class LabelledTask(DenseKeypointTask):
         self,
         detector: Detector,
         surface: str | Surface = "human",
-        labelled_loss: LabelledLoss | None = None,
+        terms: dict[str, LossTerm] | None = None,
         initial_weights: str | None = None,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
@@ -54,11 +40,11 @@ class LabelledTask(DenseKeypointTask):
         metrics: EvaluationSettings | None = None,
         gradient_norms_every: int = 200,
     ) -> None:
+        terms = {"labelled": LabelledTerm()} if terms is None else terms
         super().__init__(
-            detector, surface, learning_rate, weight_decay, schedule, warmup_steps, metrics, gradient_norms_every
+            detector, surface, terms, learning_rate, weight_decay, schedule, warmup_steps, metrics, gradient_norms_every
         )
-        self.keep_hyperparameters(ignore=("labelled_loss",))
-        self.labelled_loss = labelled_loss
+        self.keep_hyperparameters()
         self.initial_weights = initial_weights
 
     def configure_models(self, stage: str) -> None:
@@ -66,18 +52,3 @@ class LabelledTask(DenseKeypointTask):
         super().configure_models(stage)
         if stage == "fit" and self.initial_weights is not None:
             load_state(self.detector, read_state(self.initial_weights), self.initial_weights)
-
-    def configure_losses(self) -> None:
-        """The labelled loss."""
-        self.labelled_loss = self.labelled_loss or LabelledLoss()
-
-    def training_terms(self, batch: Mapping[str, Any]) -> dict[str, WeightedTerm]:
-        """L_L on a labelled batch, or on the "labelled" part of a combined one."""
-        labelled = batch.get("labelled", batch)
-        terms: dict[str, WeightedTerm] = {}
-        assert self.labelled_loss is not None
-        self.weigh("labelled", label_term(self.labelled_loss, self(labelled["image"]), labelled), 1.0, terms)
-        return terms
-
-    def silent_hint(self, name: str) -> str:
-        return "check that the capture has labels in this split (dkp check)"

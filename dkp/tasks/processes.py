@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from dkp.losses import LossTerm
+from dkp.losses import LossValue
 from dkp.tasks.terms import WeightedTerm
 
 MEANS, MEMBERS = 2, 2
@@ -47,25 +47,25 @@ def over_processes(
         sums, weights = row[4:].view(2, MEANS, MEMBERS)
         if entry is None:
             own = 0.0 * torch.stack([parameter.sum() for parameter in parameters]).sum()
-        elif entry.term.means:
-            own = own_part(entry.term, weights) * world
+        elif entry.loss.means:
+            own = own_part(entry.loss, weights) * world
         else:
-            own = entry.term.value * (world / holders).to(entry.term.value.dtype)
+            own = entry.loss.value * (world / holders).to(entry.loss.value.dtype)
         whole = average(sums, weights) if bool((weights > 0).any()) else row[3] / holders
         value = own + (whole - own.detach()).to(own.dtype)
-        parts = {} if entry is None else entry.term.parts
-        result[name] = WeightedTerm(LossTerm(value, row[2] / holders, parts), float(row[1] / holders))
+        parts = {} if entry is None else entry.loss.parts
+        result[name] = WeightedTerm(LossValue(value, row[2] / holders, parts), float(row[1] / holders))
     return result
 
 
 def numbers(entry: WeightedTerm) -> Tensor:
     """A row of what processes add up: 1, weight, valid share, value; then the sums and the weights of the means."""
-    term = entry.term
-    sums = torch.zeros(2, MEANS, MEMBERS, dtype=torch.float64, device=term.value.device)
-    for place, mean in enumerate(term.means):
+    loss = entry.loss
+    sums = torch.zeros(2, MEANS, MEMBERS, dtype=torch.float64, device=loss.value.device)
+    for place, mean in enumerate(loss.means):
         sums[0, place, : len(mean.sums)] = mean.factor * mean.sums.detach()
         sums[1, place, : len(mean.sums)] = mean.weights
-    head = [torch.ones(()), torch.tensor(entry.weight), term.valid_share, term.value.detach()]
+    head = [torch.ones(()), torch.tensor(entry.weight), loss.valid_share, loss.value.detach()]
     return torch.cat([torch.stack([value.to(sums) for value in head]), sums.flatten()])
 
 
@@ -75,10 +75,10 @@ def average(sums: Tensor, weights: Tensor) -> Tensor:
     return ((sums / weights.clamp_min(1e-12)).sum(1) / fires).sum()
 
 
-def own_part(term: LossTerm, weights: Tensor) -> Tensor:
+def own_part(loss: LossValue, weights: Tensor) -> Tensor:
     """This process's part, with its graph, of the means whose weights over all processes are given (M, K)."""
     parts = []
-    for mean, whole in zip(term.means, weights, strict=False):
+    for mean, whole in zip(loss.means, weights, strict=False):
         count = len(mean.sums)
         parts.append(mean.factor * average(mean.sums[None], whole[None, :count].to(mean.sums.dtype)))
     return torch.stack(parts).sum()

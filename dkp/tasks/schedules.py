@@ -1,4 +1,4 @@
-"""What changes with the training step: weights that ramp up, σ that is annealed, the learning rate."""
+"""How the learning rate changes with the training step."""
 
 from __future__ import annotations
 
@@ -12,19 +12,6 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from dkp.errors import InputError
 
 LearningRateSchedule = Literal["constant", "cosine", "onecycle"]
-
-
-def ramp(step: int, steps: int) -> float:
-    """Linear ramp from 1 / steps at step 0 to 1 at step `steps - 1`; 1 throughout where `steps` is 0."""
-    return 1.0 if steps <= 0 else min(1.0, (step + 1) / steps)
-
-
-def anneal(start: float, end: float | None, step: int, steps: int) -> float:
-    """Geometric interpolation from `start` at step 0 to `end` at step `steps`; `start` where `end` is None."""
-    if end is None or start == end:
-        return start
-    share = min(1.0, step / steps) if steps > 0 else 1.0
-    return start * (end / start) ** share
 
 
 class WarmupCosine:

@@ -9,20 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dkp.errors import InputError
-from dkp.losses import LossTerm
-
-SYMBOLS = {
-    "labelled": "L_L",
-    "multiview": "L_M",
-    "distillation": "L_R",
-    "temporal": "L_T (flow)",
-    "equivariance": "L_T (transformation)",
-    "consensus": "consensus along epipolar lines",
-    "silhouette": "silhouette consistency",
-    "mask": "captured masks",
-    "pseudo": "L_L on pseudo-labels",
-}
-"""Names of the terms in the documents and in messages."""
+from dkp.losses import LossTerm, LossValue
 
 
 class TrainingDiverged(RuntimeError):
@@ -34,17 +21,17 @@ class WeightedTerm:
     """One loss term of one step.
 
     Attributes:
-        term: value and share of valid pixels.
+        loss: value and share of valid pixels.
         weight: its weight at this step (ramp-up included).
     """
 
-    term: LossTerm
+    loss: LossValue
     weight: float
 
     @property
     def contribution(self) -> Tensor:
         """What the term adds to the total."""
-        return self.weight * self.term.value
+        return self.weight * self.loss.value
 
 
 def total_loss(terms: Mapping[str, WeightedTerm]) -> Tensor:
@@ -65,7 +52,7 @@ def require_finite(terms: Mapping[str, WeightedTerm], total: Tensor, step: int) 
     if bool(torch.isfinite(total)):
         return
     culprits = [
-        f"{name} = {entry.term.value.item()}" for name, entry in terms.items() if not torch.isfinite(entry.term.value)
+        f"{name} = {entry.loss.value.item()}" for name, entry in terms.items() if not torch.isfinite(entry.loss.value)
     ]
     reason = ", ".join(culprits) or f"their weighted sum = {total.item()}"
     raise TrainingDiverged(f"training stopped at step {step} because a loss is not finite: {reason}")
@@ -119,12 +106,12 @@ class TermLedger:
         self.due.clear()
         self.fired.clear()
 
-    def count(self, name: str, term: LossTerm | None) -> None:
+    def count(self, name: str, value: LossValue | None) -> None:
         """Record one step of a term; None where the batch had nothing for it."""
         self.due[name] = self.due.get(name, 0) + 1
-        if term is None:
+        if value is None:
             return
-        fired = (term.valid_share.detach() > 0).long()
+        fired = (value.valid_share.detach() > 0).long()
         self.fired[name] = self.fired[name] + fired if name in self.fired else fired
 
     def silent(self) -> list[str]:
@@ -132,9 +119,9 @@ class TermLedger:
         return [name for name in self.due if name not in self.fired or int(self.fired[name]) == 0]
 
 
-def silent_term_error(name: str, steps: int, hint: str) -> InputError:
-    """The error for a configured term that never fired in an epoch."""
+def silent_term_error(name: str, term: LossTerm, steps: int) -> InputError:
+    """The error for a term that never fired in an epoch."""
     return InputError(
-        f"loss term {SYMBOLS.get(name, name)} has the weight model.lambda_{name} > 0 but had no valid pixel in any of "
-        f"the {steps} steps of this epoch: {hint}, or set the weight to 0"
+        f"loss term {term.symbol or name} has the weight model.terms.{name}.weight > 0 but had no valid pixel in any "
+        f"of the {steps} steps of this epoch: {term.hint}, or set the weight to 0"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from dkp.fields import EmbeddingField
-from dkp.losses import LabelledLoss
+from dkp.losses import LabelledTerm
 from dkp.losses.likelihood import SMOOTH, laplace_loss
 
 
@@ -36,19 +36,10 @@ def test_labelled_loss_is_the_likelihood_where_the_field_has_a_scale():
         "foreground": torch.rand(1, 4, 4, generator=generator) > 0.4,
         "coordinate": torch.randn(1, 3, 4, 4, generator=generator),
     }
-    loss = LabelledLoss(scale=0.2)
+    loss = LabelledTerm(scale=0.2).loss
     with_scale = loss(EmbeddingField(torch.zeros(1, 4, 4), coordinate, 2, log_scale), **labels)
     without = loss(EmbeddingField(torch.zeros(1, 4, 4), coordinate, 2), **labels)
     expected = laplace_loss(coordinate - labels["coordinate"], log_scale, 0.2)[labels["foreground"]].mean()
     torch.testing.assert_close(with_scale.parts["coordinate"], expected)
     assert float((without.parts["coordinate"] - expected).abs()) > 0.1
     torch.testing.assert_close(with_scale.parts["error"], without.parts["error"])
-
-
-def test_single_pixels_have_the_scale_of_their_cell():
-    log_scale = torch.tensor([[[-3.0, -1.0], [0.0, 1.0]]])
-    field = EmbeddingField(torch.zeros(1, 2, 2), torch.zeros(1, 3, 2, 2), 2, log_scale)
-    pixels, mask = torch.tensor([[[3.0, 1.0], [1.0, 3.0]]]), torch.tensor([[True, False]])
-    term = LabelledLoss(scale=0.1).sparse(field, pixels, mask, coordinate=torch.full((1, 2, 3), 0.1))
-    expected = laplace_loss(torch.full((1, 3, 1), -0.1), torch.tensor([[-1.0]]), 0.1)
-    torch.testing.assert_close(term.parts["coordinate"], expected.squeeze())

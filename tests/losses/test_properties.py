@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from dkp.fields import EmbeddingField
 from dkp.losses import (
-    DistillationLoss,
-    LabelledLoss,
+    DistillationTerm,
+    LabelledTerm,
     Mean,
-    MultiviewLoss,
-    SilhouetteLoss,
-    WarpLoss,
+    MultiviewTerm,
+    SilhouetteTerm,
+    TemporalTerm,
     masked_mean,
     warp_from_affine,
 )
@@ -41,15 +41,15 @@ def term_of(kind, first, second, fundamental, generator):
         truth = torch.rand(batch, 3, ROWS, COLUMNS, generator=generator)
         inside, known = (torch.rand(shape, generator=generator) < share for share in (0.5, 0.7))
         truth[~inside[:, None].expand_as(truth)] = torch.nan  # is never read
-        return LabelledLoss()(first, foreground=inside, coordinate=truth, known=known)
+        return LabelledTerm().loss(first, foreground=inside, coordinate=truth, known=known)
     if kind == "distillation":
-        return DistillationLoss()(first, second)
+        return DistillationTerm().loss(first, second)
     if kind == "multiview":
-        return MultiviewLoss(sigma=0.2, engine="dense")(first, second, fundamental)
+        return MultiviewTerm(sigma=0.2, engine="dense").loss(first, second, fundamental)
     if kind == "silhouette":
-        return SilhouetteLoss()(first, second, fundamental)
+        return SilhouetteTerm().loss(first, second, fundamental)
     matrix = torch.eye(2, 3).expand(batch, 2, 3) + 0.3 * torch.rand(batch, 2, 3, generator=generator)
-    return WarpLoss(sigma=0.2, engine="dense")(first, second, warp_from_affine(matrix, ROWS, COLUMNS, STRIDE))
+    return TemporalTerm(sigma=0.2, engine="dense").loss(first, second, warp_from_affine(matrix, ROWS, COLUMNS, STRIDE))
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -102,7 +102,7 @@ def test_the_multiview_loss_does_not_know_which_view_is_first(seed):
     generator = torch.Generator().manual_seed(seed)
     (first, second), _ = fields(generator, 2, 3.0, 0.3)
     fundamental = torch.randn(2, 3, 3, generator=generator)
-    loss = MultiviewLoss(sigma=0.2, engine="dense", distance="symmetric")
+    loss = MultiviewTerm(sigma=0.2, engine="dense", distance="symmetric").loss
     forth, back = loss(first, second, fundamental).value, loss(second, first, fundamental.mT).value
     torch.testing.assert_close(forth, back, rtol=1e-4, atol=1e-5)
 

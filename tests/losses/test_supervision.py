@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
+from dkp.batches import ViewPairs
 from dkp.fields import ChartField, EmbeddingField
 from dkp.losses import (
-    DistillationLoss,
-    LabelledLoss,
-    LossTerm,
+    DistillationTerm,
+    LabelledTerm,
+    LossValue,
     gather_cells,
     gather_pixels,
     masked_mean,
-    sample_cells,
     select_cells,
 )
 
@@ -34,7 +34,7 @@ def charts(seed: int = 0, batch: int = 2) -> ChartField:
     )
 
 
-def check_graph(term: LossTerm, *leaves: torch.Tensor, zero: bool = False) -> None:
+def check_graph(term: LossValue, *leaves: torch.Tensor, zero: bool = False) -> None:
     """The value is a scalar whose gradients are finite, and zero or not as expected."""
     assert term.value.ndim == 0
     gradients = torch.autograd.grad(term.value, leaves, retain_graph=True)
@@ -102,7 +102,7 @@ def test_masked_mean():
 @pytest.mark.parametrize("make", [embedding, charts])
 def test_the_teacher_itself_is_the_minimum(make):
     teacher = make(0)
-    loss = DistillationLoss()
+    loss = DistillationTerm().loss
     same, other = loss(make(0), teacher), loss(make(1), teacher)
     assert same.parts["coordinate"] == 0
     assert other.parts["coordinate"] > 0.1
@@ -117,40 +117,62 @@ def test_embedding_distillation_by_hand():
     coordinate = torch.zeros(1, 3, 1, 3)
     coordinate[0, 0, 0] = torch.tensor([0.5, 7.0, 0.01])
     student = EmbeddingField(torch.zeros(1, 1, 3), coordinate, 4)
-    term = DistillationLoss(beta=0.03, scale=0.1, foreground_weight=0.5)(student, teacher)
+    term = DistillationTerm(beta=0.03, scale=0.1, foreground_weight=0.5).loss(student, teacher)
     expected = ((0.5 - 0.015) / 0.1 + 0.01**2 / 0.06 / 0.1) / 2
     assert term.parts["coordinate"].item() == pytest.approx(expected, rel=1e-5)
     assert term.parts["foreground"].item() == pytest.approx(math.log(2), rel=1e-5)
     assert term.value.item() == pytest.approx(expected + 0.5 * math.log(2), rel=1e-5)
     assert term.valid_share.item() == pytest.approx(2 / 3)
-    squared = DistillationLoss(penalty="l2", foreground_weight=0)(student, teacher)
+    squared = DistillationTerm(penalty="l2", foreground_weight=0).loss(student, teacher)
     assert squared.value.item() == pytest.approx((25 + 0.01) / 2, rel=1e-5)
-    sure = DistillationLoss(foreground_weight=0)(student, teacher, confidence=torch.tensor([[[1.0, 1.0, 0.0]]]))
+    sure = DistillationTerm(foreground_weight=0).loss(student, teacher, confidence=torch.tensor([[[1.0, 1.0, 0.0]]]))
     assert sure.value.item() == pytest.approx((0.5 - 0.015) / 0.1, rel=1e-5)
 
 
 @pytest.mark.parametrize("make", [embedding, charts])
-def test_distillation_leaves_the_teacher_alone_and_survives_no_foreground(make):
+def test_distillation_leaves_the_teacher_alone(make):
     student, teacher = make(0), make(1)
     names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
     for field in (student, teacher):
         for name in names:
             getattr(field, name).requires_grad_()
-    term = DistillationLoss()(student, teacher)
+    term = DistillationTerm().loss(student, teacher)
     check_graph(term, *(getattr(student, name) for name in names))
     with pytest.raises(RuntimeError):
         torch.autograd.grad(term.value, getattr(teacher, names[0]))
-    nothing = DistillationLoss()(student, teacher, valid=torch.zeros(2, 6, 8, dtype=torch.bool))
-    assert nothing.value == 0
-    assert nothing.valid_share == 0
-    check_graph(nothing, *(getattr(student, name) for name in names), zero=True)
 
 
 def test_distillation_refuses_mixed_fields_and_unknown_penalties():
     with pytest.raises(TypeError, match="ChartField"):
-        DistillationLoss()(embedding(), charts())
+        DistillationTerm().loss(embedding(), charts())
     with pytest.raises(ValueError, match="huber"):
-        DistillationLoss(penalty="huber")  # type: ignore[arg-type]
+        DistillationTerm(penalty="huber")  # type: ignore[arg-type]
+
+
+def rectified(height, width, shift=0.0):
+    """A view of a fronto-parallel plane whose epipolar lines are rows; coordinates [m] = cells / 10, moved down."""
+    rows, columns = torch.meshgrid(torch.arange(height) * 0.1, torch.arange(width) * 0.1, indexing="ij")
+    coordinate = torch.stack([columns, rows + 0.1 * shift, torch.zeros_like(rows)])[None]
+    return EmbeddingField(torch.full((1, height, width), 5.0), coordinate, 2)
+
+
+def test_a_teacher_is_trusted_less_where_its_views_contradict_each_other():
+    term = DistillationTerm(trust_radius=4.0)
+    fields = [rectified(12, 12), rectified(12, 12), rectified(12, 12, shift=2.0), rectified(12, 12)]
+    fields[3].foreground[:] = -5.0
+    target = EmbeddingField(torch.cat([f.foreground for f in fields]), torch.cat([f.coordinate for f in fields]), 2)
+    rows = torch.tensor([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    pairs = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 3]])
+    view_pairs = ViewPairs(pairs[:, 0], pairs[:, 1], rows.expand(4, 3, 3))
+    confidence = term.confidence(target, view_pairs, 0.02)
+    assert confidence[:2].min() > 0.99  # confirmed by each other, though not by the third
+    inside = confidence[2, :9]
+    torch.testing.assert_close(
+        inside, torch.full_like(inside, 0.5), rtol=0.02, atol=0
+    )  # two cells of 2 px = the radius
+    assert (confidence[3] == 1).all()  # nobody can judge the background
+    term.trust_radius = None
+    assert term.confidence(target, view_pairs, 0.02) is None
 
 
 # ---------------------------------------------------------------------------------------------------------- labelled
@@ -162,7 +184,7 @@ def test_embedding_labels_by_hand():
     coordinate[0, :, 0, 0] = torch.tensor([0.3, 0.0, 0.4])
     foreground = torch.tensor([[[True, False, True]]])
     known = torch.tensor([[[True, True, False]]])
-    term = LabelledLoss(beta=0.03)(field, foreground=foreground, coordinate=coordinate, known=known)
+    term = LabelledTerm(beta=0.03).loss(field, foreground=foreground, coordinate=coordinate, known=known)
     assert term.parts["coordinate"].item() == pytest.approx((0.3 - 0.015 + 0.4 - 0.015) / 0.1, rel=1e-5)
     expected = (math.log1p(math.exp(-2)) + math.log1p(math.exp(-1))) / 2
     assert term.parts["foreground"].item() == pytest.approx(expected, rel=1e-5)
@@ -179,7 +201,7 @@ def test_chart_labels_by_hand():
         "part": torch.tensor([[[2, -7]]]),
         "uv": torch.tensor([[[[0.1, math.nan]], [[0.6, math.nan]]]]),
     }
-    term = LabelledLoss(uv_beta=0.05, uv_scale=0.1)(ChartField(logits, uv, 4), **labels)
+    term = LabelledTerm(uv_beta=0.05, uv_scale=0.1).loss(ChartField(logits, uv, 4), **labels)
     assert term.parts["coordinate"].item() == pytest.approx((0.4 - 0.025) / 0.1, rel=1e-5)
     total = math.log(1 + math.exp(1) + math.exp(3))
     assert term.parts["foreground"].item() == pytest.approx(((total - 3) + (total - 0)) / 2, rel=1e-5)
@@ -195,14 +217,14 @@ def test_unlabelled_images_do_not_count(make):
         "uv": torch.rand(2, 2, 6, 8, generator=generator),
     }
     field = make(0)
-    first = LabelledLoss()(make(0)[:1], **{key: value[:1] for key, value in labels.items()})
-    masked = LabelledLoss()(field, **labels, labelled=torch.tensor([True, False]))
+    first = LabelledTerm().loss(make(0)[:1], **{key: value[:1] for key, value in labels.items()})
+    masked = LabelledTerm().loss(field, **labels, has_label=torch.tensor([True, False]))
     assert masked.value.item() == pytest.approx(first.value.item(), rel=1e-5)
     assert masked.valid_share == 0.5
     names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
     leaves = [getattr(field, name).requires_grad_() for name in names]
-    check_graph(LabelledLoss()(field, **labels), *leaves)
-    nothing = LabelledLoss()(field, **labels, labelled=torch.tensor([False, False]))
+    check_graph(LabelledTerm().loss(field, **labels), *leaves)
+    nothing = LabelledTerm().loss(field, **labels, has_label=torch.tensor([False, False]))
     assert nothing.value == 0
     assert nothing.valid_share == 0
     check_graph(nothing, *leaves, zero=True)
@@ -211,67 +233,17 @@ def test_unlabelled_images_do_not_count(make):
 def test_missing_labels_are_refused():
     foreground = torch.ones(2, 6, 8, dtype=torch.bool)
     with pytest.raises(ValueError, match="coordinate"):
-        LabelledLoss()(embedding(), foreground=foreground)
+        LabelledTerm().loss(embedding(), foreground=foreground)
     with pytest.raises(ValueError, match="uv"):
-        LabelledLoss()(charts(), foreground=foreground)
-
-
-def test_sampling_hits_cell_centres_and_interpolates():
-    field = embedding()
-    values = torch.cat([field.coordinate, field.pixels().movedim(-1, 0).expand(2, 2, 6, 8)], 1)
-    centres = field.pixels().reshape(1, -1, 2).expand(2, -1, 2)
-    sampled = sample_cells(values, centres, 4)
-    assert torch.allclose(sampled, values.flatten(2).mT, atol=1e-5)
-    between = torch.tensor([[[7.3, 9.1]], [[20.0, 2.0]]])
-    assert torch.allclose(sample_cells(values, between, 4)[..., 3:], between, atol=1e-4)
-
-
-@pytest.mark.parametrize("make", [embedding, charts])
-def test_sparse_labels_at_cell_centres_equal_dense_ones(make):
-    generator = torch.Generator().manual_seed(3)
-    field = make(0)
-    foreground = torch.zeros(2, 6, 8, dtype=torch.bool)
-    foreground[0, 2, 3] = foreground[0, 5, 7] = foreground[1, 0, 0] = True
-    labels = {
-        "coordinate": torch.rand(2, 3, 6, 8, generator=generator),
-        "part": torch.randint(1, 4, (2, 6, 8), generator=generator),
-        "uv": torch.rand(2, 2, 6, 8, generator=generator),
-    }
-    dense = LabelledLoss()(field, foreground=foreground, known=foreground, **labels)
-    selection = select_cells(foreground, 10)
-    pixels = torch.where(selection.mask.unsqueeze(-1), gather_pixels(field.pixels(), selection.cells), torch.nan)
-    sparse = LabelledLoss().sparse(
-        field, pixels, selection.mask, **{key: gather_cells(value, selection.cells) for key, value in labels.items()}
-    )
-    assert sparse.value.item() == pytest.approx(dense.value.item(), rel=1e-4)
-    assert sparse.valid_share == 1
-
-
-@pytest.mark.parametrize("make", [embedding, charts])
-def test_no_sparse_label_gives_a_zero_with_a_graph(make):
-    field = make(0)
-    names = ("foreground", "coordinate") if make is embedding else ("part_logits", "uv")
-    leaves = [getattr(field, name).requires_grad_() for name in names]
-    for count in (0, 3):
-        term = LabelledLoss().sparse(
-            field,
-            torch.zeros(2, count, 2),
-            torch.zeros(2, count, dtype=torch.bool),
-            coordinate=torch.full((2, count, 3), math.nan),
-            part=torch.zeros(2, count, dtype=torch.long),
-            uv=torch.zeros(2, count, 2),
-        )
-        assert term.value == 0
-        assert term.valid_share == 0
-        check_graph(term, *leaves, zero=True)
+        LabelledTerm().loss(charts(), foreground=foreground)
 
 
 @pytest.mark.parametrize("make", [embedding, charts])
 def test_half_precision_fields_give_float32_losses(make):
     low = make(0).to(torch.bfloat16)
-    assert DistillationLoss()(low, make(1)).value.dtype == torch.float32
+    assert DistillationTerm().loss(low, make(1)).value.dtype == torch.float32
     generator = torch.Generator().manual_seed(3)
-    term = LabelledLoss()(
+    term = LabelledTerm().loss(
         low,
         foreground=torch.ones(2, 6, 8, dtype=torch.bool),
         coordinate=torch.rand(2, 3, 6, 8, generator=generator),

@@ -4,7 +4,7 @@ import torch
 
 from dkp.fields import EmbeddingField
 from dkp.geometry import Camera, fundamental_matrix, pairwise_epipolar_distance
-from dkp.losses import MultiviewLoss, UnnormalisedMultiviewLoss
+from dkp.losses import MultiviewTerm, UnnormalisedMultiviewTerm
 
 CELLS, STRIDE, SIGMA = 6, 2, 0.05
 
@@ -30,7 +30,7 @@ def test_it_is_the_sum_over_candidates():
         matchability = torch.exp(-(torch.cdist(u, v) ** 2) / (2 * SIGMA**2))
         distance = pairwise_epipolar_distance(pixels, others, matrix)
         sums.append((matchability * distance).sum(-1).mean())
-    loss = UnnormalisedMultiviewLoss(SIGMA, clip=None, visibility_threshold=0.0, normalisation=1.0)
+    loss = UnnormalisedMultiviewTerm(sigma=SIGMA, clip=None, visibility_threshold=0.0, normalisation=1.0).loss
     torch.testing.assert_close(loss(first, second, fundamental).value, torch.stack(sums).mean(), rtol=1e-4, atol=1e-5)
 
 
@@ -38,5 +38,5 @@ def test_destroyed_matches_score_nothing_where_the_normalised_loss_is_large():
     first, second, fundamental = pair()
     apart = EmbeddingField(second.foreground, second.coordinate + 0.4, STRIDE)
     options = {"visibility_threshold": 0.0, "normalisation": 1.0}
-    assert UnnormalisedMultiviewLoss(SIGMA, **options)(first, apart, fundamental).value < 1e-3
-    assert MultiviewLoss(SIGMA, **options)(first, apart, fundamental).value > 0.5
+    assert UnnormalisedMultiviewTerm(sigma=SIGMA, **options).loss(first, apart, fundamental).value < 1e-3
+    assert MultiviewTerm(sigma=SIGMA, **options).loss(first, apart, fundamental).value > 0.5

@@ -79,7 +79,8 @@ def test_control_and_adapted_differ_in_their_layers_and_the_last_sigma_only(plan
     control, adapted = (
         [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
     )
-    assert adapted == [*control, "--model.init_args.sigma_final=0.01"]
+    annealed = [f"--model.init_args.terms.{name}.init_args.sigma_final=0.01" for name in ("multiview", "consensus")]
+    assert adapted == [*control, *annealed]
 
 
 def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
@@ -90,8 +91,8 @@ def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
     )
     labels = f"{tmp_path / 'registered'}#train"
     own = {f"--data.init_args.labelled={labels}", f"--data.init_args.unlabelled={labels}"}
-    own |= {"--data.init_args.pseudo_labels=true", "--model.init_args.lambda_pseudo=1.0"}
-    own |= {"--model.init_args.lambda_distillation=0.0"}
+    own |= {"--data.init_args.pseudo_labels=true", "--model.init_args.terms.pseudo.init_args.weight=1.0"}
+    own |= {"--model.init_args.terms.distillation.init_args.weight=0.0"}
     assert set(adapted) - set(control) == own
     assert [word.split("=")[0] for word in set(control) - set(adapted)] == ["--data.init_args.unlabelled"]
     words = job.register()
@@ -157,8 +158,8 @@ def test_lengths_of_the_losses_follow_an_unknown_surface(planes, people, tmp_pat
     large = job_of(tmp_path, "object", planes / "wide").fit("adapted", [])
     assert {"--sigma=0.02", "--scale=0.02", "--beta=0.006"} <= set(small)
     assert {"--sigma=0.025", "--scale=0.025", "--beta=0.0075"} <= set(large)
-    assert "--model.init_args.sigma_final=0.01" in small
-    assert "--model.init_args.sigma_final=0.0125" in large
+    assert "--model.init_args.terms.multiview.init_args.sigma_final=0.01" in small
+    assert "--model.init_args.terms.consensus.init_args.sigma_final=0.0125" in large
     assert configs(small)[-2:] == ["main/synthetic-student", "main/synthetic-adapted"]
     assert not any(
         word.startswith("--sigma") for word in job_of(tmp_path, "person", people / "bare").fit("teacher", [])
@@ -169,7 +170,7 @@ def test_masks_and_joints_of_a_person_are_used_where_there_are_any(people, tmp_p
     def options(capture: str, stage: str) -> set[str]:
         return set(job_of(tmp_path, "person", people / capture).fit(stage, []))
 
-    no_masks, no_joints = "--model.init_args.lambda_mask=0", "--joints=null"
+    no_masks, no_joints = "--model.init_args.terms.mask.init_args.weight=0", "--joints=null"
     assert no_masks not in options("masked", "control")
     assert no_joints in options("masked", "control")
     assert no_masks in options("joints", "control")

@@ -26,7 +26,8 @@ def options(workspace, name):
     words += ["--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"]
     words += ["--data.steps_per_epoch", str(EPOCH), "--data.num_workers", "1"]
     words += ["--data.val", str(workspace / "plane#test")]
-    words += ["--model.ramp_steps", "5", "--model.sigma_final", "0.01", "--model.sigma_steps", "10"]
+    words += ["--model.terms.multiview.ramp_steps", "5", "--model.terms.multiview.sigma_final", "0.01"]
+    words += ["--model.terms.multiview.sigma_steps", "10"]
     words += ["--model.teacher_momentum", "0.9"]
     return [*words, "--model.warmup_steps", "2", "--model.learning_rate", "0.003"]
 

@@ -115,7 +115,7 @@ def test_rounds_share_the_steps_and_follow_each_other(plan, places):
     first, second, test = stages(plan, cell(plan, "plane/two_rounds/seed0"), places)
     assert [first.name, second.name, test.name] == ["fit-1", "fit-2", "test"]
     assert options(first)["trainer.max_steps"] == options(second)["trainer.max_steps"] == "30"
-    assert options(first)["model.init_args.sigma_steps"] == "30"
+    assert options(first)["model.init_args.terms.multiview.init_args.sigma_steps"] == "30"
     assert options(second)["model.init_args.teacher"] == f"{first.output}/checkpoints/last.ckpt"
     assert options(test)["ckpt_path"] == f"{second.output}/checkpoints/last.ckpt"
 
@@ -185,7 +185,8 @@ def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
         assert options(pseudo).get("method") == (None if name == "bootstrapping" else "registration")
         key = "labelled" if name == "ours" else "train"
         found[capture] = [options(fit)[f"data.init_args.{key}"], options(fit)["data.init_args.labelled_share"]]
-        from_labels = {"model.init_args.lambda_distillation": "0.0", "model.init_args.lambda_pseudo": "1.0"}
+        weights = "model.init_args.terms.{}.init_args.weight".format
+        from_labels = {weights("distillation"): "0.0", weights("pseudo"): "1.0"}
         from_labels["data.init_args.pseudo_labels"] = "true"
         assert (from_labels.items() <= options(fit).items()) == (name == "ours")
         if name == "ours":

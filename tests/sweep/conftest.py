@@ -38,7 +38,7 @@ def write_sweep(workspace, tmp_path):
             "program": "dkp",
             "method": "grid",
             "metric": {"name": "val/geodesic_median_cm", "goal": "minimize"},
-            "parameters": {"model.lambda_multiview": {"values": [0.5, 4.0]}},
+            "parameters": {"model.terms.multiview.weight": {"values": [0.5, 4.0]}},
             **keys,
             "command": [*command, *further, "${args}"],
         }

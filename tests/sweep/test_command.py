@@ -37,7 +37,8 @@ def test_a_grid_of_real_fits(workspace, write_sweep, tmp_path, capsys):
     for row, weight in zip(rows, (0.5, 4.0), strict=True):
         run = folder / f"trial-{int(row['trial']):03d}"
         config = yaml.safe_load((run / "config.yaml").read_text())
-        assert float(row["model.lambda_multiview"]) == config["model"]["init_args"]["lambda_multiview"] == weight
+        used = config["model"]["init_args"]["terms"]["multiview"]["init_args"]["weight"]
+        assert float(row["model.terms.multiview.weight"]) == used == weight
         assert config["trainer"]["max_steps"] == 2
         assert config["trainer"]["logger"] is True
         metrics = json.loads((run / "metrics.json").read_text())
@@ -45,7 +46,7 @@ def test_a_grid_of_real_fits(workspace, write_sweep, tmp_path, capsys):
         assert float(row[METRIC]) == metrics["metrics"][METRIC]
     best = min(rows, key=lambda row: float(row[METRIC]))
     assert (folder / "best.yaml").read_text() == (folder / f"trial-{int(best['trial']):03d}/config.yaml").read_text()
-    assert f"--model.lambda_multiview={float(best['model.lambda_multiview'])}" in printed
+    assert f"--model.terms.multiview.weight={float(best['model.terms.multiview.weight'])}" in printed
     assert not (root / "wandb").exists()
 
 

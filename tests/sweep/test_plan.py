@@ -54,7 +54,8 @@ def test_there_is_a_sweep_for_every_method():
     assert {plan.method for plan in plans.values()} == {"grid", "random", "bayes"}
     assert plans["hyperband"].halving == Halving(2, 2)
     options = {name for plan in plans.values() for name in plan.parameters}
-    assert {"model.lambda_multiview", "model.lambda_distillation", "sigma", "data.pairing.min_angle"} <= options
+    weights = {f"model.terms.{name}.weight" for name in ("multiview", "distillation")}
+    assert weights | {"sigma", "data.pairing.min_angle"} <= options
 
 
 def test_a_grid_has_every_combination_once_in_the_order_of_the_file(tmp_path):

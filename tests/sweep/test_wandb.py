@@ -21,7 +21,7 @@ KEY = "0123456789abcdef" * 2 + "deadbeef"
 def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp_path):
     file = write_sweep(
         further=["--trainer.logger.init_args.offline=false", "--name=wandb-trial"],
-        parameters={"model.lambda_multiview": {"values": [0.5, 4.0]}, "sigma": {"values": [0.07]}},
+        parameters={"model.terms.multiview.weight": {"values": [0.5, 4.0]}, "sigma": {"values": [0.07]}},
     )
     with StandIn() as server:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")} | {
@@ -46,10 +46,10 @@ def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp
     for run, folder, weight in zip(("run0", "run1"), folders, (0.5, 4.0), strict=True):
         # The sweep's values have reached the run, and the server knows the whole configuration ...
         config = yaml.safe_load((folder / "config.yaml").read_text())
-        assert config["model"]["init_args"]["lambda_multiview"] == weight
-        assert config["model"]["init_args"]["multiview_loss"]["init_args"]["sigma"] == 0.07
-        assert server.runs[run]["model.lambda_multiview"]["value"] == weight
-        assert server.runs[run]["model"]["value"]["init_args"]["lambda_multiview"] == weight
+        assert config["model"]["init_args"]["terms"]["multiview"]["init_args"]["weight"] == weight
+        assert config["model"]["init_args"]["terms"]["multiview"]["init_args"]["sigma"] == 0.07
+        assert server.runs[run]["model.terms.multiview.weight"]["value"] == weight
+        assert server.runs[run]["model"]["value"]["init_args"]["terms"]["multiview"]["init_args"]["weight"] == weight
         # ... and the metric has come back to the server.
         metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
         values = [line["val/geodesic_median_cm"] for line in server.history[run] if "val/geodesic_median_cm" in line]

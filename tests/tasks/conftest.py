@@ -65,7 +65,7 @@ def instant(seed: int) -> dict[str, Any]:
         "coordinate": coordinate,
         "foreground": foreground,
         "known": torch.ones_like(foreground),
-        "labelled": torch.ones(VIEWS, dtype=torch.bool),
+        "has_label": torch.ones(VIEWS, dtype=torch.bool),
     }
 
 
@@ -102,9 +102,9 @@ class PlaneData(pl.LightningDataModule):
     def train_dataloader(self) -> Any:
         labelled = DataLoader(self.items, batch_size=self.batch, collate_fn=labelled_batch)
         unlabelled = DataLoader(self.items, batch_size=self.batch, collate_fn=multiview_batch)
-        if self.kind == "both":
-            return CombinedLoader({"labelled": labelled, "unlabelled": unlabelled}, "max_size_cycle")
-        return labelled if self.kind == "labelled" else unlabelled
+        loaders = {"labelled": labelled, "unlabelled": unlabelled}
+        chosen = loaders if self.kind == "both" else {self.kind: loaders[self.kind]}
+        return CombinedLoader(chosen, "max_size_cycle")
 
     def val_dataloader(self) -> Any:
         return DataLoader(self.held_out, batch_size=2, collate_fn=multiview_batch)

@@ -59,7 +59,7 @@ def test_initial_weights_that_do_not_exist_are_an_input_error(make_detector, mak
 
 def test_batches_without_any_label_end_the_epoch_with_an_error(make_detector, make_trainer, plane, plane_data):
     data = plane_data("labelled", known=torch.zeros(3, 16, 16, dtype=torch.bool))
-    with pytest.raises(InputError, match=r"L_L.*lambda_labelled.*dkp check"):
+    with pytest.raises(InputError, match=r"L_L.*terms.labelled.weight.*dkp check"):
         make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane), data)
 
 

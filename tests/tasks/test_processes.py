@@ -8,26 +8,32 @@ import pytest
 import torch
 from torch import distributed
 
-from dkp.losses import Mean
+from dkp.losses import DistillationTerm, LabelledTerm, MaskTerm, Mean, MultiviewTerm, SilhouetteTerm, TemporalTerm
 from dkp.tasks import SemiSupervisedTask
 from dkp.tasks.processes import average, over_processes, step_seed
 from dkp.tasks.terms import total_loss
 
 from .conftest import instant, labelled_batch, multiview_batch
 
-TERMS = ("labelled", "multiview", "distillation", "temporal", "silhouette", "mask")
+TERMS = {
+    "labelled": LabelledTerm,
+    "multiview": MultiviewTerm,
+    "distillation": DistillationTerm,
+    "temporal": TemporalTerm,
+    "silhouette": SilhouetteTerm,
+    "mask": MaskTerm,
+}
 
 
 def make_task(make_detector, plane, **options):
     """A task with all terms that draw nothing at random, in double precision."""
-    weights = {f"lambda_{name}": 0.5 + 0.1 * index for index, name in enumerate(TERMS)}
+    terms = {name: kind(weight=0.5 + 0.1 * index) for index, (name, kind) in enumerate(TERMS.items())}
     detector, teacher = make_detector(), make_detector(seed=1)
     for one in (detector, teacher):
         torch.nn.init.constant_(one.foreground_head[-1].bias, 1.0)
         torch.nn.init.normal_(one.coordinate_head[-1].weight, std=0.1)
-    task = SemiSupervisedTask(detector, teacher, plane, start_from_teacher=False, **weights, **options)
+    task = SemiSupervisedTask(detector, teacher, plane, terms=terms, start_from_teacher=False, **options)
     task.configure_models("fit")
-    task.configure_losses()
     return task.double()
 
 
@@ -90,7 +96,7 @@ def work(rank, store, task, batches, pipe):
         total_loss(terms).backward()
         mean = gradient(task) / 2
         distributed.all_reduce(mean)
-        values = {name: (entry.term.value.item(), entry.weight) for name, entry in terms.items()}
+        values = {name: (entry.loss.value.item(), entry.weight) for name, entry in terms.items()}
         pipe.send((mean.numpy(), values))
         distributed.barrier()
     except BaseException:
@@ -117,7 +123,7 @@ def test_two_processes_have_the_gradients_of_one(case, make_detector, plane, tmp
         mean, values = found
         assert (torch.from_numpy(mean) - expected).norm() < 1e-5 * expected.norm()
         for name, entry in terms.items():
-            assert values[name] == pytest.approx((entry.term.value.item(), entry.weight), rel=1e-5), name
+            assert values[name] == pytest.approx((entry.loss.value.item(), entry.weight), rel=1e-5), name
 
 
 def test_averaging_over_processes_alone_would_not_do(make_detector, plane):
@@ -133,9 +139,9 @@ def test_averaging_over_processes_alone_would_not_do(make_detector, plane):
 def test_every_loss_is_the_sum_of_its_means(make_detector, plane):
     whole, _ = shares("uneven")
     for name, entry in make_task(make_detector, plane).training_terms(whole).items():
-        assert entry.term.means, name
-        total = sum(mean.value for mean in entry.term.means)
-        torch.testing.assert_close(total, entry.term.value, check_dtype=False, msg=name)
+        assert entry.loss.means, name
+        total = sum(mean.value for mean in entry.loss.means)
+        torch.testing.assert_close(total, entry.loss.value, check_dtype=False, msg=name)
 
 
 def test_members_without_weight_do_not_pull_an_average_down():

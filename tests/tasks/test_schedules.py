@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dkp.errors import InputError
-from dkp.tasks.schedules import anneal, forget_length, learning_rate_schedule, ramp
+from dkp.tasks.schedules import forget_length, learning_rate_schedule
 
 
 def optimizer() -> torch.optim.Optimizer:
@@ -22,18 +22,6 @@ def rates(kind: str, steps: int, **options: int) -> list[float]:
         steered.step()
         schedule.step()
     return seen
-
-
-def test_ramp_grows_linearly_and_stays():
-    assert [ramp(step, 4) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
-    assert ramp(0, 0) == 1.0
-
-
-def test_sigma_anneals_geometrically():
-    assert anneal(0.08, 0.02, 0, 10) == pytest.approx(0.08)
-    assert anneal(0.08, 0.02, 5, 10) == pytest.approx(0.04)
-    assert anneal(0.08, 0.02, 99, 10) == pytest.approx(0.02)
-    assert anneal(0.08, None, 99, 10) == 0.08
 
 
 def test_cosine_warms_up_and_falls_to_the_floor():

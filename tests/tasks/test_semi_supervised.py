@@ -5,13 +5,32 @@ import pytorch_lightning as pl
 import torch
 
 from dkp.errors import InputError
-from dkp.fields import EmbeddingField
-from dkp.losses import MultiviewLoss
+from dkp.losses import (
+    ConsensusTerm,
+    DistillationTerm,
+    EquivarianceTerm,
+    LabelledTerm,
+    MaskTerm,
+    MultiviewTerm,
+    PseudoLabelTerm,
+    SilhouetteTerm,
+    TemporalTerm,
+)
 from dkp.models import Detector, save_detector
 from dkp.tasks import LabelledTask, SemiSupervisedTask, TrainingDiverged
-from dkp.tasks.masks import without_background
-from dkp.tasks.pairs import ViewPairs
-from dkp.tasks.semi_supervised import split_batch, still_statistics
+from dkp.tasks.semi_supervised import still_statistics, without_background
+
+KINDS = {
+    "labelled": LabelledTerm,
+    "multiview": MultiviewTerm,
+    "distillation": DistillationTerm,
+    "temporal": TemporalTerm,
+    "equivariance": EquivarianceTerm,
+    "consensus": ConsensusTerm,
+    "silhouette": SilhouetteTerm,
+    "mask": MaskTerm,
+    "pseudo": PseudoLabelTerm,
+}
 
 
 def make_task(make_detector, plane, **options):
@@ -20,19 +39,8 @@ def make_task(make_detector, plane, **options):
     return SemiSupervisedTask(detector, surface=plane, **chosen)
 
 
-def only(**weights):
-    names = (
-        "labelled",
-        "multiview",
-        "distillation",
-        "temporal",
-        "equivariance",
-        "consensus",
-        "silhouette",
-        "mask",
-        "pseudo",
-    )
-    return {f"lambda_{name}": float(weights.get(name, 0.0)) for name in names}
+def terms(**weights):
+    return {"terms": {name: KINDS[name](weight=float(weight)) for name, weight in weights.items()}}
 
 
 def state(module):
@@ -89,9 +97,9 @@ def test_only_the_student_is_optimised(make_detector, make_trainer, plane, plane
 def test_every_configured_term_is_logged_with_weight_share_and_gradient_norm(
     make_detector, make_trainer, plane, plane_data
 ):
-    weights = only(labelled=1, multiview=0.5, distillation=2, equivariance=0.25, consensus=0.5, silhouette=1, mask=1)
+    chosen = terms(labelled=1, multiview=0.5, distillation=2, equivariance=0.25, consensus=0.5, silhouette=1, mask=1)
     task = make_task(
-        make_detector, plane, detector=foreground_detector(make_detector), gradient_norms_every=1, **weights
+        make_detector, plane, detector=foreground_detector(make_detector), gradient_norms_every=1, **chosen
     )
     trainer = make_trainer(limit_train_batches=2, limit_val_batches=0)
     trainer.fit(task, plane_data())
@@ -117,23 +125,36 @@ def foreground_detector(make_detector, **options):
     return detector
 
 
-def test_ramp_scales_the_multiview_weight_only(make_detector, plane, make_trainer, plane_data):
-    task = make_task(make_detector, plane, detector=foreground_detector(make_detector), ramp_steps=10)
+def test_ramp_scales_the_multiview_weight_terms(make_detector, plane, make_trainer, plane_data):
+    chosen = {"multiview": MultiviewTerm(ramp_steps=10), "distillation": DistillationTerm()}
+    task = make_task(make_detector, plane, detector=foreground_detector(make_detector), terms=chosen)
     trainer = make_trainer(limit_train_batches=2, limit_val_batches=0)
     trainer.fit(task, plane_data())
     assert trainer.callback_metrics["train/multiview/weight"] == pytest.approx(0.2)
     assert trainer.callback_metrics["train/distillation/weight"] == 1.0
 
 
-def test_sigma_follows_its_schedule_by_step(make_detector, plane, make_trainer, plane_data):
-    loss = MultiviewLoss(sigma=0.08)
-    task = make_task(make_detector, plane, multiview_loss=loss, sigma_final=0.02, sigma_steps=2)
-    task.detector = foreground_detector(make_detector)
+def test_sigma_follows_its_schedule_by_step_in_every_fit(make_detector, plane, make_trainer, plane_data, monkeypatch):
+    """Also in a second fit of the same task."""
+    term = MultiviewTerm(sigma=0.08, sigma_final=0.02, sigma_steps=2)
     seen = []
-    original = loss.forward
-    loss.forward = lambda *args, **kwargs: (seen.append(float(loss.sigma)), original(*args, **kwargs))[1]
-    make_trainer(max_epochs=2, limit_val_batches=0).fit(task, plane_data())
-    assert seen == pytest.approx([0.08, 0.04, 0.02, 0.02])
+    match = MultiviewTerm.match
+    monkeypatch.setattr(MultiviewTerm, "match", lambda self, *words: (seen.append(words[-1]), match(self, *words))[1])
+    task = make_task(make_detector, plane, terms={"multiview": term, "distillation": DistillationTerm()})
+    task.detector = foreground_detector(make_detector)
+    for _ in range(2):
+        make_trainer(max_epochs=2, limit_val_batches=0).fit(task, plane_data())
+    assert seen[::2] == pytest.approx(2 * [0.08, 0.04, 0.02, 0.02])
+
+
+def test_a_moving_average_moves_once_an_optimiser_step(make_detector, make_trainer, plane, plane_data):
+    teacher = make_detector(seed=3)
+    start = state(teacher)
+    task = make_task(make_detector, plane, teacher=teacher, teacher_momentum=0.75)
+    make_trainer(accumulate_grad_batches=2, limit_val_batches=0).fit(task, plane_data())
+    assert task.global_step == 1
+    for name, value in task.detector.state_dict().items():
+        torch.testing.assert_close(task.teacher.state_dict()[name], start[name].lerp(value, 0.25))
 
 
 def test_a_batch_without_valid_pair_trains_on(make_detector, make_trainer, plane, plane_data):
@@ -148,18 +169,18 @@ def test_a_batch_without_valid_pair_trains_on(make_detector, make_trainer, plane
 
 def test_a_term_that_never_fires_is_an_error(make_detector, make_trainer, plane, plane_data):
     data = plane_data(pair_valid=torch.zeros(3, dtype=torch.bool))
-    with pytest.raises(InputError, match=r"L_M .*lambda_multiview.*2 steps.*angle"):
+    with pytest.raises(InputError, match=r"L_M .*terms.multiview.weight.*2 steps.*angle"):
         make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane), data)
 
 
 def test_missing_labelled_data_is_an_error_at_the_end_of_the_epoch(make_detector, make_trainer, plane, plane_data):
-    task = make_task(make_detector, plane, **only(labelled=1, distillation=1))
+    task = make_task(make_detector, plane, **terms(labelled=1, distillation=1))
     with pytest.raises(InputError, match="L_L"):
         make_trainer(limit_val_batches=0).fit(task, plane_data("unlabelled"))
 
 
 def test_missing_flow_is_an_error_at_the_end_of_the_epoch(make_detector, make_trainer, plane, plane_data):
-    task = make_task(make_detector, plane, **only(labelled=1, temporal=1))
+    task = make_task(make_detector, plane, **terms(labelled=1, temporal=1))
     with pytest.raises(InputError, match="optical flow"):
         make_trainer(limit_val_batches=0).fit(task, plane_data())
 
@@ -170,14 +191,14 @@ def test_temporal_term_fires_where_there_is_flow(make_detector, make_trainer, pl
         item["next_image"] = item["image"].clone()
         item["flow"] = torch.zeros(3, 2, 16, 16)
         item["flow_valid"] = torch.ones(3, 16, 16, dtype=torch.bool)
-    task = make_task(make_detector, plane, detector=foreground_detector(make_detector), **only(temporal=1))
+    task = make_task(make_detector, plane, detector=foreground_detector(make_detector), **terms(temporal=1))
     trainer = make_trainer(limit_val_batches=0)
     trainer.fit(task, data)
     assert trainer.callback_metrics["train/temporal/valid_share"] > 0
 
 
 def test_captured_masks_alone_teach_the_foreground(make_detector, make_trainer, plane, plane_data):
-    task = make_task(make_detector, plane, learning_rate=1e-2, **only(mask=1))
+    task = make_task(make_detector, plane, learning_rate=1e-2, **terms(mask=1))
     trainer = make_trainer(max_epochs=15)
     trainer.fit(task, plane_data("unlabelled"))
     assert trainer.callback_metrics["val/mask_iou"] > 0.8
@@ -185,35 +206,35 @@ def test_captured_masks_alone_teach_the_foreground(make_detector, make_trainer, 
 
 def test_pseudo_labels_count_like_labels(make_detector, make_trainer, plane, plane_data):
     """Those of views that have some; an absent or unlabelled view's numbers do not count."""
-    task = make_task(make_detector, plane, **only(pseudo=1))
+    task = make_task(make_detector, plane, **terms(pseudo=1))
     trainer = make_trainer(max_epochs=1, limit_val_batches=0)
     trainer.fit(task, plane_data("unlabelled"))
     assert trainer.callback_metrics["train/pseudo/valid_share"] == 1
-    data = plane_data()
-    unlabelled, labelled = (next(iter(data.train_dataloader().flattened[i])) for i in (1, 0))
+    batch = next(iter(plane_data().train_dataloader()))[0]
+    task = make_task(make_detector, plane, detector=task.detector.eval(), **terms(labelled=1, pseudo=1))
     task.eval()
-    terms = [task.unlabelled_terms(unlabelled)["pseudo"].value, task.labelled_term(labelled).value]
-    torch.testing.assert_close(*terms)
-    spoilt = {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in unlabelled.items()}
-    spoilt["labelled"][0, 1] = False
-    without = task.unlabelled_terms(spoilt)["pseudo"].value
-    spoilt["coordinate"][0, 1] = torch.nan
-    spoilt["foreground"][0, 1] = ~spoilt["foreground"][0, 1]
-    torch.testing.assert_close(task.unlabelled_terms(spoilt)["pseudo"].value, without)
-    assert not torch.isclose(without, terms[0])
+    found = {name: entry.loss.value for name, entry in task.training_terms(batch).items()}
+    torch.testing.assert_close(found["pseudo"], found["labelled"])
+    views = batch["unlabelled"]
+    views["has_label"][0, 1] = False
+    without = task.training_terms(batch)["pseudo"].loss.value
+    views["coordinate"][0, 1] = torch.nan
+    views["foreground"][0, 1] = ~views["foreground"][0, 1]
+    torch.testing.assert_close(task.training_terms(batch)["pseudo"].loss.value, without)
+    assert not torch.isclose(without, found["labelled"])
 
 
 def test_missing_pseudo_labels_are_an_error_at_the_end_of_the_epoch(make_detector, make_trainer, plane, plane_data):
     data = plane_data("unlabelled")
     for item in data.items:
-        del item["labelled"]
+        del item["has_label"]
     with pytest.raises(InputError, match=r"data\.pseudo_labels is true"):
-        make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane, **only(pseudo=1, distillation=1)), data)
+        make_trainer(limit_val_batches=0).fit(make_task(make_detector, plane, **terms(pseudo=1, distillation=1)), data)
 
 
 def test_the_teacher_may_be_spared_what_the_masks_leave_out(make_detector, make_trainer, plane, plane_data):
     teacher = make_detector(seed=3)
-    task = make_task(make_detector, plane, teacher=teacher, hide_from_teacher=True, **only(distillation=1))
+    task = make_task(make_detector, plane, teacher=teacher, hide_from_teacher=True, **terms(distillation=1))
     seen = {}
     for name, detector in (("teacher", teacher), ("student", task.detector)):
         detector.register_forward_pre_hook(lambda _, inputs, name=name: seen.setdefault(name, inputs[0].clone()))
@@ -241,8 +262,8 @@ def test_adaptation_improves_consistency_and_accuracy_of_a_rough_teacher(
     rough = LabelledTask(teacher, plane, learning_rate=3e-3, schedule="constant", gradient_norms_every=0)
     make_trainer(max_epochs=8, limit_val_batches=0).fit(rough, plane_data("labelled"))
     before = make_trainer().validate(rough, plane_data(), verbose=False)[0]
-    options = {"multiview_loss": MultiviewLoss(sigma=0.03, clip=15.0), **only(multiview=1, distillation=0.3)}
-    task = make_task(make_detector, plane, teacher=teacher, **options)
+    chosen = {"multiview": MultiviewTerm(sigma=0.03, clip=15.0), "distillation": DistillationTerm(weight=0.3)}
+    task = make_task(make_detector, plane, teacher=teacher, terms=chosen)
     trainer = make_trainer(max_epochs=15)
     trainer.fit(task, plane_data("unlabelled", instants=6))
     after = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -251,44 +272,18 @@ def test_adaptation_improves_consistency_and_accuracy_of_a_rough_teacher(
     assert after["val/matched_share"] > 0.9 * before["val/matched_share"]
 
 
-def rectified(height, width, shift=0.0):
-    """A view of a fronto-parallel plane whose epipolar lines are rows; coordinates [m] = cells / 10, moved down."""
-    rows, columns = torch.meshgrid(torch.arange(height) * 0.1, torch.arange(width) * 0.1, indexing="ij")
-    coordinate = torch.stack([columns, rows + 0.1 * shift, torch.zeros_like(rows)])[None]
-    return EmbeddingField(torch.full((1, height, width), 5.0), coordinate, 2)
-
-
-def test_a_teacher_is_trusted_less_where_its_views_contradict_each_other(make_detector, plane):
-    task = make_task(make_detector, plane, multiview_loss=MultiviewLoss(sigma=0.02), trust_radius=4.0)
-    fields = [rectified(12, 12), rectified(12, 12), rectified(12, 12, shift=2.0), rectified(12, 12)]
-    fields[3].foreground[:] = -5.0
-    target = EmbeddingField(torch.cat([f.foreground for f in fields]), torch.cat([f.coordinate for f in fields]), 2)
-    rows = torch.tensor([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    pairs = torch.tensor([[0, 1], [0, 2], [1, 2], [0, 3]])
-    view_pairs = ViewPairs(pairs[:, 0], pairs[:, 1], rows.expand(4, 3, 3), torch.zeros(4), pairs)
-    confidence = task.teacher_confidence(target, view_pairs)
-    assert confidence[:2].min() > 0.99  # confirmed by each other, though not by the third
-    inside = confidence[2, :9]
-    torch.testing.assert_close(
-        inside, torch.full_like(inside, 0.5), rtol=0.02, atol=0
-    )  # two cells of 2 px = the radius
-    assert (confidence[3] == 1).all()  # nobody can judge the background
-    task.trust_radius = None
-    assert task.teacher_confidence(target, view_pairs) is None
-
-
 def test_weights_have_to_be_sensible(make_detector, plane):
-    with pytest.raises(InputError, match=r"lambda_multiview is -1\.0 where 0 or more"):
-        make_task(make_detector, plane, lambda_multiview=-1.0)
+    with pytest.raises(InputError, match=r"model\.terms\.multiview\.weight is -1\.0 where 0 or more"):
+        make_task(make_detector, plane, **terms(multiview=-1))
     with pytest.raises(InputError, match="at least one loss term"):
-        make_task(make_detector, plane, **only())
+        make_task(make_detector, plane, **terms(labelled=0))
 
 
 def test_a_teacher_of_another_architecture_needs_start_from_teacher_off(make_detector, make_trainer, plane, plane_data):
     teacher = make_detector(width=16)
     with pytest.raises(InputError, match="start_from_teacher"):
         make_trainer().fit(make_task(make_detector, plane, teacher=teacher), plane_data())
-    task = make_task(make_detector, plane, teacher=teacher, start_from_teacher=False, **only(labelled=1))
+    task = make_task(make_detector, plane, teacher=teacher, start_from_teacher=False, **terms(labelled=1))
     make_trainer(limit_val_batches=0).fit(task, plane_data())
 
 
@@ -302,7 +297,7 @@ def test_divergence_stops_training_with_term_and_step(make_detector, make_traine
 def test_batch_norm_modes(mode, make_detector, make_trainer, plane, plane_data):
     detector = make_detector(norm="batch")
     before = state(detector)
-    task = make_task(make_detector, plane, detector=detector, batch_norm=mode, learning_rate=0.0, **only(labelled=1))
+    task = make_task(make_detector, plane, detector=detector, batch_norm=mode, learning_rate=0.0, **terms(labelled=1))
     make_trainer(limit_val_batches=1, num_sanity_val_steps=1).fit(task, plane_data())
     moved = [n for n, v in detector.state_dict().items() if "running_mean" in n and not torch.equal(v, before[n])]
     assert bool(moved) == (mode == "train")
@@ -323,20 +318,10 @@ def test_still_statistics_normalise_by_the_batch_and_change_nothing(make_detecto
     assert any(not torch.equal(value, before[name]) for name, value in detector.state_dict().items())
 
 
-def test_split_batch_takes_combined_and_plain_batches():
-    labelled, unlabelled = {"image": torch.zeros(1, 3, 4, 4)}, {"image": torch.zeros(1, 2, 3, 4, 4)}
-    assert split_batch({"labelled": labelled, "unlabelled": unlabelled}) == (labelled, unlabelled)
-    assert split_batch({"labelled": labelled}) == (labelled, None)
-    assert split_batch({"unlabelled": unlabelled}) == (None, unlabelled)
-    assert split_batch({"labelled": labelled, "unlabelled": None}) == (labelled, None)
-    assert split_batch(labelled)[0] is labelled
-    assert split_batch(unlabelled)[1] is unlabelled
-    validated = unlabelled | {"labelled": torch.ones(1, 2, dtype=torch.bool)}
-    assert split_batch(validated)[1] is validated
-
-
 def test_resumed_training_equals_uninterrupted_training(make_detector, make_trainer, plane, plane_data, tmp_path):
-    options = {"sigma_final": 0.01, "sigma_steps": 6, "ramp_steps": 5, "schedule": "cosine"}
+    multiview = MultiviewTerm(sigma_final=0.01, sigma_steps=6, ramp_steps=5)
+    chosen = {"labelled": LabelledTerm(), "multiview": multiview, "distillation": DistillationTerm()}
+    options = {"terms": chosen, "schedule": "cosine", "teacher_momentum": 0.9}
 
     def task():
         return make_task(make_detector, plane, detector=foreground_detector(make_detector), **options)
@@ -382,16 +367,16 @@ def test_checkpoint_serves_testing_without_the_teachers_file(make_detector, make
 def test_checkpoint_loads_from_python_with_its_objects_given_again(
     make_detector, make_trainer, plane, plane_data, tmp_path
 ):
-    task = make_task(make_detector, plane, lambda_multiview=0.5)
+    task = make_task(make_detector, plane, batch_norm="frozen")
     trainer = make_trainer(limit_val_batches=0)
     trainer.fit(task, plane_data())
     trainer.save_checkpoint(tmp_path / "student.ckpt")
     content = torch.load(tmp_path / "student.ckpt", weights_only=True)
-    assert content["hyper_parameters"]["lambda_multiview"] == 0.5
+    assert content["hyper_parameters"]["batch_norm"] == "frozen"
     again = SemiSupervisedTask.load_from_checkpoint(
         tmp_path / "student.ckpt", detector=Detector(width=8, levels=3, head_width=16), surface=plane
     )
-    assert again.weights["multiview"] == 0.5
+    assert again.batch_norm == "frozen"
 
 
 def test_prediction_has_the_views_axes(make_detector, make_trainer, plane, plane_data):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dkp.losses import LossTerm
+from dkp.losses import LossValue, MultiviewTerm
 from dkp.tasks.terms import (
     TermLedger,
     TrainingDiverged,
@@ -14,8 +14,8 @@ from dkp.tasks.terms import (
 )
 
 
-def term(value: float | torch.Tensor, share: float = 1.0) -> LossTerm:
-    return LossTerm(torch.as_tensor(value), torch.tensor(share), {})
+def term(value: float | torch.Tensor, share: float = 1.0) -> LossValue:
+    return LossValue(torch.as_tensor(value), torch.tensor(share), {})
 
 
 def test_total_is_the_weighted_sum():
@@ -71,8 +71,9 @@ def test_ledger_tells_silent_terms_from_those_that_fired_once():
 
 
 def test_silent_term_error_is_one_sentence_with_the_key():
-    text = str(silent_term_error("multiview", 12, "check the cameras"))
+    text = str(silent_term_error("multiview", MultiviewTerm(), 12))
     assert "L_M" in text
-    assert "model.lambda_multiview" in text
+    assert "model.terms.multiview.weight" in text
     assert "12 steps" in text
+    assert "angle" in text
     assert "\n" not in text

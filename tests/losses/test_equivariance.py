@@ -1,7 +1,7 @@
 import torch
 
 from dkp.geometry import pixel_grid
-from dkp.tasks.warps import random_affine, transform_points, warp_images
+from dkp.losses.equivariance import random_affine, transform_points, warp_images
 
 
 def blob(centre: torch.Tensor, size: int = 64) -> torch.Tensor:

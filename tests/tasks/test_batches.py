@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from dkp.batches import flatten_views, view_pairs
 from dkp.geometry import Camera, fundamental_matrix
-from dkp.tasks.pairs import flatten_views, view_pairs
 
 
 def test_pairs_are_flat_indices_with_their_fundamental_matrices(plane_batch):
@@ -10,8 +10,6 @@ def test_pairs_are_flat_indices_with_their_fundamental_matrices(plane_batch):
     pairs = view_pairs(batch)
     assert pairs.first.tolist() == [0, 0, 1, 3, 3, 4]
     assert pairs.second.tolist() == [1, 2, 2, 4, 5, 5]
-    assert pairs.instant.tolist() == [0, 0, 0, 1, 1, 1]
-    assert pairs.pair.tolist() == [[0, 1], [0, 2], [1, 2]] * 2
     expected = fundamental_matrix(batch["camera"][1, 0], batch["camera"][1, 2])
     torch.testing.assert_close(pairs.fundamental[4], expected)
 
@@ -65,5 +63,4 @@ def test_pairs_without_epipolar_lines_are_left_out_and_counted(plane_batch, faul
         pairs = view_pairs(batch | {"camera": changed})
     left = list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     assert left == ([(0, 2), (1, 2)] if fault == "one place" else [(0, 2)]) + [(3, 4), (3, 5), (4, 5)]
-    assert pairs.instant.tolist() == [0] * (len(left) - 3) + [1] * 3
     assert pairs.fundamental.isfinite().all()
