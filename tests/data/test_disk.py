@@ -326,7 +326,8 @@ def test_workers_and_modules(make_capture, tmp_path):
         module = LabelledDataModule(train=f"{path}#", test=f"{path}#", batch_size=4, size=16, **options)
         module.setup("fit")
         module.setup("test")
-        return [*module.train_dataloader(), *module.test_dataloader()[0]]
+        training = [batch["labelled"] for batch, *_ in module.train_dataloader()]
+        return [*training, *module.test_dataloader()[0]]
 
     expected = batches(num_workers=0)
     for workers in (0, 2):

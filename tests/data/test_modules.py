@@ -5,6 +5,7 @@ import pytorch_lightning as pl
 import torch
 from jsonargparse import ArgumentParser
 
+from dkp.batches import LabelledBatch, MultiviewBatch, TrainingBatch
 from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, capture_module
 from dkp.data.places import places, split_of
 from dkp.errors import InputError
@@ -25,14 +26,14 @@ def test_labelled(capture):
     assert len(module.labelled) == 8
     found = batches(module.train_dataloader())
     assert len(found) == 2
-    assert found[0]["image"].shape == (3, 3, 64, 64)
+    assert found[0]["labelled"]["image"].shape == (3, 3, 64, 64)
     (val,) = module.val_dataloader()
     assert batches(val)[0]["frame"] == ["f00", "f01"]
     module.setup("test")
     (test,) = module.test_dataloader()
     (batch,) = batches(test)
     assert batch["frame"] == ["f02", "f03"]
-    assert bool(batch["labelled"].all())
+    assert bool(batch["has_label"].all())
     assert bool(batch["posed"].all())
     module.setup("predict")
     (predicted,) = batches(module.predict_dataloader()[0])
@@ -133,14 +134,27 @@ def test_semi_supervised(capture):
     assert len(module.labelled) == 8
 
 
+def test_batches_hold_what_their_types_say(capture):
+    """The keys of dkp.batches, neither fewer nor more."""
+    everything = {"pseudo_labels": True, "next_frame": "truth", "charts": True}
+    module = SemiSupervisedDataModule(unlabelled=f"{capture.path}#", test=f"{capture.path}#", **everything, **QUICK)
+    module.setup("fit")
+    module.setup("test")
+    training = batches(module.train_dataloader())[0]
+    evaluated = batches(module.test_dataloader()[0])[0]
+    assert set(training) == set(TrainingBatch.__annotations__)
+    assert set(training["labelled"]) == set(LabelledBatch.__annotations__)
+    assert {*training["unlabelled"], *evaluated, "joints"} == set(MultiviewBatch.__annotations__)
+
+
 def test_labels_of_unlabelled_views_come_only_where_they_are_pseudo_labels(capture):
     module = SemiSupervisedDataModule(unlabelled=str(capture.path), labelled_share=0, pseudo_labels=True, **QUICK)
     module.setup("fit")
     (batch,) = batches(module.train_dataloader())
     views = batch["unlabelled"]
-    assert views["coordinate"].shape[:2] == views["labelled"].shape == views["image"].shape[:2]
-    assert views["labelled"].any()
-    assert (views["foreground"] & views["known"])[views["labelled"]].any()
+    assert views["coordinate"].shape[:2] == views["has_label"].shape == views["image"].shape[:2]
+    assert views["has_label"].any()
+    assert (views["foreground"] & views["known"])[views["has_label"]].any()
 
 
 def test_semi_supervised_without_labels(capture, make_capture, tmp_path):
@@ -181,7 +195,7 @@ def test_the_number_of_workers_changes_nothing(capture, workers):
     def first(count):
         module = LabelledDataModule(train=str(capture.path), batch_size=4, num_workers=count)
         module.setup("fit")
-        return batches(module.train_dataloader())
+        return [batch["labelled"] for batch in batches(module.train_dataloader())]
 
     for a, b in zip(first(1), first(workers), strict=True):
         assert torch.equal(a["image"], b["image"])

@@ -27,7 +27,7 @@ def test_evaluation_gives_all_views_and_pairs(images):
     assert batch["pairs"].shape == (2, 4, 2)
     assert bool(batch["pair_valid"].all())
     assert batch["mask"].shape == (2, 4, 64, 64)
-    assert batch["labelled"].dtype == torch.bool
+    assert batch["has_label"].dtype == torch.bool
     assert batch["coordinate"].shape == (2, 4, 3, 32, 32)
     assert batch["joints"][0, 0].tolist() == [[15, 20, pytest.approx(0.9)], [0, 0, 0]]
     assert batch["frame"] == ["f00", "f01"]
@@ -84,7 +84,7 @@ def test_instants_with_fewer_views_are_padded(make_capture, tmp_path):
     assert batch["camera_name"][0] == ["cam_0", "cam_3", "", ""]
     assert not bool(batch["pair_valid"][0].any()), "0 and 180 degrees form no pair"
     assert bool(batch["pair_valid"][1].all())
-    assert not bool(batch["labelled"][0, 2])
+    assert not bool(batch["has_label"][0, 2])
     assert float(batch["image"][0, 2:].abs().max()) == 0
     f = fundamental_matrix(batch["camera"][:, 0], batch["camera"][:, 3])
     assert bool(torch.isfinite(batch["camera"].intrinsics).all())
@@ -109,7 +109,7 @@ def test_single_views_have_no_pair(images):
 
 def test_labels_can_be_withheld(images):
     sample = MultiviewInstants([images], 64, 2, labels=False, masks=False)[0]
-    assert not {"coordinate", "foreground", "known", "labelled", "mask"} & sample.keys()
+    assert not {"coordinate", "foreground", "known", "has_label", "mask"} & sample.keys()
 
 
 def test_hidden_background_needs_masks(make_capture, tmp_path, images):
