@@ -23,8 +23,8 @@ class EmbeddingField:
         foreground: (B, H, W) logits of "this cell shows the surface".
         coordinate: (B, 3, H, W) [m] rest-pose position on the template.
         stride: input pixels per cell.
-        log_scale: (B, H, W) natural logarithm of the distance [m] by which the coordinate is expected to be off, or
-            None where the detector does not say.
+        log_scale: (B, 3, H, W) natural logarithm of the distance [m] by which the coordinate is expected to be off
+            along each axis, or None where the detector does not say.
     """
 
     foreground: Tensor

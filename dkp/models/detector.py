@@ -135,7 +135,7 @@ class Detector(nn.Module):
         features = self.body.out_channels
         if representation == "embedding":
             self.foreground_head = head(features, head_width, 1)
-            self.coordinate_head = head(features, head_width, 4 if uncertainty else 3)
+            self.coordinate_head = head(features, head_width, 6 if uncertainty else 3)
         else:
             self.part_head = head(features, head_width, parts + 1)
             self.uv_head = head(features, head_width, 2 * parts)
@@ -196,7 +196,7 @@ class Detector(nn.Module):
 
         Returns:
             embedding: foreground logits (B, H, W), coordinate (B, 3, H, W) [m] and, with uncertainty, the logarithm
-            of its expected error [m] (B, H, W);
+            of its expected error [m] (B, 3, H, W);
             charts: part logits (B, K + 1, H, W) and uv (B, K, 2, H, W) in [0, 1].
         """
         x = ((images - self.image_mean) / self.image_std).contiguous(memory_format=torch.channels_last)
@@ -205,7 +205,7 @@ class Detector(nn.Module):
             centre = self.surface_centre.view(1, 3, 1, 1)
             extent = self.surface_half_extent.view(1, 3, 1, 1)
             foreground, out = self.foreground_head(x)[:, 0].float(), self.coordinate_head(x).float()
-            scale = (LOG_SCALE + out[:, 3],) if self.uncertainty else ()
+            scale = (LOG_SCALE + out[:, 3:],) if self.uncertainty else ()
             return (foreground, centre + extent * out[:, :3], *scale)
         uv = torch.sigmoid(self.uv_head(x).float())
         return self.part_head(x).float(), uv.unflatten(1, (self.parts, 2))

@@ -103,9 +103,9 @@ def test_embedding_needs_no_atlas():
 
 
 def test_scale_goes_along():
-    field = EmbeddingField(torch.zeros(3, 2, 2), torch.zeros(3, 3, 2, 2), 4, torch.arange(12.0).view(3, 2, 2))
+    field = EmbeddingField(torch.zeros(3, 2, 2), torch.zeros(3, 3, 2, 2), 4, torch.arange(36.0).view(3, 3, 2, 2))
     field.log_scale.requires_grad_()
-    assert field[1].log_scale.flatten().tolist() == [4, 5, 6, 7]
+    assert field[1].log_scale.flatten().tolist() == list(range(12, 24))
     assert not field.detach().log_scale.requires_grad
     assert field.to(torch.float64).log_scale.dtype == torch.float64
     assert EmbeddingField(field.foreground, field.coordinate, 4)[0].log_scale is None

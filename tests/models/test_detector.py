@@ -174,7 +174,7 @@ def test_uncertainty():
     torch.manual_seed(0)
     detector = Detector(uncertainty=True, **SMALL)
     field = detector(torch.rand(2, 3, 32, 32))
-    assert field.log_scale.shape == field.foreground.shape
+    assert field.log_scale.shape == field.coordinate.shape
     assert abs(float(field.log_scale.exp().mean()) - 0.1) < 0.05  # near 10 cm before training
     assert Detector(**SMALL)(torch.rand(1, 3, 32, 32)).log_scale is None
 
