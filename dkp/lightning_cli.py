@@ -35,7 +35,8 @@ from dkp.callbacks import (
     run_folder,
 )
 from dkp.errors import InputError
-from dkp.recipes import one_config
+from dkp.recipes import CONFIG, one_config, recipe_folder
+from dkp.weights import configuration, names
 
 # "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
 # works at the top level and below a subcommand alike.
@@ -123,7 +124,8 @@ class TrainingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, whatever `sys.argv` is."""
-        self.config = parser.parse_args([args[0], *one_config(args[1:])])
+        words, shipped = without_shipped(args[1:])
+        self.config = parser.parse_args([args[0], *one_config(words, shipped)])
         checkpoint = self.config[self.only].get("ckpt_path")
         if checkpoint and checkpoint not in KEYWORDS and not Path(checkpoint).is_file():
             raise InputError(f"ckpt_path {checkpoint} does not exist where a checkpoint file is expected")
@@ -231,6 +233,29 @@ class TrainingCLI(LightningCLI):
         if subcommand in ("validate", "test"):
             kwargs["verbose"] = False
         return kwargs
+
+
+def without_shipped(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take `--ckpt_path NAME` of a shipped detector out of a command line.
+
+    Args:
+        words: the options.
+
+    Returns:
+        The other words, with a recipe for evaluation where they name none; and the settings in place of the name: the
+        detector with its weights, and the size of its crops.
+    """
+    left = list(words)
+    for index, word in enumerate(left):
+        option, equals, value = word.partition("=")
+        value = value if equals else "".join(left[index + 1 : index + 2])
+        if option != "--ckpt_path" or value not in names() or Path(value).is_file():
+            continue
+        del left[index : index + (1 if equals else 2)]
+        if not any(one.partition("=")[0] in CONFIG for one in left):
+            left.insert(0, f"--config={recipe_folder() / 'people' / 'evaluate.yaml'}")
+        return left, configuration(value)
+    return left, {}
 
 
 def on_gpu() -> bool:

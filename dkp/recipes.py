@@ -84,16 +84,17 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def one_config(words: Sequence[str]) -> list[str]:
+def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> list[str]:
     """Words of a command line whose configuration files are put on top of each other, as one text before the others.
 
     The parser would take a later file's mapping of terms in place of an earlier one's, and it knows no `base`.
 
     Args:
         words: of `dkp fit` and the like, with `--config FILE` as often as wanted; later files count more.
+        last: settings on top of all files.
 
     Returns:
-        The other words, after `--config TEXT`; the words themselves where they name no file.
+        The other words, after `--config TEXT`; the words themselves where there is no setting.
 
     Raises:
         InputError: as for `read_recipe`.
@@ -107,7 +108,7 @@ def one_config(words: Sequence[str]) -> list[str]:
             files.append(value if equals else left.pop(0))
         else:
             rest.append(word)
-    if not files:
+    if not files and not last:
         return rest
-    recipe = merged(*(read_recipe(file, f"--config {file}") for file in files))
+    recipe = merged(*(read_recipe(file, f"--config {file}") for file in files), last or {})
     return [f"--config={yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}", *rest]

@@ -15,7 +15,7 @@ FLOORS = (
     "geometry surface",
     "fields",
     "losses models metrics captures",
-    "reconstruction",
+    "reconstruction weights",
     "importers synthetic data",
     "tasks",
     "callbacks viz",

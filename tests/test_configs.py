@@ -73,6 +73,7 @@ def test_options_of_registration_are_understood(kind, tmp_path, planes, capsys):
 def test_every_configuration_file_is_in_a_tested_layer():
     used = {("debug", "fast"), ("debug", "overfit"), ("trainer", "average"), ("trainer", "snapshots")}
     used |= {("study", "full")}  # a plan, see tests/study
+    used |= {("people", name) for name in ("weights", "weights-fine", "evaluate", "card")}  # see tests/weights
     used |= {("sweep", name) for name in ("grid", "random", "bayes", "hyperband")}  # see tests/sweep
     for experiment, model, data, losses, trainer, logger in LAYERS:
         used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}

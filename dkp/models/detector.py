@@ -215,12 +215,14 @@ class Detector(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
-def save_detector(detector: Detector, path: str | Path) -> Path:
+def save_detector(detector: Detector, path: str | Path, half: bool = False, **notes: Any) -> Path:
     """Write `path` (.safetensors) and beside it the .json with the options that build the detector again.
 
     Args:
         detector: any detector.
         path: the weights file; the suffix is made .safetensors.
+        half: store floating-point numbers in half precision.
+        notes: what else is written into the .json, as JSON has it.
 
     Returns:
         The weights file's path.
@@ -233,7 +235,10 @@ def save_detector(detector: Detector, path: str | Path) -> Path:
         "surface_half_extent": detector.surface_half_extent.tolist(),
     }
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
-    text = json.dumps({"format": FORMAT, "version": VERSION, "detector": config}, indent=2) + "\n"
+    if half:
+        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+    sheet = {"format": FORMAT, "version": VERSION, "detector": config, **notes}
+    text = json.dumps(sheet, indent=2, ensure_ascii=False) + "\n"
     for target, data in ((path, safetensors.torch.save(state)), (path.with_suffix(".json"), text.encode())):
         with whole_file(target) as partial:
             partial.write_bytes(data)

@@ -9,6 +9,7 @@ from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
+from dkp.weights import weights_file
 
 
 class LabelledTask(DenseKeypointTask):
@@ -18,7 +19,8 @@ class LabelledTask(DenseKeypointTask):
         detector: the network to be trained.
         surface: name or file of the canonical surface, or the surface itself.
         terms: the loss terms by name; None = "labelled" with its defaults.
-        initial_weights: file to start from (.ckpt, .pt or .safetensors); None = the detector as it is.
+        initial_weights: file to start from (.ckpt, .pt or .safetensors), or the name of shipped ones (`dkp weights`);
+            None = the detector as it is.
         learning_rate: peak learning rate of AdamW.
         weight_decay: of AdamW, on weights with two or more axes.
         schedule: "constant", "cosine" or "onecycle", stepped per optimiser step.
@@ -51,4 +53,4 @@ class LabelledTask(DenseKeypointTask):
         """Load the initial weights before training (a resumed checkpoint replaces them)."""
         super().configure_models(stage)
         if stage == "fit" and self.initial_weights is not None:
-            load_state(self.detector, read_state(self.initial_weights), self.initial_weights)
+            load_state(self.detector, read_state(weights_file(self.initial_weights)), self.initial_weights)

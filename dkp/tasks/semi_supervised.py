@@ -20,6 +20,7 @@ from dkp.surface import Surface
 from dkp.tasks.base import DenseKeypointTask
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
+from dkp.weights import load, names
 
 BatchNormMode = Literal["train", "frozen", "unlabelled"]
 
@@ -32,8 +33,8 @@ class SemiSupervisedTask(DenseKeypointTask):
 
     Args:
         detector: the student.
-        teacher: file with the teacher's weights (.ckpt, .pt, .safetensors) for a detector like the student, or a
-            detector; None = the student's weights at the start.
+        teacher: file with the teacher's weights (.ckpt, .pt, .safetensors) for a detector like the student, the name of
+            a shipped detector (`dkp weights`), or a detector; None = the student's weights at the start.
         surface: name or file of the canonical surface, or the surface itself.
         terms: the loss terms by name, in the order in which they are computed; None = "labelled" (L_L), "multiview"
             (L_M) and "distillation" (L_R) with their defaults.
@@ -97,6 +98,8 @@ class SemiSupervisedTask(DenseKeypointTask):
         source = self._teacher_source
         if isinstance(source, nn.Module):
             self.teacher = source
+        elif source in names():
+            self.teacher = load(source)
         else:
             self.teacher = copy.deepcopy(self.detector)
             if source is not None:
