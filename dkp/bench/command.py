@@ -22,6 +22,7 @@ def bench(
     what: Literal["all", "loss", "pipeline"] = "all",
     *,
     sizes: str = SIZES,
+    pairs: int = 1,
     repeats: int = 15,
     threads: int | None = None,
     json: str | None = None,
@@ -34,6 +35,7 @@ def bench(
         what: "loss" (the engines of the pairwise loss), "pipeline" (training step, loader, renderer, prediction,
             imports) or "all".
         sizes: Cells of each view for the loss, separated by commas.
+        pairs: Pairs of views in a call of the loss; memory is measured for one only.
         repeats: Rounds of measuring; fewer for what takes long.
         threads: Threads of torch; None = as many as it takes by itself. With one, processor time is measured instead of
             wall time, so that the ratios hold on a busy machine, too.
@@ -46,7 +48,7 @@ def bench(
         SlowerThanCommitted: A ratio is worse than the committed one.
     """
     cells = parse_sizes(sizes)
-    for name, value in (("repeats", repeats), ("threads", 1 if threads is None else threads)):
+    for name, value in (("pairs", pairs), ("repeats", repeats), ("threads", 1 if threads is None else threads)):
         if value < 1:
             raise InputError(f"--{name} is {value} where 1 or more is expected")
     committed = None if check is None else read_ratios(check)
@@ -54,7 +56,7 @@ def bench(
         torch.set_num_threads(threads)
     result: dict[str, Any] = {"machine": describe_machine()}
     if what in ("all", "loss"):
-        result["loss"] = bench_loss(cells, repeats)
+        result["loss"] = bench_loss(cells, repeats, pairs)
     if what in ("all", "pipeline"):
         from dkp.bench.pipeline import bench_pipeline  # imports Lightning and the renderer
 

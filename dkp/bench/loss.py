@@ -15,12 +15,11 @@ from dkp.bench.memory import peak_memory
 from dkp.bench.problem import Problem
 from dkp.bench.timing import take_turns
 from dkp.errors import InputError
-from dkp.losses.costs import EpipolarCost
-from dkp.losses.engines import Engine, compiling_refused
+from dkp.losses.engines import Engine, compiling_refused, find_engine
 
-ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused", "compact")
-LIMITS: dict[Engine, int] = {"dense": 8192, "tiled": 16384}
-"""Cells up to which an engine is measured: beyond, "dense" would need tens of gigabytes, and "tiled" minutes."""
+ENGINES: tuple[Engine, ...] = ("dense", "tiled", "fused")
+LIMITS: dict[Engine, int] = {"dense": 2**26, "tiled": 2**28}
+"""Pairs of cells up to which an engine is measured: "dense" would need tens of gigabytes for more, "tiled" minutes."""
 
 BUDGET = 2.0
 """An engine is left out of further rounds at a size once it has taken so much time [s]."""
@@ -28,38 +27,40 @@ BUDGET = 2.0
 WARM_CELLS = 512
 
 
-def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> dict[str, Any]:
-    """Time, peak memory and error of each engine at each size.
+def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[str, Any]:
+    """Measure time, error and, for one pair, peak memory of each engine at each size.
 
     Args:
         sizes: Cells N = M of each of the two views.
         repeats: Rounds of measuring.
-        memory: Also measure the peak memory, each engine in a process of its own.
+        pairs: Pairs of views in a call.
 
     Returns:
-        "first_call_seconds" of each engine (compiling, or loading what was compiled before); "runs", a list with
-        "engine", "cells", "seconds" (least), "median_seconds", "repeats", "memory_bytes" and "error", the greatest
-        relative difference of values and gradients to the first engine that is measured at that size (see `LIMITS`);
-        "sigma" by size; "slope" by engine, the exponent in time ~ N^slope over the sizes from 4096; and "fused", empty
-        or why nothing could be compiled.
+        "first_call_seconds" of each engine (compiling, or loading what was compiled before); "auto", the engine that
+        "auto" takes by size; "runs", a list with "engine", "cells", "pairs", "seconds" (least), "median_seconds",
+        "repeats", "memory_bytes" and "error", the greatest relative difference of values and gradients to the first
+        engine that is measured at that size (see `LIMITS`); "sigma" by size; "slope" by engine, the exponent in time ~
+        N^slope over the sizes from 4096; and "fused", empty or why nothing could be compiled.
     """
     runs: list[dict[str, Any]] = []
     sigma: dict[str, float] = {}
+    auto: dict[str, str] = {}
     refused = why_not_fused()
-    engines = [engine for engine in ENGINES if engine not in ("fused", "compact") or refused is None]
+    engines = [engine for engine in ENGINES if engine != "fused" or refused is None]
     first = first_calls(engines)
-    peaks = {engine: peaks_of(engine, taken_by(engine, sizes)) for engine in engines} if memory else {}
+    peaks = {engine: peaks_of(engine, taken_by(engine, sizes)) for engine in engines} if pairs == 1 else {}
     for cells in sizes:
-        problem = Problem.make(cells)
+        problem = Problem.make(cells, pairs)
         sigma[str(cells)] = problem.sigma
-        taking = [engine for engine in engines if cells in taken_by(engine, sizes)]
+        auto[str(cells)] = find_engine("auto", problem.field, problem.other_field, None, problem.cost())
+        taking = [engine for engine in engines if cells in taken_by(engine, sizes, pairs)]
         reference: list[torch.Tensor] | None = None
         errors: dict[str, float] = {}
         for engine in taking:
             found = problem.run(engine)
             reference = reference or found
-            pairs = zip(found, reference, strict=True)
-            errors[engine] = max(float((one - two).abs().max() / two.abs().max()) for one, two in pairs)
+            both = zip(found, reference, strict=True)
+            errors[engine] = max(float((one - two).abs().max() / two.abs().max()) for one, two in both)
         del reference
         times = take_turns({engine: partial(problem.run, engine) for engine in taking}, repeats, BUDGET)
         for engine in taking:
@@ -67,6 +68,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
                 {
                     "engine": engine,
                     "cells": cells,
+                    "pairs": pairs,
                     "seconds": times[engine].least,
                     "median_seconds": times[engine].median,
                     "repeats": times[engine].repeats,
@@ -76,6 +78,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
             )
     return {
         "first_call_seconds": first,
+        "auto": auto,
         "runs": runs,
         "sigma": sigma,
         "slope": {engine: slope(runs, engine) for engine in engines},
@@ -83,16 +86,15 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, memory: bool = True) -> d
     }
 
 
-def taken_by(engine: Engine, sizes: Sequence[int]) -> list[int]:
-    """The sizes that an engine is measured at."""
-    return [cells for cells in sizes if cells <= LIMITS.get(engine, cells)]
+def taken_by(engine: Engine, sizes: Sequence[int], pairs: int = 1) -> list[int]:
+    """List the sizes that an engine is measured at."""
+    return [cells for cells in sizes if pairs * cells**2 <= LIMITS.get(engine, pairs * cells**2)]
 
 
 def why_not_fused() -> str | None:
-    """Why the fused engine cannot be had on this machine; None if it can."""
-    field = torch.zeros(1, 2, 3)
-    cost = EpipolarCost.create(field[..., :2], field[..., :2], torch.eye(3)[None], "point_line", 1.0)
-    return compiling_refused("fused", field, None, cost)
+    """Say why the fused engine cannot be had on this machine; None if it can."""
+    problem = Problem.make(2)
+    return compiling_refused(problem.field, None, problem.cost())
 
 
 def first_calls(engines: Sequence[Engine]) -> dict[str, float]:

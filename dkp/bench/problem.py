@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dkp.geometry import Camera, fundamental_matrix
 from dkp.losses import expected_epipolar_distance
+from dkp.losses.costs import EpipolarCost
 from dkp.losses.engines import Engine
 from dkp.surface import Surface
 
@@ -19,9 +20,12 @@ NEAR_SHARE = 0.05
 """Share of the pairs of cells that lies within three sigma of each other; it sets sigma."""
 
 
+SIDES = ("field", "other_field", "pixels", "other_pixels", "fundamental")
+
+
 @dataclass(frozen=True)
 class Problem:
-    """Fields (1, N, 3) [m], pixels (1, N, 2) [px], the fundamental matrix (1, 3, 3) and sigma [m]."""
+    """Fields (P, N, 3) [m], pixels (P, N, 2) [px], the fundamental matrices (P, 3, 3) and sigma [m]."""
 
     field: Tensor
     other_field: Tensor
@@ -31,30 +35,16 @@ class Problem:
     sigma: float
 
     @classmethod
-    def make(cls, cells: int, seed: int = 0) -> Problem:
-        """Cells on the half of the human template that faces each of two cameras, 60° apart, with 1 cm of noise."""
+    def make(cls, cells: int, pairs: int = 1) -> Problem:
+        """Make P pairs of views, alike but for their noise: see `pair_of_views`."""
         surface = Surface.load("human")
-        generator = np.random.default_rng(seed)
-        focal, side = 300.0, 256.0
-        intrinsics = torch.tensor([[focal, 0.0, side / 2], [0.0, focal, side / 2], [0.0, 0.0, 1.0]])
-        centre = torch.as_tensor(surface.bounds[0], dtype=torch.float32)
-        cameras, fields, pixels = [], [], []
-        for degrees in (-30.0, 30.0):
-            angle = math.radians(degrees)
-            c, s = math.cos(angle), math.sin(angle)
-            # Up is z; the camera looks along its third row.
-            rotation = torch.tensor([[c, s, 0.0], [0.0, 0.0, -1.0], [-s, c, 0.0]])
-            camera = Camera.create(intrinsics, rotation, torch.tensor([0.0, 0.0, 3.0]) - rotation @ centre)
-            points = facing_points(surface, rotation[2].numpy(), cells, generator)
-            fields.append(points + 0.01 * torch.as_tensor(generator.standard_normal((cells, 3)), dtype=torch.float32))
-            pixels.append(camera.project(points)[0])
-            cameras.append(camera)
-        sample = generator.permutation(cells)[: min(cells, 1500)]
-        distances = torch.cdist(fields[0][sample], fields[1][sample]).flatten()
-        near = distances.kthvalue(max(1, int(NEAR_SHARE * distances.numel()))).values
-        matrix = fundamental_matrix(cameras[0], cameras[1])
-        views = (fields[0][None], fields[1][None], pixels[0][None], pixels[1][None])
-        return cls(*views, matrix[None], float(near) / 3)
+        made = [pair_of_views(surface, cells, seed) for seed in range(pairs)]
+        sides = [torch.stack([getattr(one, name) for one in made]) for name in SIDES]
+        return cls(*sides, made[0].sigma)
+
+    def cost(self) -> EpipolarCost:
+        """What the engines average."""
+        return EpipolarCost.create(self.pixels, self.other_pixels, self.fundamental, "point_line", CLIP)
 
     def run(self, engine: Engine) -> list[Tensor]:
         """Forward and backward pass; the distances and both gradients."""
@@ -65,6 +55,33 @@ class Problem:
         visible = matched.max_matchability > math.exp(-2.0)
         value = (matched.distance * visible).sum() / visible.sum().clamp_min(1)
         return [(matched.distance * visible).detach(), *torch.autograd.grad(value, [field, other])]
+
+
+def pair_of_views(surface: Surface, cells: int, seed: int) -> Problem:
+    """Make one pair, without the leading axis: the half of a template that faces each of two cameras, 60° apart.
+
+    The coordinates have 1 cm of noise.
+    """
+    generator = np.random.default_rng(seed)
+    focal, side = 300.0, 256.0
+    intrinsics = torch.tensor([[focal, 0.0, side / 2], [0.0, focal, side / 2], [0.0, 0.0, 1.0]])
+    centre = torch.as_tensor(surface.bounds[0], dtype=torch.float32)
+    cameras, fields, pixels = [], [], []
+    for degrees in (-30.0, 30.0):
+        angle = math.radians(degrees)
+        c, s = math.cos(angle), math.sin(angle)
+        # Up is z; the camera looks along its third row.
+        rotation = torch.tensor([[c, s, 0.0], [0.0, 0.0, -1.0], [-s, c, 0.0]])
+        camera = Camera.create(intrinsics, rotation, torch.tensor([0.0, 0.0, 3.0]) - rotation @ centre)
+        points = facing_points(surface, rotation[2].numpy(), cells, generator)
+        fields.append(points + 0.01 * torch.as_tensor(generator.standard_normal((cells, 3)), dtype=torch.float32))
+        pixels.append(camera.project(points)[0])
+        cameras.append(camera)
+    sample = generator.permutation(cells)[: min(cells, 1500)]
+    distances = torch.cdist(fields[0][sample], fields[1][sample]).flatten()
+    near = distances.kthvalue(max(1, int(NEAR_SHARE * distances.numel()))).values
+    matrix = fundamental_matrix(cameras[0], cameras[1])
+    return Problem(*fields, *pixels, matrix, float(near) / 3)
 
 
 def facing_points(surface: Surface, direction: np.ndarray, count: int, generator: np.random.Generator) -> Tensor:

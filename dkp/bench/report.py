@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-COLOURS = {"dense": "#9aa1ab", "tiled": "#c98a2b", "fused": "#2b6cb0", "compact": "#2f855a"}
+COLOURS = {"dense": "#9aa1ab", "tiled": "#c98a2b", "fused": "#2b6cb0"}
 
 
 def print_tables(result: Mapping[str, Any], console: Console | None = None) -> None:
@@ -32,18 +32,30 @@ def print_tables(result: Mapping[str, Any], console: Console | None = None) -> N
 def loss_table(loss: Mapping[str, Any]) -> Table:
     """A row for every engine and size."""
     table = Table(title="expected epipolar distance, forward and backward")
-    for heading in ("cells", "engine", "least s", "median s", "x dense", "ns a pair", "peak MB", "error", "first s"):
+    for heading in (
+        "cells",
+        "pairs",
+        "engine",
+        "least s",
+        "median s",
+        "x dense",
+        "ns a pair",
+        "peak MB",
+        "error",
+        "first s",
+    ):
         table.add_column(heading, justify="left" if heading == "engine" else "right")
     dense = {run["cells"]: run["seconds"] for run in loss["runs"] if run["engine"] == "dense"}
     for run in loss["runs"]:
         over = dense.get(run["cells"])
         table.add_row(
             str(run["cells"]),
-            run["engine"],
+            str(run["pairs"]),
+            run["engine"] + (" (auto)" if loss["auto"][str(run["cells"])] == run["engine"] else ""),
             f"{run['seconds']:.4f}",
             f"{run['median_seconds']:.4f}",
             "" if over is None else f"{over / run['seconds']:.1f}",
-            f"{run['seconds'] / run['cells'] ** 2 * 1e9:.2f}",
+            f"{run['seconds'] / run['pairs'] / run['cells'] ** 2 * 1e9:.2f}",
             "" if run["memory_bytes"] is None else f"{run['memory_bytes'] / 1e6:.0f}",
             f"{run['error']:.1e}",
             f"{loss['first_call_seconds'][run['engine']]:.1f}",

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from dkp.losses.attention import attention_expectation
-from dkp.losses.block_kernels import BlockKernel, block_kernel
-from dkp.losses.compact import compact_expectation
 from dkp.losses.costs import Form, PairCost
 from dkp.losses.fused import fused_expectation
 from dkp.losses.kernels import Kernel, compiler_missing, kernel
 from dkp.losses.tiled import PART_FLOOR, Expectation, tiled_expectation
 
-Engine = Literal["auto", "dense", "tiled", "fused", "compact", "attention"]
+Engine = Literal["auto", "dense", "tiled", "fused"]
 
 log = logging.getLogger("dkp.losses")
 
@@ -53,6 +49,13 @@ def dense_expectation(
     return error.sum(2), exponent.detach().amax(-1).exp()
 
 
+EXPECTATIONS: dict[Engine, Expectation] = {
+    "dense": dense_expectation,
+    "tiled": tiled_expectation,
+    "fused": fused_expectation,
+}
+
+
 def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tensor | None, cost: PairCost) -> Engine:
     """The engine for a call: the one asked for, or one that can stand in for it; never "auto".
 
@@ -72,8 +75,8 @@ def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tenso
     """
     if engine not in get_args(Engine):
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
-    if engine in ("fused", "compact"):
-        reason = compiling_refused(engine, field, parts, cost)
+    if engine == "fused":
+        reason = compiling_refused(field, parts, cost)
         return note(engine, engine, "as asked for") if reason is None else note(engine, "tiled", reason, warn=True)
     if engine != "auto":
         return note(engine, engine, "as asked for")
@@ -82,51 +85,31 @@ def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tenso
         return note(engine, "dense", f"up to {DENSE_PAIRS} pairs are written out")
     if pairs < FUSED_PAIRS:
         return note(engine, "tiled", f"compiling pays from {FUSED_PAIRS} pairs in a call")
-    reason = compiling_refused("fused", field, parts, cost)
+    reason = compiling_refused(field, parts, cost)
     if reason is not None:
         return note(engine, "tiled", reason)
     return note(engine, "fused", f"compiling pays from {FUSED_PAIRS} pairs in a call")
 
 
-def expectation(
-    engine: Engine, field: Tensor, mask: Tensor | None, parts: Tensor | None, cost: PairCost
-) -> Expectation:
-    """The function of an engine that `find_engine` returned."""
-    if engine == "compact":
-        return partial(compact_expectation, mask=mask)
-    functions: dict[Engine, Callable[..., tuple[Tensor, Tensor]]] = {
-        "dense": dense_expectation,
-        "tiled": tiled_expectation,
-        "fused": fused_expectation,
-        "attention": attention_expectation,
-    }
-    return functions[engine]
-
-
-def compiling_refused(engine: Engine, field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
-    """Why a call cannot take a compiled engine; None if it can, and then that is compiled."""
+def compiling_refused(field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
+    """Why a call cannot take the fused engine; None if it can, and then that is compiled."""
     if parts is not None:
-        return f"the {engine} engine takes no part probabilities"
+        return "the fused engine takes no part probabilities"
     if field.dtype != torch.float32:
-        return f"the {engine} engine takes float32, not {field.dtype}"
-    return compilation_failed(engine, cost.form, field.shape[-1], field.device)
+        return f"the fused engine takes float32, not {field.dtype}"
+    return compilation_failed(cost.form, field.shape[-1], field.device)
 
 
 @cache
-def compilation_failed(engine: Engine, form: Form, dimension: int, device: torch.device) -> str | None:
-    """Compile what an engine needs for a formula, once; why that failed, or None."""
+def compilation_failed(form: Form, dimension: int, device: torch.device) -> str | None:
+    """Compile what the fused engine needs for a formula, once; why that failed, or None."""
     reason = compiler_missing(device)
     if reason is not None:
         return reason
-    fused: tuple[Kernel, ...] = ("peaks", "row_sums", "column_sums")
-    compact: tuple[BlockKernel, ...] = ("visit_excess", "block_row_sums", "block_column_sums")
+    names: tuple[Kernel, ...] = ("peaks", "row_sums", "column_sums")
     try:
-        if engine == "compact":
-            for block in compact:
-                block_kernel(block, None if block == "visit_excess" else form, dimension, device.type)
-        else:
-            for name in fused:
-                kernel(name, None if name == "peaks" else form, dimension, device.type)
+        for name in names:
+            kernel(name, None if name == "peaks" else form, dimension, device.type)
     except Exception as error:  # a compiler may fail in any way
         return f"compiling failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     return None

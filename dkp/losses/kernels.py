@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from types import FunctionType
@@ -203,7 +203,7 @@ def numbers_needed(form: Form) -> tuple[int, int]:
 
 @cache
 def kernel(name: Kernel, form: Form | None, dimension: int, device_type: str) -> Callable[..., object]:
-    """The compiled form of one of the functions above.
+    """Compile one of the functions above and run it once, on a made-up problem.
 
     Args:
         name: Which.
@@ -214,39 +214,21 @@ def kernel(name: Kernel, form: Form | None, dimension: int, device_type: str) ->
     Raises:
         Exception: Whatever stops the compiler.
     """
-    named = {} if form is None else {"form": form}
-    return compiled(_SOURCES[name], named, dimension, _example(name, form, dimension, torch.device(device_type)))
-
-
-def compiled(
-    plain: Callable[..., object], named: dict[str, Any], dimension: int, example: Sequence[Any], changing: int = 2
-) -> Callable[..., object]:
-    """Compile a function and run it once on an example.
-
-    Args:
-        plain: What to compile; all its tensors on one device.
-        named: Its keyword arguments, constants of the graph.
-        dimension: Channels D of the fields, for the name of the graph.
-        example: Its other arguments; sizes that are equal here are taken to be equal always.
-        changing: Sizes of at least so much may change, smaller ones are constants of the graph.
-
-    Raises:
-        Exception: Whatever stops the compiler.
-    """
     import torch._inductor.config as inductor
 
     # torch.compile counts graphs per code object and gives up after a few; a copy has a count of its own.
+    plain = _SOURCES[name]
     assert isinstance(plain, FunctionType)
-    label = "_".join([plain.__name__, *([named["form"]] if "form" in named else []), str(dimension)])
+    label = "_".join([name, *([] if form is None else [form]), str(dimension)])
     own = FunctionType(plain.__code__.replace(co_name=label), plain.__globals__, label)
-    own.__kwdefaults__ = named or None
+    own.__kwdefaults__ = None if form is None else {"form": form}
     result = torch.compile(own, fullgraph=True, options=_options(inductor))
-    tensors = [one for part in example for one in (part if isinstance(part, list) else [part])]
-    for tensor in tensors:
+    example = _example(name, form, dimension, torch.device(device_type))
+    for tensor in (one for part in example for one in (part if isinstance(part, list) else [part])):
         for axis, size in enumerate(tensor.shape):
-            if size >= changing:
+            if size >= 2:
                 torch._dynamo.mark_dynamic(tensor, axis)
-    with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(device_type, enabled=False):
         result(*example)
     return result
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dkp.geometry import epipolar_distance, full_precision, promote
 from dkp.losses.costs import Distance, EpipolarCost, PairCost, PointCost, PointDistance, PositionCost, shape_distance
-from dkp.losses.engines import Engine, expectation, find_engine
+from dkp.losses.engines import EXPECTATIONS, Engine, find_engine
 from dkp.losses.ragged import over_groups
 
 
@@ -81,9 +81,8 @@ def expected_epipolar_distance(
         other_parts: (B, M, K) part probabilities.
         distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
         clip: Largest distance [px] (before squaring) that counts.
-        engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled), "compact"
-            (only pairs that can matter; approximate, see `dkp.losses.compact`), "attention" (squared distances without
-            a clip, see `dkp.losses.attention`) or "auto" (one of the first three, see `dkp.losses.engines`).
+        engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled) or
+            "auto" (one of these, see `dkp.losses.engines`).
 
     Returns:
         The expected distance and the best matchability. Gradients reach the fields and the parts; not the geometry.
@@ -243,8 +242,8 @@ def _expectation(
     scale = 1.0 / (math.sqrt(2.0) * sigma)
     field, other_field = field * scale, other_field * scale
     taken = find_engine(engine, field, other_field, parts, cost)
-    function = expectation(taken, field, mask, parts, cost)
-    if field.device.type == "cpu" and taken in ("tiled", "fused", "attention"):
+    function = EXPECTATIONS[taken]
+    if field.device.type == "cpu" and taken != "dense":
         average, best = over_groups(function, field, other_field, parts, other_parts, mask, other_mask, cost)
     else:
         average, best = function(field, other_field, parts, other_parts, other_mask, cost)

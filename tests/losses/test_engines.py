@@ -1,4 +1,4 @@
-"""The engines beyond "dense" and "tiled": fused, compact, attention, and the choice between them."""
+"""The fused engine, the choice between the engines, and lists of unequal length."""
 
 import logging
 from functools import partial
@@ -9,9 +9,6 @@ import torch
 from torch import Tensor
 
 from dkp.losses import (
-    block_kernels,
-    blocks,
-    compact,
     engines,
     expected_epipolar_distance,
     expected_point_distance,
@@ -28,9 +25,7 @@ SIGMA = 0.05
 CPU = torch.device("cpu")
 
 
-def surface_problem(
-    count: int, other_count: int, *, batch: int = 2, seed: int = 0, shift: float = 0.0
-) -> dict[str, Tensor]:
+def surface_problem(count: int, other_count: int, *, batch: int = 2, seed: int = 0) -> dict[str, Tensor]:
     """Two views whose cells lie on a hemisphere of radius 0.4 m, in no order."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -46,7 +41,7 @@ def surface_problem(
     fundamental[..., :2] *= 0.01
     fundamental[..., :2, :] *= 0.01
     return {
-        "field": sphere(count) + shift,
+        "field": sphere(count),
         "other_field": sphere(other_count),
         "pixels": draw(batch, count, 2) * 128,
         "other_pixels": draw(batch, other_count, 2) * 128,
@@ -220,20 +215,17 @@ def test_a_compiler_that_fails_is_not_an_error(monkeypatch):
 
     monkeypatch.setattr(engines, "compiler_missing", lambda device: None)
     monkeypatch.setattr(engines, "kernel", fail)
-    monkeypatch.setattr(engines, "block_kernel", fail)
     engines.compilation_failed.cache_clear()
-    for engine in ("fused", "compact"):
-        reason = engines.compilation_failed(engine, "squared", 3, CPU)
-        assert reason == "compiling failed: RuntimeError: cannot compile"
+    reason = engines.compilation_failed("squared", 3, CPU)
+    assert reason == "compiling failed: RuntimeError: cannot compile"
     engines.compilation_failed.cache_clear()
 
 
-@pytest.mark.parametrize("engine", ["fused", "compact"])
-def test_compiled_engines_refuse_parts_and_double_precision(engine):
+def test_the_fused_engine_refuses_parts_and_double_precision():
     data = surface_problem(8, 9)
     cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
-    assert "part" in str(engines.compiling_refused(engine, data["field"], data["mask"].unsqueeze(-1).float(), cost))
-    assert "float64" in str(engines.compiling_refused(engine, data["field"].double(), None, cost))
+    assert "part" in str(engines.compiling_refused(data["field"], data["mask"].unsqueeze(-1).float(), cost))
+    assert "float64" in str(engines.compiling_refused(data["field"].double(), None, cost))
 
 
 # The choice
@@ -259,184 +251,6 @@ def test_auto_goes_by_the_size_of_the_call_alone(monkeypatch, caplog):
     assert taken(50) == "dense"
     monkeypatch.setattr(engines, "compilation_failed", lambda *_: "no compiler")
     assert taken(200) == "tiled"
-
-
-# Attention
-
-LINEAR = [
-    (expected_epipolar_distance, {"distance": "squared"}),
-    (expected_warp_distance, {"distance": "squared"}),
-    (expected_point_distance, {"clip": 7.0}),
-    (expected_position, {}),
-]
-
-
-@pytest.mark.parametrize(("function", "options"), LINEAR)
-def test_attention_equals_dense(function, options):
-    data = surface_problem(150, 130, batch=3)
-    agree(
-        results(function, data, engine="attention", **options),
-        results(function, data, engine="dense", **options),
-        2e-4,
-    )
-
-
-@pytest.mark.parametrize(
-    ("function", "options", "reason"),
-    [
-        (expected_epipolar_distance, {}, "not linear"),
-        (expected_epipolar_distance, {"distance": "squared", "clip": 20.0}, "clipped"),
-        (expected_epipolar_distance, {"distance": "squared", "sigma": 1e-4}, "err by"),
-    ],
-)
-def test_attention_refuses_what_it_cannot_do(function, options, reason):
-    with pytest.raises(ValueError, match=reason):
-        call(function, surface_problem(20, 20), engine="attention", **options)
-
-
-# Compact support
-
-
-@pytest.fixture
-def uncompiled(monkeypatch) -> None:
-    """Let the compact engine run its functions as they stand."""
-
-    def plain(name: str, form: str | None, dimension: int, device: str):
-        if name == "visit_excess":
-            return blocks.visit_excess
-        return partial(getattr(block_kernels, name), form=form, dimension=dimension)
-
-    monkeypatch.setattr(compact, "block_kernel", plain)
-    monkeypatch.setattr(engines, "compilation_failed", lambda *_: None)
-
-
-def within_reach(data: dict[str, Tensor], sigma: float) -> Tensor:
-    """(B, N) bool: rows that take part and have a candidate within 1.9 sigma, as the losses ask for."""
-    away = torch.cdist(data["field"], data["other_field"])
-    away = away.masked_fill(~data["other_mask"].unsqueeze(1), torch.inf)
-    return data["mask"] & (away.amin(-1) < 1.9 * sigma)
-
-
-@pytest.mark.parametrize("sigma", [0.01, 0.02, 0.05])
-def test_compact_keeps_its_bound(sigma, uncompiled):
-    data = surface_problem(1500, 1400, batch=1)
-    seen = within_reach(data, sigma)
-    assert seen.float().mean() > 0.5
-    data["weight"] = data["weight"] * seen
-    found = results(expected_epipolar_distance, data, engine="compact", clip=20.0, sigma=sigma)
-    expected = results(expected_epipolar_distance, data, engine="dense", clip=20.0, sigma=sigma)
-    assert (found[0] - expected[0])[seen].abs().max() <= compact.TOLERANCE * 20.0  # distances lie in [0, 20]
-    torch.testing.assert_close(found[1][seen], expected[1][seen], rtol=1e-5, atol=1e-6)
-    agree(found[2:], expected[2:], 1e-3)
-
-
-@pytest.mark.parametrize(("function", "options"), FUSED)
-def test_compact_does_every_formula(function, options, uncompiled):
-    for batch, count, other_count in ((3, 157, 345), (1, 300, 31), (1, 3, 20), (2, 1, 1)):
-        data = surface_problem(count, other_count, batch=batch, seed=1)
-        data["mask"][:, 0] = data["other_mask"][:, 0] = True
-        data["other_field"][:, 0] = data["field"][:, 0] + 0.01
-        data["weight"] = data["weight"] * within_reach(data, SIGMA)
-        found = results(function, data, engine="compact", **options)
-        expected = results(function, data, engine="dense", **options)
-        seen = data["weight"] > 0
-        assert (found[0] - expected[0])[seen].abs().max() <= 2e-3 * expected[0].abs().max()
-        if count > 10:  # where there are few pairs, the gradient is nothing but rounding
-            agree(found[2:], expected[2:], 2e-3)
-
-
-@pytest.mark.slow
-def test_compiled_compact_equals_dense(compiler, monkeypatch, caplog):
-    monkeypatch.setattr(engines, "_noted", set())
-    graphs = 0
-    for batch, count, other_count in ((3, 157, 345), (1, 700, 900), (2, 40, 57)):
-        data = surface_problem(count, other_count, batch=batch)
-        data["weight"] = data["weight"] * within_reach(data, SIGMA)
-        found = results(expected_epipolar_distance, data, engine="compact", clip=20.0)
-        expected = results(expected_epipolar_distance, data, engine="dense", clip=20.0)
-        agree(found[2:], expected[2:], 1e-3)
-        made = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-        assert graphs in (0, made)  # one graph of each kind serves every size
-        graphs = made
-    assert not warnings_of_dkp(caplog)
-
-
-@pytest.mark.parametrize("sigma", [0.005, 0.02, 0.1])
-def test_compact_visits_few_blocks_and_leaves_no_more_than_tau(sigma):
-    data = surface_problem(4000, 4000, batch=1)
-    scale = compact._ROOT / (2**0.5 * sigma)
-    u, v = data["field"] * scale, data["other_field"] * scale
-    rows, columns = blocks.cut(u, data["mask"]), blocks.cut(v, data["other_mask"])
-    visits = blocks.find_visits(rows, columns, compact.TOLERANCE, torch.exp(torch.tensor(-4.5)).item())[0]
-    if sigma == 0.02:
-        assert 0.01 < visits.float().mean() < 0.1
-    weight = (-torch.cdist(u[0].double(), v[0].double()).square()).exp2() * data["other_mask"][0]
-    block_of = (columns.slot // blocks.BLOCK).clamp_max(visits.shape[0] - 1)
-    lost_most = 0.0
-    for block in range(0, visits.shape[1], 7):
-        members = rows.place.view(-1, blocks.BLOCK)[block][rows.valid[block]]
-        total = weight[members].sum(1)
-        lost = ((weight[members] * ~visits[block_of, block]).sum(1) / total)[total >= 0.0112]
-        lost_most = max(lost_most, float(lost.amax())) if len(lost) else lost_most
-    assert 0 < lost_most <= compact.TOLERANCE
-
-
-def test_limits_reach_low_enough_for_many_blocks(monkeypatch):
-    generator = torch.Generator().manual_seed(3)
-    rows, columns = (blocks.cut(40.0 * torch.rand(1, 50_000, 2, generator=generator), None) for _ in range(2))
-    visited = blocks.find_visits(rows, columns, compact.TOLERANCE, 0.01).float().mean()
-    monkeypatch.setattr(blocks, "_THRESHOLDS", 12)
-    assert 0.005 < visited < 0.05
-    assert visited < 1.01 * blocks.find_visits(rows, columns, compact.TOLERANCE, 0.01).float().mean()
-
-
-def test_compact_beyond_reach_counts_as_without_candidates(uncompiled):
-    data = surface_problem(64, 64, shift=9.0)
-    value, best, *gradients = results(expected_epipolar_distance, data, engine="compact", distance="squared")
-    assert value.abs().max() == 0
-    assert best.abs().max() == 0
-    assert all(bool((gradient == 0).all()) for gradient in gradients)
-
-
-def test_blocks_hold_every_element_once():
-    data = surface_problem(701, 70, batch=3)
-    data["mask"][2] = False
-    cut = blocks.cut(data["field"], data["mask"])
-    place = cut.place.view(-1, blocks.BLOCK)
-    assert sorted(place[cut.valid].tolist()) == data["mask"].flatten().nonzero()[:, 0].tolist()
-    assert not cut.valid[-1].any()
-    members = data["field"].flatten(0, 1)[place[:-1]].unflatten(0, (3, -1))  # (B, K, L, 3)
-    valid = cut.valid[:-1].unflatten(0, (3, -1))
-    low, high = cut.boxes.mT.unsqueeze(2).chunk(2, -1)
-    assert ((members >= low) & (members <= high)).all(-1)[valid].all()
-    mean, variance, number = cut.moments.mT.split([3, 1, 1], -1)
-    assert torch.equal(number[..., 0].long(), valid.sum(2))
-    away = (members - mean.unsqueeze(2)).square().sum(-1) * valid
-    torch.testing.assert_close(away.sum(2), (variance * number)[..., 0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close((members * valid.unsqueeze(-1)).sum(2), mean * number, rtol=1e-4, atol=1e-5)
-    back = cut.unpack(cut.pack(data["field"].movedim(-1, 0)))
-    assert torch.equal(back, data["field"] * data["mask"].unsqueeze(-1))
-
-
-def test_lists_of_visits_name_every_visit_once():
-    visits = torch.rand(2, 9, 40, generator=torch.Generator().manual_seed(0)) < 0.4
-    visits[1, 3] = False
-    owner, visited, ends = blocks.list_visits(visits)
-    named = [
-        (int(one) // 9, int(one) % 9, other % 40)
-        for one, others in zip(owner, visited.T.tolist(), strict=True)
-        for other in others
-        if other < 80
-    ]
-    assert len(named) == len({*named})
-    assert sorted(named) == [tuple(one) for one in visits.nonzero().tolist()]
-    assert owner[-2:].tolist() == [18, 18]
-    assert (visited[:, -2:] == 80).all()
-    for block, (start, end) in enumerate(zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)):
-        assert owner[start:end].tolist() == [block] * (end - start)
-    nothing = blocks.list_visits(torch.zeros(1, 3, 4, dtype=torch.bool))
-    assert nothing.owner.tolist() == [3, 3]
-    assert nothing.ends.tolist() == [0, 0, 0, 0]
 
 
 # Ragged lists
@@ -469,7 +283,7 @@ def test_ragged_lists_equal_dense(parts, monkeypatch):
         work.append(field.shape[0] * field.shape[1] * other_field.shape[1])
         return tiled_expectation(field, other_field, *rest)
 
-    monkeypatch.setattr(engines, "tiled_expectation", counted)
+    monkeypatch.setitem(engines.EXPECTATIONS, "tiled", counted)
     found = results(expected_epipolar_distance, data, engine="tiled")
     agree(found, results(expected_epipolar_distance, data, engine="dense"), 1e-4)
     assert sum(work) < 0.3 * 4 * 200 * 180

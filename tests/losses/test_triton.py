@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch.utils import _pytree as tree
 
-from dkp.losses import block_kernels, blocks, kernels
+from dkp.losses import kernels
 
 pytestmark = [
     pytest.mark.slow,
@@ -45,9 +45,6 @@ KERNELS = {
     "peaks": kernels.peaks,
     "row_sums": partial(kernels.row_sums, form="point_line"),
     "column_sums": partial(kernels.column_sums, form="point_line"),
-    "visit_excess": blocks.visit_excess,
-    "block_row_sums": partial(block_kernels.block_row_sums, form="point_line", dimension=3),
-    "block_column_sums": partial(block_kernels.block_column_sums, form="point_line", dimension=3),
 }
 
 
@@ -120,9 +117,8 @@ def generated(function, example: list, device: torch.device) -> str:
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_triton_form_compiles_to_machine_code(name, pretended_device, tmp_path: Path):
-    module = block_kernels if hasattr(block_kernels, name) else kernels
-    form = None if name in ("peaks", "visit_excess") else "point_line"
-    code = generated(KERNELS[name], module._example(name, form, 3, torch.device("cpu")), pretended_device)
+    form = None if name == "peaks" else "point_line"
+    code = generated(KERNELS[name], kernels._example(name, form, 3, torch.device("cpu")), pretended_device)
     found = re.findall(r"async_compile\.triton\('(\w+)', '''(.*?)'''", code, re.DOTALL)
     assert found
     for label, source in found:
