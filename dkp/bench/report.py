@@ -31,7 +31,7 @@ def print_tables(result: Mapping[str, Any], console: Console | None = None) -> N
 
 def loss_table(loss: Mapping[str, Any]) -> Table:
     """A row for every engine and size."""
-    table = Table(title="expected epipolar distance, forward and backward")
+    table = Table(title="expected epipolar distance, forward and backward; * = what auto takes")
     for heading in (
         "cells",
         "pairs",
@@ -51,7 +51,7 @@ def loss_table(loss: Mapping[str, Any]) -> Table:
         table.add_row(
             str(run["cells"]),
             str(run["pairs"]),
-            run["engine"] + (" (auto)" if loss["auto"][str(run["cells"])] == run["engine"] else ""),
+            run["engine"] + ("*" if loss["auto"][str(run["cells"])] == run["engine"] else ""),
             f"{run['seconds']:.4f}",
             f"{run['median_seconds']:.4f}",
             "" if over is None else f"{over / run['seconds']:.1f}",

@@ -10,7 +10,7 @@ from torch import Tensor
 from dkp.fields import ChartAtlas, ChartField, Field
 from dkp.losses.engines import Engine
 from dkp.losses.schedule import SigmaSchedule
-from dkp.losses.selection import gather_cells, gather_pixels, select_cells
+from dkp.losses.selection import gather_pixels, pick_cells, select_cells
 from dkp.losses.term import LossTerm
 
 VISIBLE_WITHIN_TWO_SIGMA = math.exp(-2.0)
@@ -47,9 +47,10 @@ def gather_field(field: Field, mask: Tensor, max_cells: int, atlas: ChartAtlas |
         atlas: The way from charts to surface coordinates; an embedding needs none.
     """
     selection = select_cells(mask, max_cells)
+    row = pick_cells(field, selection)
     return Cells(
-        gather_cells(field.coordinates(atlas), selection.cells),
-        gather_cells(field.part_probability, selection.cells) if isinstance(field, ChartField) else None,
+        row.coordinates(atlas).squeeze(2).mT,
+        row.part_probability.squeeze(2).mT if isinstance(row, ChartField) else None,
         gather_pixels(field.pixels(), selection.cells),
         selection.mask,
         selection.cells,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
 from dkp.geometry import epipolar_lines, full_precision
+from dkp.losses.arguments import Sides, blank, expect_positive
 from dkp.losses.cells import VISIBLE_WITHIN_TWO_SIGMA, foreground_cells
 from dkp.losses.penalty import coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule
@@ -56,18 +57,22 @@ def consistent_mean(
         other_mask: (B, M) bool, candidates that take part (default all).
 
     Returns:
-        mean: (B, N, D) [m], without a gradient.
+        mean: (B, N, D) [m], without a gradient; zero where masked.
         support: (B, N) in [0, 1], max_j w_ij; zero where masked or without candidates.
+
+    Raises:
+        ValueError: A shape or an option does not fit.
     """
+    expect_positive("sigma", sigma)
+    expect_positive("radius", radius)
+    sides = Sides.create(field, other_field, mask, other_mask)
+    field, other_field = sides.field.float(), sides.other_field.float()
+    pixels, other_pixels = sides.rows("pixels", pixels).float(), sides.columns("other_pixels", other_pixels).float()
+    fundamental = sides.matrices("fundamental", fundamental).float()
     rows, columns = field.shape[1], other_field.shape[1]
-    field, other_field, pixels, other_pixels, fundamental = (
-        tensor.float() for tensor in (field, other_field, pixels, other_pixels, fundamental)
-    )
     mean, support = field.clone(), field.new_zeros(field.shape[:2])
     if not (rows and columns):
         return mean, support
-    if other_mask is not None:  # what stands in a cell that takes no part must not matter, not even a NaN
-        other_field = other_field.masked_fill(~other_mask[..., None], 0.0)
     width = math.sqrt(2.0) * sigma
     u, v = field / width, other_field / width
     # A squared distance to a line is linear in the monomials of the pixel, so that one product gives all exponents.
@@ -89,9 +94,7 @@ def consistent_mean(
         exponent = torch.bmm(query[:, part], key)
         support[:, part] = exponent.amax(-1).clamp_max(0.0).exp()
         mean[:, part] = torch.bmm(exponent.softmax(-1), other_field)
-    if mask is not None:
-        support = support.masked_fill(~mask, 0.0)
-    return mean, support
+    return blank(mean, mask), blank(support, mask)
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ No gradient flows through a cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol, get_args
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from dkp.geometry import pairwise_epipolar_distance
 from dkp.geometry.epipolar import DistanceKind, raw_epipolar_lines
+from dkp.losses.arguments import expect_positive
 
 Distance = Literal["point_line", "squared", "symmetric", "sampson"]
 PointDistance = Literal["euclidean", "squared"]
@@ -78,6 +80,18 @@ def shape_distance(distance: Tensor, *, squared: bool, clip: float | None, in_pl
     return distance
 
 
+def check_distance(distance: str, known: Sequence[str], clip: float | None) -> None:
+    """Refuse an unknown distance and a clip that is not positive.
+
+    Raises:
+        ValueError: One of them is not as expected.
+    """
+    if distance not in known:
+        raise ValueError(f"distance is {distance!r}, expected one of {', '.join(known)}")
+    if clip is not None:
+        expect_positive("clip", clip)
+
+
 def limit(clip: float | None, like: Tensor) -> Tensor:
     """The clip as a scalar tensor."""
     return like.new_full((), torch.inf if clip is None else clip)
@@ -110,10 +124,9 @@ class EpipolarCost:
         """Prepare the lines of all pixels.
 
         Raises:
-            ValueError: The distance is unknown.
+            ValueError: The distance is unknown, or the clip not positive.
         """
-        if distance not in get_args(Distance):
-            raise ValueError(f"distance is {distance!r}, expected one of {', '.join(get_args(Distance))}")
+        check_distance(distance, get_args(Distance), clip)
         lines, length = raw_epipolar_lines(pixels, fundamental)
         other_length = raw_epipolar_lines(other_pixels, fundamental.mT)[1]
         lines = lines / length.unsqueeze(-1)
@@ -191,10 +204,9 @@ class PointCost:
         """Prepare the cost.
 
         Raises:
-            ValueError: The distance is unknown.
+            ValueError: The distance is unknown, or the clip not positive.
         """
-        if distance not in get_args(PointDistance):
-            raise ValueError(f"distance is {distance!r}, expected one of {', '.join(get_args(PointDistance))}")
+        check_distance(distance, get_args(PointDistance), clip)
         return cls(places, other_pixels, distance, clip, _by_rows(other_pixels))
 
     def matrix(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dkp.batches import ViewPairs
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field
+from dkp.losses.arguments import blank_cells
 from dkp.losses.multiview import epipolar_residuals
 from dkp.losses.penalty import Penalty, coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule
@@ -105,9 +106,9 @@ class DistillationTerm(SigmaSchedule, LossTerm):
         weight = every if confidence is None else confidence.detach().float()
         on_body = (probability > self.foreground_threshold) & (weight > 0)
         if isinstance(student, ChartField) and isinstance(teacher, ChartField):
-            coordinate, foreground = self._charts(student, teacher)
+            coordinate, foreground = self._charts(student, teacher, on_body)
         elif isinstance(student, EmbeddingField) and isinstance(teacher, EmbeddingField):
-            coordinate, foreground = self._embedding(student, teacher)
+            coordinate, foreground = self._embedding(student, teacher, on_body)
         else:
             raise TypeError(f"the student gives {type(student).__name__}, the teacher {type(teacher).__name__}")
         coordinate_mean, foreground_mean = Mean.of((coordinate, weight * on_body)), Mean.of((foreground, every))
@@ -118,18 +119,18 @@ class DistillationTerm(SigmaSchedule, LossTerm):
             (coordinate_mean.times(self.coordinate_weight), foreground_mean.times(self.foreground_weight)),
         )
 
-    def _embedding(self, student: EmbeddingField, teacher: EmbeddingField) -> tuple[Tensor, Tensor]:
+    def _embedding(self, student: EmbeddingField, teacher: EmbeddingField, on_body: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinate and foreground loss, each (B, H, W)."""
-        difference = student.coordinate.float() - teacher.coordinate.float()
+        difference = blank_cells(student.coordinate.float() - teacher.coordinate.float(), on_body)
         target = teacher.foreground_probability.float()
         return (
             coordinate_penalty(difference, self.penalty, self.beta, self.scale),
             nn.functional.binary_cross_entropy_with_logits(student.foreground.float(), target, reduction="none"),
         )
 
-    def _charts(self, student: ChartField, teacher: ChartField) -> tuple[Tensor, Tensor]:
+    def _charts(self, student: ChartField, teacher: ChartField, on_body: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of (u, v) and of the part distribution, each (B, H, W)."""
-        difference = (student.uv.float() - teacher.uv.float()).movedim(1, 2)  # (B, 2, K, H, W)
+        difference = blank_cells(student.uv.float() - teacher.uv.float(), on_body).movedim(1, 2)  # (B, 2, K, H, W)
         each = coordinate_penalty(difference, self.penalty, self.uv_beta, self.uv_scale)
         log_teacher = teacher.part_logits.float().log_softmax(1)
         log_student = student.part_logits.float().log_softmax(1)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dkp.batches import flatten_views
-from dkp.fields import ChartField, Field
+from dkp.fields import ChartField, EmbeddingField, Field
+from dkp.losses.arguments import blank, blank_cells, expect_mask
 from dkp.losses.likelihood import laplace_loss
 from dkp.losses.penalty import coordinate_penalty
 from dkp.losses.term import LossContext, LossTerm, Need
@@ -81,8 +82,11 @@ class LabelledTerm(LossTerm):
             their weights, and for embeddings ``error``, the mean distance from the label [m].
 
         Raises:
-            ValueError: The labels that this type of field needs are not there.
+            ValueError: The labels that this type of field needs are not there, or a mask is none of that shape.
         """
+        expect_mask("foreground", foreground, len(field.foreground), *field.size)
+        expect_mask("known", known, *foreground.shape)
+        expect_mask("has_label", has_label, len(foreground))
         known = torch.ones_like(foreground) if known is None else known
         if has_label is not None:
             known = known & has_label[:, None, None]
@@ -90,34 +94,35 @@ class LabelledTerm(LossTerm):
         if isinstance(field, ChartField):
             if part is None or uv is None:
                 raise ValueError("the labels have no part or no uv, which charts need")
-            values = self._charts(field.part_logits, field.uv, surface, part, uv)
+            values = self._charts(field.part_logits, field.uv, known, surface, part, uv)
         else:
             if coordinate is None:
                 raise ValueError("the labels have no coordinate, which embeddings need")
-            values = self._embedding(field.foreground, field.coordinate, field.log_scale, surface, coordinate)
+            values = self._embedding(field, known, surface, coordinate)
         return self._reduce(*values, known=known, surface=surface)
 
-    def _embedding(
-        self, logit: Tensor, predicted: Tensor, log_scale: Tensor | None, surface: Tensor, coordinate: Tensor
-    ) -> Losses:
+    def _embedding(self, field: EmbeddingField, known: Tensor, surface: Tensor, coordinate: Tensor) -> Losses:
         """Coordinate loss, foreground loss and coordinate error, each (B, H, W)."""
-        target = torch.where(surface.unsqueeze(1), coordinate.float(), torch.zeros_like(predicted, dtype=torch.float32))
-        difference = predicted.float() - target
-        if log_scale is None:
+        difference = blank_cells(field.coordinate.float() - coordinate.float(), surface)
+        if field.log_scale is None:
             loss = coordinate_penalty(difference, "smooth_l1", self.beta, self.scale)
         else:
-            loss = laplace_loss(difference, log_scale.float(), self.scale)
-        foreground = nn.functional.binary_cross_entropy_with_logits(logit.float(), surface.float(), reduction="none")
+            loss = laplace_loss(difference, blank(field.log_scale.float(), surface), self.scale)
+        logit = blank(field.foreground.float(), known)
+        foreground = nn.functional.binary_cross_entropy_with_logits(logit, surface.float(), reduction="none")
         return loss, foreground, difference.detach().norm(dim=1)
 
-    def _charts(self, logits: Tensor, predicted: Tensor, surface: Tensor, part: Tensor, uv: Tensor) -> Losses:
+    def _charts(
+        self, logits: Tensor, predicted: Tensor, known: Tensor, surface: Tensor, part: Tensor, uv: Tensor
+    ) -> Losses:
         """Loss of (u, v) and of the part, each (B, H, W)."""
         part = torch.where(surface, part.long(), torch.zeros_like(part, dtype=torch.long))
         index = (part - 1).clamp_min(0)[:, None, None].expand(-1, 1, 2, -1, -1)
         own = predicted.float().gather(1, index)[:, 0]
-        target = torch.where(surface.unsqueeze(1), uv.float(), torch.zeros_like(own))
-        loss = coordinate_penalty(own - target, "smooth_l1", self.uv_beta, self.uv_scale)
-        return loss, nn.functional.cross_entropy(logits.float(), part, reduction="none"), None
+        difference = blank_cells(own - uv.float(), surface)
+        loss = coordinate_penalty(difference, "smooth_l1", self.uv_beta, self.uv_scale)
+        logits = blank_cells(logits.float(), known)
+        return loss, nn.functional.cross_entropy(logits, part, reduction="none"), None
 
     def _reduce(
         self, coordinate: Tensor, foreground: Tensor, error: Tensor | None, *, known: Tensor, surface: Tensor

@@ -13,13 +13,22 @@ have the least loss of all.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar, get_args
+from typing import NamedTuple, get_args
 
-import torch
 from torch import Tensor
 
-from dkp.geometry import epipolar_distance, full_precision, promote
-from dkp.losses.costs import Distance, EpipolarCost, PairCost, PointCost, PointDistance, PositionCost, shape_distance
+from dkp.geometry import epipolar_distance, full_precision
+from dkp.losses.arguments import Sides, blank, expect_positive
+from dkp.losses.costs import (
+    Distance,
+    EpipolarCost,
+    PairCost,
+    PointCost,
+    PointDistance,
+    PositionCost,
+    check_distance,
+    shape_distance,
+)
 from dkp.losses.engines import EXPECTATIONS, Engine, find_engine
 from dkp.losses.ragged import over_groups
 
@@ -80,7 +89,7 @@ def expected_epipolar_distance(
         parts: (B, N, K) part probabilities; given together with ``other_parts`` or not at all.
         other_parts: (B, M, K) part probabilities.
         distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
-        clip: Largest distance [px] (before squaring) that counts.
+        clip: Largest distance [px] (before squaring) that counts; None = no limit.
         engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled) or
             "auto" (one of these, see `dkp.losses.engines`).
 
@@ -90,9 +99,15 @@ def expected_epipolar_distance(
     Raises:
         ValueError: A shape or an option does not fit.
     """
-    pixels, other_pixels, fundamental = _constants(pixels, other_pixels, fundamental)
-    cost = EpipolarCost.create(pixels, other_pixels, fundamental, distance, clip)
-    average, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    cost = EpipolarCost.create(
+        sides.rows("pixels", pixels),
+        sides.columns("other_pixels", other_pixels),
+        sides.matrices("fundamental", fundamental),
+        distance,
+        clip,
+    )
+    average, best = _expectation(sides, sigma, cost, engine)
     return Matched(average[..., 0], best)
 
 
@@ -125,7 +140,7 @@ def expected_warp_distance(
         parts: (B, N, K) part probabilities.
         other_parts: (B, M, K) part probabilities.
         distance: "euclidean" or "squared".
-        clip: Largest distance [px] (before squaring) that counts.
+        clip: Largest distance [px] (before squaring) that counts; None = no limit.
         engine: As in `expected_epipolar_distance`.
 
     Returns:
@@ -134,10 +149,11 @@ def expected_warp_distance(
     Raises:
         ValueError: A shape or an option does not fit.
     """
-    warped_pixels, other_pixels = _constants(warped_pixels, other_pixels)
-    warped_pixels = _blank(warped_pixels, mask)  # pixels without a known warp may hold anything
-    cost = PointCost.create(warped_pixels, other_pixels, distance, clip)
-    average, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    cost = PointCost.create(
+        sides.rows("warped_pixels", warped_pixels), sides.columns("other_pixels", other_pixels), distance, clip
+    )
+    average, best = _expectation(sides, sigma, cost, engine)
     return Matched(average[..., 0], best)
 
 
@@ -170,11 +186,9 @@ def expected_position(
     Returns:
         The expected position and the best matchability.
     """
-    (other_pixels,) = _constants(other_pixels)
-    cost = PositionCost.create(field.shape[1], other_pixels)
-    return ExpectedPosition(
-        *_expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
-    )
+    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    cost = PositionCost.create(field.shape[1], sides.columns("other_pixels", other_pixels))
+    return ExpectedPosition(*_expectation(sides, sigma, cost, engine))
 
 
 @full_precision
@@ -202,105 +216,31 @@ def expected_point_distance(
 
     Args and returns as in `expected_epipolar_distance`; the clip acts on the distance of the expected match.
     """
-    pixels, other_pixels, fundamental = _constants(pixels, other_pixels, fundamental)
-    if distance not in get_args(Distance):
-        raise ValueError(f"distance is {distance!r}, expected one of {', '.join(get_args(Distance))}")
-    cost = PositionCost.create(field.shape[1], other_pixels)
-    position, best = _expectation(field, other_field, sigma, mask, other_mask, parts, other_parts, cost, engine)
+    check_distance(distance, get_args(Distance), clip)
+    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    rows, matrix = sides.rows("pixels", pixels), sides.matrices("fundamental", fundamental)
+    cost = PositionCost.create(field.shape[1], sides.columns("other_pixels", other_pixels))
+    position, best = _expectation(sides, sigma, cost, engine)
     kind = "point_line" if distance == "squared" else distance
-    value = shape_distance(
-        epipolar_distance(pixels, position, fundamental, kind), squared=distance == "squared", clip=clip
-    )
+    value = shape_distance(epipolar_distance(rows, position, matrix, kind), squared=distance == "squared", clip=clip)
     if other_field.shape[1] == 0:
         value = 0.0 * value
-    return Matched(_blank(value, _rows_present(value, mask, other_mask)), best)
+    return Matched(blank(value, sides.present), best)
 
 
-def _expectation(
-    field: Tensor,
-    other_field: Tensor,
-    sigma: float,
-    mask: Tensor | None,
-    other_mask: Tensor | None,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    cost: PairCost,
-    engine: Engine,
-) -> tuple[Tensor, Tensor]:
-    """Check, scale, choose the engine, and blank the rows that do not take part."""
-    _check(field, other_field, sigma, mask, other_mask, parts, other_parts)
-    field, other_field = promote(field, other_field)
-    if parts is not None and other_parts is not None:
-        parts, other_parts, field, other_field = promote(parts, other_parts, field, other_field)
-    # What stands in a cell that takes no part must not matter, not even a NaN.
-    field, parts = _blank(field, mask), _blank(parts, mask)
-    other_field, other_parts = _blank(other_field, other_mask), _blank(other_parts, other_mask)
-    batch, rows, columns = field.shape[0], field.shape[1], other_field.shape[1]
-    if columns == 0 or rows == 0 or batch == 0:
-        zero = 0.0 * sum(tensor.sum() for tensor in (field, other_field, parts, other_parts) if tensor is not None)
-        return zero + field.new_zeros(batch, rows, cost.channels), field.new_zeros(batch, rows)
+def _expectation(sides: Sides, sigma: float, cost: PairCost, engine: Engine) -> tuple[Tensor, Tensor]:
+    """Scale the fields, let the engine average the cost, and blank the rows that do not take part."""
+    expect_positive("sigma", sigma)
     scale = 1.0 / (math.sqrt(2.0) * sigma)
-    field, other_field = field * scale, other_field * scale
+    field, other_field = sides.field * scale, sides.other_field * scale
+    parts, other_parts, mask, other_mask = sides.parts, sides.other_parts, sides.mask, sides.other_mask
     taken = find_engine(engine, field, other_field, parts, cost)
+    if 0 in (*field.shape[:2], other_field.shape[1]):
+        zero = 0.0 * sum(tensor.sum() for tensor in (field, other_field, parts, other_parts) if tensor is not None)
+        return zero + field.new_zeros(*field.shape[:2], cost.channels), field.new_zeros(field.shape[:2])
     function = EXPECTATIONS[taken]
     if field.device.type == "cpu" and taken != "dense":
         average, best = over_groups(function, field, other_field, parts, other_parts, mask, other_mask, cost)
     else:
         average, best = function(field, other_field, parts, other_parts, other_mask, cost)
-    present = _rows_present(best, mask, other_mask)
-    return _blank(average, present), _blank(best, present)
-
-
-def _constants(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Geometry: float32 at least, cut from any graph."""
-    return promote(*(tensor.detach() for tensor in tensors))
-
-
-TensorOrNone = TypeVar("TensorOrNone", Tensor, Tensor | None)
-
-
-def _blank(values: TensorOrNone, mask: Tensor | None) -> TensorOrNone:
-    """Zero, with no gradient, where the mask (B, N) is off."""
-    if values is None or mask is None:
-        return values
-    return torch.where(mask.view(*mask.shape, *(1,) * (values.ndim - 2)), values, torch.zeros_like(values))
-
-
-def _rows_present(like: Tensor, mask: Tensor | None, other_mask: Tensor | None) -> Tensor | None:
-    """(B, N) bool: rows that take part and have a candidate; None for all."""
-    if other_mask is None:
-        return mask
-    candidates = other_mask.any(1, keepdim=True).expand_as(like)
-    return candidates if mask is None else mask & candidates
-
-
-def _check(
-    field: Tensor,
-    other_field: Tensor,
-    sigma: float,
-    mask: Tensor | None,
-    other_mask: Tensor | None,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-) -> None:
-    if not sigma > 0:
-        raise ValueError(f"sigma is {sigma}, expected a positive number")
-    if field.ndim != 3 or other_field.ndim != 3 or field.shape[0] != other_field.shape[0]:
-        raise ValueError(
-            f"the fields have shapes {tuple(field.shape)} and {tuple(other_field.shape)}, expected (B, N, D), (B, M, D)"
-        )
-    if field.shape[2] != other_field.shape[2]:
-        raise ValueError(
-            f"the fields have {field.shape[2]} and {other_field.shape[2]} channels, expected equal numbers"
-        )
-    if (parts is None) != (other_parts is None):
-        raise ValueError("parts are given for one view only, expected for both or none")
-    pairs = (
-        ("mask", mask, field),
-        ("other_mask", other_mask, other_field),
-        ("parts", parts, field),
-        ("other_parts", other_parts, other_field),
-    )
-    for name, tensor, like in pairs:
-        if tensor is not None and tensor.shape[:2] != like.shape[:2]:
-            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected to begin with {tuple(like.shape[:2])}")
+    return blank(average, sides.present), blank(best, sides.present)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
 from dkp.losses.cells import Cells, MatchingTerm
-from dkp.losses.costs import Distance
+from dkp.losses.costs import Distance, check_distance
 from dkp.losses.matching import Matched, expected_epipolar_distance, expected_point_distance
 from dkp.losses.term import LossContext
 from dkp.losses.value import LossValue, Mean, masked_mean, share
@@ -48,7 +48,8 @@ class MultiviewTerm(MatchingTerm):
     kind: Kind = "expected_distance"
 
     def __post_init__(self) -> None:
-        """Check the kind."""
+        """Check the options."""
+        check_distance(self.distance, get_args(Distance), self.clip)
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind is {self.kind!r}, expected one of {', '.join(get_args(Kind))}")
 

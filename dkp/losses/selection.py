@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dkp.fields import ChartField, EmbeddingField, Field
+from dkp.losses.arguments import blank, expect_mask
+
 
 class Selection(NamedTuple):
     """Cells picked in each image.
@@ -30,7 +33,11 @@ def select_cells(mask: Tensor, max_cells: int, generator: torch.Generator | None
 
     Returns:
         N is the greatest number of marked cells in an image, ``max_cells`` at most.
+
+    Raises:
+        ValueError: The mask is not bool.
     """
+    expect_mask("mask", mask, *mask.shape)
     flat = mask.flatten(1)
     priority = torch.rand(flat.shape, device=flat.device, generator=generator).masked_fill(~flat, -1.0)
     most = int(flat.sum(1).max()) if flat.numel() else 0
@@ -51,6 +58,20 @@ def gather_cells(values: Tensor, index: Tensor) -> Tensor:
     if values.ndim == 3:
         return values.flatten(1).gather(1, index)
     return values.flatten(2).gather(2, index.unsqueeze(1).expand(-1, values.shape[1], -1)).mT
+
+
+def pick_cells(field: Field, selection: Selection) -> Field:
+    """Make a field of one row (B, 1, N) out of the picked cells; all is zero in the padding, whatever stands there."""
+
+    def picked(values: Tensor) -> Tensor:
+        """Values (B, ..., H, W) of the cells, (B, ..., 1, N)."""
+        rows = gather_cells(values.flatten(1, -3) if values.ndim > 3 else values.unsqueeze(1), selection.cells)
+        return blank(rows, selection.mask).mT.reshape(*values.shape[:-2], 1, selection.cells.shape[1])
+
+    if isinstance(field, ChartField):
+        return ChartField(picked(field.part_logits), picked(field.uv), field.stride)
+    scale = None if field.log_scale is None else picked(field.log_scale)
+    return EmbeddingField(picked(field.foreground), picked(field.coordinate), field.stride, scale)
 
 
 def gather_pixels(pixels: Tensor, index: Tensor) -> Tensor:

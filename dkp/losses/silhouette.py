@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from dkp.fields import Field
 from dkp.geometry import full_precision, promote
+from dkp.losses.arguments import expect_positive, expect_shape
 from dkp.losses.costs import EpipolarCost
-from dkp.losses.selection import gather_cells, gather_pixels, select_cells
+from dkp.losses.selection import gather_pixels, pick_cells, select_cells
 from dkp.losses.term import LossContext, LossTerm
 from dkp.losses.tiled import BlockBuffers, row_blocks
 from dkp.losses.value import LossValue, Mean, share
@@ -41,7 +42,14 @@ def epipolar_support(
 
     Returns:
         Support (B, N), zero where the line meets no cell, and whether it meets any (B, N) bool. No gradient.
+
+    Raises:
+        ValueError: A shape or the radius does not fit.
     """
+    expect_positive("radius", radius)
+    expect_shape("other_pixels", other_pixels, *foreground_probability_other.shape[:2], 2)
+    expect_shape("pixels", pixels, len(other_pixels), pixels.shape[-2], 2)
+    expect_shape("fundamental", fundamental, len(other_pixels), 3, 3)
     probability, pixels, other_pixels, fundamental = promote(
         *(tensor.detach() for tensor in (foreground_probability_other, pixels, other_pixels, fundamental))
     )
@@ -120,7 +128,7 @@ class SilhouetteTerm(LossTerm):
             judges = judge.flatten(1).float().mean(1) >= self.least_share * mask.flatten(1).float().mean(1)
             mask = mask & judges[:, None, None]
             selection = select_cells(mask, self.max_pixels)
-            logit = gather_cells(one.foreground, selection.cells).float()
+            logit = pick_cells(one, selection).foreground.squeeze(1).float()
             other_pixels = two.pixels().flatten(0, 1).expand(logit.shape[0], -1, -1)
             support, crosses = epipolar_support(
                 two.foreground_probability.flatten(1),

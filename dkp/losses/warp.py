@@ -7,12 +7,14 @@ multiview loss with the epipolar distance replaced by the distance to the warped
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
+from dkp.losses.arguments import expect_mask, expect_shape
 from dkp.losses.cells import MatchingTerm, gather_field
-from dkp.losses.costs import PointDistance
+from dkp.losses.costs import PointDistance, check_distance
 from dkp.losses.matching import expected_warp_distance
 from dkp.losses.selection import gather_cells
 from dkp.losses.value import LossValue, Mean, share
@@ -27,6 +29,10 @@ class WarpTerm(MatchingTerm):
     """
 
     distance: PointDistance = "euclidean"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_distance(self.distance, get_args(PointDistance), self.clip)
 
     def loss(
         self,
@@ -50,7 +56,13 @@ class WarpTerm(MatchingTerm):
 
         Returns:
             The loss, the visible share of the cells that took part, and ``distance`` (mean over visible cells [px]).
+
+        Raises:
+            ValueError: The warp or ``valid`` has another shape or type.
         """
+        shape = (len(field.foreground), *field.size)
+        expect_shape("warped_pixels", warped_pixels, *shape, 2)
+        expect_mask("valid", valid, *shape)
         mask = field.foreground_probability.detach() > self.foreground_threshold
         height, width = other_field.size
         limit = warped_pixels.new_tensor([width, height]) * other_field.stride

@@ -230,7 +230,9 @@ def test_the_consistent_mean_is_the_written_out_one(monkeypatch, block):
                 weights[j] = math.exp(-gap / (2 * 0.1**2) - distance.square() / (2 * 20.0**2))
             expected = (weights[:, None] * given["other_field"][b]).sum(0) / weights.sum()
             assert support[b, i].item() == pytest.approx(weights.max().item() * given["mask"][b, i].item(), abs=1e-4)
-            if weights.max() > 1e-3:
+            if not given["mask"][b, i]:
+                assert mean[b, i].abs().max() == 0
+            elif weights.max() > 1e-3:
                 assert mean[b, i].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
 
 
