@@ -20,9 +20,6 @@ NEAR_SHARE = 0.05
 """Share of the pairs of cells that lies within three sigma of each other; it sets sigma."""
 
 
-SIDES = ("field", "other_field", "pixels", "other_pixels", "fundamental")
-
-
 @dataclass(frozen=True)
 class Problem:
     """Fields (P, N, 3) [m], pixels (P, N, 2) [px], the fundamental matrices (P, 3, 3) and sigma [m]."""
@@ -39,8 +36,14 @@ class Problem:
         """Make P pairs of views, alike but for their noise: see `pair_of_views`."""
         surface = Surface.load("human")
         made = [pair_of_views(surface, cells, seed) for seed in range(pairs)]
-        sides = [torch.stack([getattr(one, name) for one in made]) for name in SIDES]
-        return cls(*sides, made[0].sigma)
+        return cls(
+            torch.stack([one.field for one in made]),
+            torch.stack([one.other_field for one in made]),
+            torch.stack([one.pixels for one in made]),
+            torch.stack([one.other_pixels for one in made]),
+            torch.stack([one.fundamental for one in made]),
+            made[0].sigma,
+        )
 
     def cost(self) -> EpipolarCost:
         """What the engines average."""
@@ -81,7 +84,7 @@ def pair_of_views(surface: Surface, cells: int, seed: int) -> Problem:
     distances = torch.cdist(fields[0][sample], fields[1][sample]).flatten()
     near = distances.kthvalue(max(1, int(NEAR_SHARE * distances.numel()))).values
     matrix = fundamental_matrix(cameras[0], cameras[1])
-    return Problem(*fields, *pixels, matrix, float(near) / 3)
+    return Problem(fields[0], fields[1], pixels[0], pixels[1], matrix, float(near) / 3)
 
 
 def facing_points(surface: Surface, direction: np.ndarray, count: int, generator: np.random.Generator) -> Tensor:
