@@ -13,7 +13,7 @@ import numpy as np
 
 from dkp.errors import InputError
 
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+NAME = re.compile(r"\w[\w.+-]*")
 
 
 def shown(value: Any, length: int = 60) -> str:

@@ -22,23 +22,54 @@ _PNG = [cv2.IMWRITE_PNG_COMPRESSION, 1]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads an image.
+def read_image(path: Path, size: tuple[int, int] | None = None, depth: int | None = None) -> np.ndarray:
+    """Reads an image, grey or in colour, of 8 or 16 bits; an alpha channel is dropped.
 
     Args:
         path: file.
         size: the (width, height) that is expected [px]; None accepts any.
+        depth: how many of 16 bits are used: 8, 12 or 16; None looks at the image's largest value.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    image = _decode(path, cv2.IMREAD_COLOR, "an image", size)
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, "an image", size)
+    if image.dtype != np.uint8:
+        image = np.minimum(image >> (_bits(image) if depth is None else depth) - 8, 255).astype(np.uint8)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
+def image_kind(path: Path) -> tuple[int, int, int]:
+    """Returns an image's width and height [px], and how many bits its values need: 8, 12 or 16."""
+    image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, "an image", None)
+    return image.shape[1], image.shape[0], _bits(image)
+
+
+def _bits(image: np.ndarray) -> int:
+    """8, 12 or 16: cameras of 12 bits write files of 16 whose upper bits are empty."""
+    largest = int(image.max()) if image.dtype != np.uint8 else 0
+    return 8 if largest < 256 else 12 if largest < 4096 else 16
+
+
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads a mask as (H, W) bool; values above 127 are foreground."""
-    return _decode(path, cv2.IMREAD_GRAYSCALE, "a mask", size) > 127
+    """Reads a mask as (H, W) bool.
+
+    Foreground is what is brighter than half of the range (above 127), in any channel; in an image of 0 and 1 only,
+    what is 1; in an image whose alpha channel varies, what is opaque.
+    """
+    levels = mask_levels(path, size)
+    return levels > (0 if levels.max() <= 1 else 127)
+
+
+def mask_levels(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Reads the grey levels of a mask: (H, W) uint8, from the alpha channel where that varies."""
+    image = _decode(path, cv2.IMREAD_UNCHANGED, "a mask", size)
+    if image.ndim == 3:
+        colour, alpha = image[..., :3].max(axis=2), image[..., 3:]
+        image = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else colour
+    if image.dtype == np.uint16 and image.max() > 1:
+        image = (image >> 8).astype(np.uint8)
+    return image.astype(np.uint8, copy=False)
 
 
 def _decode(path: Path, flags: int, kind: str, size: tuple[int, int] | None) -> np.ndarray:
@@ -49,6 +80,8 @@ def _decode(path: Path, flags: int, kind: str, size: tuple[int, int] | None) -> 
         raise InputError(f"{path} cannot be read ({error}), expected {kind}") from error
     if image is None:
         raise InputError(f"{path} cannot be decoded, expected {kind} (PNG or JPEG)")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path} holds values of type {image.dtype}, expected {kind} of 8 or 16 bits")
     if size is not None and image.shape[:2] != (size[1], size[0]):
         raise InputError(f"{path} is {image.shape[1]}x{image.shape[0]}, expected {kind} of {size[0]}x{size[1]} pixels")
     return image

@@ -181,7 +181,7 @@ def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False)
     lines: dict[tuple[str, str], int] = {}
     instants: dict[str, tuple[str, int]] = {}
     moments: dict[tuple[str, int], str] = {}
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):  # strings may hold U+2028 and the like
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -310,7 +310,7 @@ def _inside(path: str, where: str) -> str:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a text file in UTF-8") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,25 @@ from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.detections import move_joints
+from dkp.importers.detections import Joints, find_layout, inside_frame, move_joints, named_joints, read_detections
 from dkp.importers.masks import grabcut_mask
-from dkp.importers.media.synchronise import FrameMap, frame_maps, frame_numbers, parse_slice
-from dkp.importers.media.video import FrameSource, match_names, open_media, report_bad
-from dkp.importers.subject import Lens, Track, track_background, track_detections, track_masks
+from dkp.importers.media.names import match_names
+from dkp.importers.media.synchronise import (
+    FrameMap,
+    Rates,
+    frame_maps,
+    frame_numbers,
+    gap_sentence,
+    number_offset,
+    parse_slice,
+    report_gaps,
+)
+from dkp.importers.media.video import FrameSource, open_media, report_bad
+from dkp.importers.people import same_person
+from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people
 from dkp.surface import Surface
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
@@ -37,10 +51,11 @@ def import_toml(
     mode: Literal["crop", "whole"] = "crop",
     boxes: Literal["auto", "detections", "masks", "background"] = "auto",
     detections: Paths | None = None,
-    layout: str = "body_25b",
+    layout: str = "auto",
     masks: Paths | Literal["auto", "none", "grabcut", "background"] = "auto",
     frames: str = "",
     frame_map: FrameMap = "same",
+    rates: Rates = "same",
     margin: float = 0.15,
     smooth: int = 1,
     confidence: float = 0.2,
@@ -56,7 +71,9 @@ def import_toml(
 ) -> Capture:
     """Imports a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
 
-    Frames are synchronised by their number: frame 12 of every camera shows the same moment.
+    Frames are synchronised by their number: frame 12 of every camera shows the same moment. A video's frames count from
+    0, images have their number in their names; masks and detections are numbered as the frames, or from 1 where those
+    count from 0.
 
     Args:
         calibration: the TOML file with the cameras.
@@ -69,12 +86,14 @@ def import_toml(
         boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
             cameras; "auto" takes the first of these that is given.
         detections: folder with one folder of OpenPose JSON files per camera, matched by name; or paths as in ``media``.
-        layout: joint order of the detections: body_25b, body_25, halpe_26, coco_17 or coco_18.
+        layout: joint order of the detections: body_25b, body_25, halpe_26, coco_17 or coco_18; "auto" finds it.
         masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
             background subtraction; "none"; "auto" takes given masks or what the boxes come from.
         frames: which frames, as start:stop:step; empty takes all.
         frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; or camera
             name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at integer + 0.5).
+        rates: "same" refuses videos whose frame rates differ; "any" takes frames of one number for one moment all the
+            same, where headers are wrong.
         margin: room around the subject on each side, as a share of its longer side.
         smooth: number of frames over which boxes are smoothed; 1 does not smooth.
         confidence: detected joints below it do not count for boxes and masks.
@@ -100,12 +119,13 @@ def import_toml(
     between(margin, "margin", 0.0, 5.0)
     cameras = read_toml_cameras(calibration, unit)
     sources = open_media(media, list(cameras), on_bad)
-    numbers = frame_numbers(sources, frames)
+    numbers = frame_numbers(sources, frames, rates)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
-        sequence=sequence, layout=layout, boxes=boxes,
+        sequence=sequence, boxes=boxes,
     )  # fmt: skip
-    plans = _plan(recording, cameras, sources, frame_maps(cameras, sources, frame_map), detections, masks, on_bad)
+    maps = frame_maps(cameras, sources, frame_map)
+    plans = _plan(recording, cameras, sources, maps, detections, layout, masks, on_bad)
     writer = CaptureWriter(
         out,
         name=Path(out).resolve().name if name is None else name,
@@ -137,8 +157,10 @@ class _Plan:
     frames: FrameSource
     lens: Lens
     boxes: str
-    detections: Path | None
+    people: dict[int, Joints] | None
+    detected: str
     masks: FrameSource | None
+    mask_offset: int
     mask_kind: str
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
@@ -146,13 +168,13 @@ class _Plan:
         if self.masks is None:
             yield from ((number, frame, None) for number, frame in self.frames.frames(numbers))
             return
-        masks = self.masks.frames(numbers)
+        masks = self.masks.frames(self.masks.near(numbers, self.mask_offset))
         ahead = next(masks, None)
         for number, frame in self.frames.frames(numbers):
-            while ahead is not None and ahead[0] < number:
+            while ahead is not None and ahead[0] - self.mask_offset < number:
                 ahead = next(masks, None)
-            if ahead is not None and ahead[0] == number:
-                yield number, frame, ahead[1].max(axis=2) > 127
+            if ahead is not None and ahead[0] - self.mask_offset == number:
+                yield number, frame, ahead[1]
 
 
 @dataclass(frozen=True)
@@ -166,19 +188,17 @@ class _Recording:
     confidence: float
     numbers: list[int]
     sequence: str
-    layout: str
     boxes: str
 
     def track(self, plan: _Plan) -> Track:
         """Finds the subject in every frame of a camera."""
-        if plan.boxes == "detections" and plan.detections is not None:
-            return track_detections(
-                plan.detections, self.layout, plan.lens, self.numbers, self.margin, self.smooth, self.confidence
-            )
+        if plan.boxes == "detections" and plan.people is not None:
+            return track_people(plan.people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
+        numbers = [number for number in self.numbers if number in plan.frames]
         if plan.boxes == "masks" and plan.masks is not None:
-            return track_masks(plan.masks, plan.lens, self.numbers, self.margin, self.smooth)
+            return track_masks(plan.masks, plan.mask_offset, plan.lens, numbers, self.margin, self.smooth)
         if plan.boxes == "background":
-            return track_background(plan.frames, plan.lens, self.numbers, self.margin, self.smooth)
+            return track_background(plan.frames, plan.lens, numbers, self.margin, self.smooth)
         return Track()
 
     def write(self, job: tuple[Path, _Plan, Track, list[int]]) -> list[dict[str, Any]]:
@@ -221,6 +241,7 @@ def _plan(
     sources: Mapping[str, FrameSource],
     maps: Mapping[str, np.ndarray | None],
     detections: Paths | None,
+    layout: str,
     masks: Paths | str,
     on_bad: OnBad,
 ) -> list[_Plan]:
@@ -228,7 +249,7 @@ def _plan(
     names = list(cameras)
     folders = None if detections is None else match_names(detections, names, "a folder of detections", Path.is_dir)
     kinds = ("auto", "none", "grabcut", "background")
-    given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad)
+    given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad, masks=True)
     boxes = recording.boxes
     if boxes == "auto":
         boxes = "detections" if folders else "masks" if given else "none" if recording.whole else "background"
@@ -243,27 +264,72 @@ def _plan(
         raise InputError("masks is 'grabcut' but detections is not given, expected a folder of detections")
     if mask_kind == "background" and boxes != "background":
         raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
-    plans = []
-    for name in names:
-        mask_source = None if given is None else given[name]
-        frames = sources[name]
-        if mask_source is not None and (mask_source.size, mask_source.count) != (frames.size, frames.count):
-            raise InputError(
-                f"{mask_source.path} has {mask_source.count} masks of {'x'.join(map(str, mask_source.size))} pixels, "
-                f"expected {frames.count} of {'x'.join(map(str, frames.size))} as the frames"
-            )
-        plans.append(
-            _Plan(
-                camera=name,
-                frames=frames,
-                lens=Lens(cameras[name], maps[name], undistort=not recording.whole),
-                boxes=boxes,
-                detections=None if folders is None else folders[name],
-                masks=mask_source,
-                mask_kind=mask_kind,
-            )
+    lenses = {name: Lens(cameras[name], maps[name], undistort=not recording.whole) for name in names}
+    offset = 0 if given is None else _mask_offset(recording.numbers, given, sources)
+    people, detected = ({}, {}) if folders is None else _people(recording, folders, layout, sources, lenses)
+    return [
+        _Plan(
+            camera=name,
+            frames=sources[name],
+            lens=lenses[name],
+            boxes=boxes,
+            people=people.get(name),
+            detected=detected.get(name, ""),
+            masks=None if given is None else given[name],
+            mask_offset=offset,
+            mask_kind=mask_kind,
         )
-    return plans
+        for name in names
+    ]
+
+
+def _mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource]) -> int:
+    """Checks that masks fit the frames; returns a mask's number less that of its frame."""
+    for name, mask in masks.items():
+        frames = sources[name]
+        if mask.size != frames.size or 2 * len(mask.numbers) < len(frames.numbers):
+            raise InputError(
+                f"{mask.path} has {len(mask.numbers)} masks of {'x'.join(map(str, mask.size))} pixels, "
+                f"expected {len(frames.numbers)} of {'x'.join(map(str, frames.size))} as the frames"
+            )
+    offset = number_offset(
+        {mask.path: mask.numbers for mask in masks.values()},
+        {mask.path: sources[name] for name, mask in masks.items()},
+    )
+    for name, mask in masks.items():
+        report_gaps(mask, [number for number in numbers if number in sources[name]], "mask", offset)
+    return offset
+
+
+def _people(
+    recording: _Recording,
+    folders: Mapping[str, Path],
+    layout: str,
+    sources: Mapping[str, FrameSource],
+    lenses: Mapping[str, Lens],
+) -> tuple[dict[str, dict[int, Joints]], dict[str, str]]:
+    """Reads detections; returns, per camera, one person over time, and in words what the files hold."""
+    read = dict(zip(folders, in_threads(read_detections, list(folders.values())), strict=True))
+    found = {name: inside_frame(some, sources[name].size) for name, some in read.items()}
+    layout = find_layout(list(found.values()), layout)
+    offset = number_offset(
+        {some.folder: list(some.frames) for some in found.values()},
+        {some.folder: sources[name] for name, some in found.items()},
+    )
+    people, words = {}, {}
+    for name, some in found.items():
+        people[name] = {
+            number - offset: [named_joints(person, layout) for person in persons]
+            for number, persons in some.frames.items()
+        }
+        wanted = [number for number in recording.numbers if number in sources[name]]
+        missing = [number + offset for number in wanted if number not in people[name]]
+        if missing:
+            logger.warning("%s", gap_sentence(some.folder, missing, len(wanted), "file of detections"))
+        words[name] = f"{some.folder} has {len(some.frames)} files with {some.listed} people" + (
+            "" if not some.listed else f", the highest confidence is {some.best:.3g}"
+        )
+    return same_person(people, lenses, recording.numbers, recording.confidence), words
 
 
 def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recording) -> list[int]:
@@ -274,7 +340,7 @@ def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recordi
     if not kept:
         raise InputError(
             f"the subject was found by two cameras in none of {len(numbers)} frames, expected detections, masks or a "
-            "static background that show it"
+            f"static background that show it: {'; '.join(track.found for track in tracks)}"
         )
     return kept
 

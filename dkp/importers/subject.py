@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from dkp.captures.crops import apply_affine, square_box, undistorted
-from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.boxes import Background, box_of_points, outline, smooth_boxes
-from dkp.importers.detections import Joints, main_person, middle, move_joints, read_detections
+from dkp.importers.detections import Joints, move_joints
 from dkp.importers.media.video import FrameSource
 
+logger = logging.getLogger(__name__)
+
 BACKGROUND_FRAMES = 31
+_MOST_EDGE = 0.5  # share of the frame's edge in a mask from which it may be inverted
 
 
 @dataclass
@@ -27,11 +29,13 @@ class Track:
         joints: frame number -> joints, in the camera's undistorted or distorted pixels as asked for; without
             detections empty.
         background: what the static camera sees without the subject, where boxes come from that.
+        found: what was looked at and what it shows, for the message that nothing was found.
     """
 
     boxes: dict[int, np.ndarray] = field(default_factory=dict)
     joints: dict[int, Joints] = field(default_factory=dict)
     background: Background | None = None
+    found: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,50 +59,58 @@ class Lens:
         return undistorted(self.camera, pixels) if self.undistort else pixels
 
 
-def track_detections(
-    folder: Path, layout: str, lens: Lens, indices: Sequence[int], margin: float, smooth: int, confidence: float
+def track_people(
+    people: Mapping[int, Joints], lens: Lens, margin: float, smooth: int, confidence: float, found: str
 ) -> Track:
-    """Follows the main person of a folder of detections.
+    """Puts boxes around one person's joints.
 
     Args:
-        folder: see :func:`dkp.importers.detections.read_detections`; its frame numbers count from the number of the
-            first frame, 0 or 1.
-        layout: order of the joints in the files.
+        people: frame number -> the person's joints [px of the raw frame].
         lens: of the camera.
-        indices: increasing frame numbers to import, from 0.
         margin: see :func:`dkp.captures.crops.square_box`.
         smooth: see :func:`dkp.importers.boxes.smooth_boxes`.
         confidence: joints below it do not count for the box.
+        found: what the detections hold, for messages.
     """
-    detections = read_detections(folder, layout)
-    first = min(detections)
-    if first > 1:
-        raise InputError(
-            f"{folder} starts with frame {first}, expected the detections of the whole recording, from frame 0"
-        )
-    track, previous = Track(), None
-    for index in indices:
-        people = detections.get(index + first, [])
-        confident = [{name: v for name, v in person.items() if v[2] >= confidence} for person in people]
-        chosen = main_person(confident, previous)
-        if chosen is None:
-            continue
-        previous = middle(chosen)
-        everything = people[confident.index(chosen)]
-        joints = move_joints(everything, lens(np.array([value[:2] for value in everything.values()])))
-        track.joints[index] = joints
-        points = np.array([joints[name][:2] for name in chosen])
-        track.boxes[index] = square_box(box_of_points(points), margin)
+    track = Track(found=found)
+    for number, person in people.items():
+        joints = move_joints(person, lens(np.array([value[:2] for value in person.values()])))
+        track.joints[number] = joints
+        sure = np.array([value[:2] for value in joints.values() if value[2] >= confidence])
+        track.boxes[number] = square_box(box_of_points(sure), margin)
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
 
 
-def track_masks(masks: FrameSource, lens: Lens, indices: Sequence[int], margin: float, smooth: int) -> Track:
-    """Puts boxes around given masks, one image per frame, of the raw frames' size."""
+def track_masks(
+    masks: FrameSource, offset: int, lens: Lens, numbers: Sequence[int], margin: float, smooth: int
+) -> Track:
+    """Puts boxes around given masks, one image per frame, of the raw frames' size.
+
+    Args:
+        masks: of the camera.
+        offset: number of a mask less that of its frame.
+        lens: of the camera.
+        numbers: increasing frame numbers to import.
+        margin: see :func:`dkp.captures.crops.square_box`.
+        smooth: see :func:`dkp.importers.boxes.smooth_boxes`.
+    """
     track = Track()
-    for index, mask in masks.frames(indices):
-        _add_outline(track, index, mask.max(axis=2) > 127, lens, margin)
+    shares, edges = [], []
+    for number, mask in masks.frames(masks.near(numbers, offset)):
+        _add_outline(track, number - offset, mask, lens, margin)
+        shares.append(mask.mean())
+        edges.append(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
     track.boxes = smooth_boxes(track.boxes, smooth)
+    track.found = f"{masks.path} has {len(shares)} masks, of which {len(track.boxes)} show something"
+    if shares and not track.boxes:
+        track.found += f"; the values of the first go up to {masks.brightest()}, expected above 127 in the foreground"
+    if edges and np.median(edges) > _MOST_EDGE:
+        logger.warning(
+            "%s: half of the masks or more have foreground along %.0f %% of the frame's edge and in %.0f %% of the "
+            "frame: are they inverted? Expected the subject white on black",
+            masks.path, 100 * np.median(edges), 100 * np.median(shares),
+        )  # fmt: skip
     return track
 
 
@@ -109,6 +121,7 @@ def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], ma
     track = Track(background=background)
     for index, frame in frames.frames(indices):
         _add_outline(track, index, background.mask(frame), lens, margin)
+    track.found = f"in {frames.path}, {len(track.boxes)} of {len(indices)} frames differ from the static background"
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
 

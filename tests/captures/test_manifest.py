@@ -240,3 +240,34 @@ def test_any_damaged_file_is_a_problem_or_harmless(fuzzed, board_capture, data):
     report = check_capture(Capture.open(fuzzed), instants=1)
     assert len(report.problems) <= 1
     assert all(str(file) in problem and "expected" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_encodings_and_line_ends_do_not_matter(folder, encoding, newline):
+    """Also where a text holds what Python takes for the end of a line and JSON does not."""
+    plain = Capture.open(folder)
+
+    def spoken(rows):
+        rows[4]["domain"] = "a\u2028b\x85c\x0bd"
+
+    edit(folder, change_rows=spoken)
+    for file in ("capture.json", "views.jsonl"):
+        content = (folder / file).read_text(encoding="utf-8")
+        if file == "views.jsonl":
+            content = content.replace("\\u2028", "\u2028").replace("\\x85", "\x85").replace("\\u0085", "\x85")
+            assert "\u2028" in content
+        (folder / file).write_bytes(content.replace("\n", newline).encode(encoding))
+    capture = Capture.open(folder)
+    assert capture.views[4].domain == "a\u2028b\x85c\x0bd"
+    assert len(capture.views) == len(plain.views)
+    for name, camera in capture.cameras.items():
+        assert camera.projection_matrix().equal(plain.cameras[name].projection_matrix())
+
+
+def test_names_of_all_scripts(folder):
+    def renamed(text):
+        return json.loads(json.dumps(text).replace("cam_1", "K\u00fcche"))
+
+    edit(folder, lambda head: renamed(head), lambda rows: [row | {"camera": renamed(row["camera"])} for row in rows])
+    assert list(Capture.open(folder).cameras) == ["cam_0", "K\u00fcche", "cam_2"]

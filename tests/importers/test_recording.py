@@ -15,8 +15,8 @@ import torch
 from dkp.captures import Capture
 from dkp.captures.check import check_capture
 from dkp.captures.crops import apply_affine, invert_affine
+from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
-from dkp.importers.detections import LAYOUTS
 from dkp.importers.masks import LIMBS
 from dkp.importers.media.synchronise import parse_slice
 from dkp.importers.recording import import_toml
@@ -335,13 +335,133 @@ def test_frames_and_masks_that_cannot_be_decoded_are_left_out_and_counted(record
     assert check_capture(capture).problems == []
 
 
-def test_without_a_subject_there_is_no_capture(recording, tmp_path):
+def pose_files(recording, folder, change, number=lambda time: time):
+    """Writes the detections anew: ``change(camera, time, keypoints (25, 3))`` gives the people's keypoints."""
     for name in recording.cameras:
-        (tmp_path / "pose" / name).mkdir(parents=True)
-        (tmp_path / "pose" / name / "0.json").write_text('{"people": []}')
-    with pytest.raises(InputError, match="was found by two cameras in none of 8 frames"):
-        import_toml(**recording.arguments(tmp_path / "c", detections=tmp_path / "pose"))
+        (folder / name).mkdir(parents=True)
+        for time in range(FRAMES):
+            data = json.loads((recording.detections / name / f"{name}.{time:04d}.json").read_text())
+            keypoints = np.array(data["people"][0]["pose_keypoints_2d"]).reshape(-1, 3)
+            people = change(name, time, keypoints)
+            if people is not None:
+                people = [{"pose_keypoints_2d": person.ravel().tolist()} for person in people]
+                (folder / name / f"{number(time)}.json").write_text(json.dumps({"people": people}))
+    return folder
+
+
+def test_without_a_subject_there_is_no_capture_and_the_reason_is_said(recording, tmp_path):
+    nobody = pose_files(recording, tmp_path / "nobody", lambda *_: [])
+    unsure = pose_files(recording, tmp_path / "unsure", lambda *given: [given[2] * [1, 1, 0]])
+    doubtful = pose_files(recording, tmp_path / "doubtful", lambda *given: [given[2] * [1, 1, 0.1]])
+    dark = tmp_path / "dark"
+    for name in recording.cameras:
+        (dark / name).mkdir(parents=True)
+        for time in range(FRAMES):
+            cv2.imwrite(str(dark / name / f"{time}.png"), np.full((240, 320), 38, np.uint8))
+    for changes, reason in (
+        ({"detections": nobody}, "nobody/cam_0 has 8 files with 0 people;"),
+        ({"detections": unsure}, "unsure/cam_2 has 8 files with 8 people, the highest confidence is 0$"),
+        ({"detections": doubtful}, r"doubtful/cam_2 has 8 files with 8 people, the highest confidence is 0\.09$"),
+        (
+            {"masks": dark},
+            "dark/cam_0 has 8 masks, of which 0 show something; the values of the first go up to 38, exp",
+        ),
+    ):
+        with pytest.raises(InputError, match=rf"was found by two cameras in none of 8 frames, expected .*: .*{reason}"):
+            import_toml(**recording.arguments(tmp_path / "c", **changes))
     assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_detections_are_paired_with_frames_by_number(recording, tmp_path, first, caplog):
+    """Frames count from 0, detections from 0 or from 1; some are missing, at the beginning, too."""
+    gaps = {"cam_0": {0, 3}, "cam_1": {0}, "cam_2": {0, 5}}
+    pose = pose_files(
+        recording, tmp_path / "pose", lambda name, time, person: None if time in gaps[name] else [person],
+        number=lambda time: time + first,
+    )  # fmt: skip
+    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    assert sorted(capture.frames) == [f"take_{time:06d}" for time in range(1, FRAMES)]
+    assert f"cam_0: no file of detections for 2 of 8 frames ({first}, {first + 3})" in caplog.text
+    assert f"cam_2: no file of detections for 2 of 8 frames ({first}, {first + 5})" in caplog.text
+
+
+def test_detections_of_another_part_of_the_recording_are_refused(recording, tmp_path):
+    pose = pose_files(recording, tmp_path / "pose", lambda *given: [given[2]], number=lambda time: time + 100)
+    with pytest.raises(InputError, match=r"cam_0 has files numbered 100 to 107, expected the numbers .*cam_0, 0 to 7"):
+        import_toml(**recording.arguments(tmp_path / "c", detections=pose))
+
+
+def test_images_masks_and_detections_are_paired_by_number(recording, tmp_path, caplog):
+    """A camera has lost a frame, another one a mask; images and masks count from 1."""
+    lost = {("media", "cam_0", 3), ("masks", "cam_1", 5), ("pose", "cam_2", 6)}
+    for kind, folder in (("media", recording.media), ("masks", recording.masks)):
+        for name in recording.cameras:
+            (tmp_path / kind / name).mkdir(parents=True)
+            for path in (folder / name).iterdir():
+                time = int(path.stem.split("_")[1])
+                if (kind, name, time) not in lost:
+                    shutil.copy(path, tmp_path / kind / name / f"x_{time + 1:03d}.png")
+    pose = pose_files(
+        recording, tmp_path / "pose", lambda name, time, p: None if ("pose", name, time) in lost else [p],
+        number=lambda time: time + 1,
+    )  # fmt: skip
+    capture = import_toml(
+        **recording.arguments(
+            tmp_path / "c", media=tmp_path / "media", masks=tmp_path / "masks", detections=pose, size=48
+        )
+    )
+    every = {(name, time + 1) for name in recording.cameras for time in range(FRAMES)}
+    assert {(view.camera, view.time) for view in capture.views} == every - {(name, t + 1) for _, name, t in lost}
+    for view in capture.views:
+        points = torch.from_numpy(recording.joints(view.time - 1))
+        expected = capture.camera(view).project(points)[0].numpy()
+        np.testing.assert_allclose([view.joints[name][:2] for name in NAMES], expected, atol=2e-3)
+        image = capture.image(view)
+        shown = image[..., 0].astype(int) - image[..., 2] > 80  # the figure is red
+        assert overlap(capture.mask(view), shown) > 0.7
+    assert "cam_0: no image for 1 of 8 frames (4)" in caplog.text
+    assert "cam_1: no mask for 1 of 8 frames (6)" in caplog.text
+    assert "cam_2: no file of detections for 1 of 8 frames (7)" in caplog.text
+
+
+@pytest.mark.parametrize(("rates", "fine"), [((30, 30, 60), False), ((30, 30, 30), True), ((30, 30.01, 30), True)])
+def test_videos_of_different_rates_are_refused(recording, tmp_path, rates, fine):
+    (tmp_path / "media").mkdir()
+    for name, rate in zip(recording.cameras, rates, strict=True):
+        writer = cv2.VideoWriter(
+            str(tmp_path / "media" / f"{name}.avi"), cv2.VideoWriter_fourcc(*"MJPG"), rate, (320, 240)
+        )
+        for time in range(FRAMES):
+            writer.write(cv2.imread(str(recording.media / name / f"img_{time}.png")))
+        writer.release()
+    arguments = recording.arguments(tmp_path / "c", media=tmp_path / "media", mode="whole")
+    if not fine:
+        with pytest.raises(InputError, match=r"different frame rates .cam_0 30, cam_1 30, cam_2 60 frames per second"):
+            import_toml(**arguments)
+        arguments["rates"] = "any"
+    assert len(import_toml(**arguments).frames) == FRAMES
+
+
+def test_inverted_masks_are_named(recording, tmp_path, caplog):
+    for name in recording.cameras:
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        for path in (recording.masks / name).iterdir():
+            cv2.imwrite(str(tmp_path / "masks" / name / path.name), 255 - cv2.imread(str(path)))
+    import_toml(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks", size=32))
+    for name in recording.cameras:
+        assert f"masks/{name}: half of the masks or more have foreground along 100 % of the frame's edge" in caplog.text
+    caplog.clear()
+    import_toml(**recording.arguments(tmp_path / "c", masks=recording.masks, size=32, overwrite=True))
+    assert caplog.text == ""
+
+
+def test_people_of_nan_beside_the_real_one_are_passed_over(recording, tmp_path):
+    pose = pose_files(recording, tmp_path / "pose", lambda *given: [given[2] * np.nan, given[2], given[2] * 0])
+    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
+    assert len(capture.views) == 3 * FRAMES
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
 
 
 def test_an_existing_capture_is_kept_unless_told(recording, tmp_path):

@@ -5,7 +5,10 @@ The three differ little: a table per camera (``[cam_1]``, ``[cameras.1]``) with 
 centre of the first pixel is at 0; here it is at 0.5, so half a pixel is added to the principal point.
 """
 
+import difflib
+import logging
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ from dkp.captures.rig import camera_from_arrays, metres_per_unit
 from dkp.errors import InputError
 from dkp.geometry import Camera
 
+logger = logging.getLogger(__name__)
+
 OPENCV_TO_CENTRED = 0.5  # px, what is added to an OpenCV coordinate
+_REQUIRED = ("size", "matrix", "rotation", "translation")
+_READ = (*_REQUIRED, "name", "distortions", "fisheye", "ignore")
+_OTHER_NAMES = {"distortions": ("dist", "dist_coeffs", "distcoef", "d"), "matrix": ("k", "intrinsics", "camera_matrix")}
 
 
 def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
@@ -37,13 +45,12 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     path = Path(path)
     scale = metres_per_unit(unit, "unit")
     try:
-        with open(path, "rb") as file:
-            data = tomllib.load(file)
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a TOML file with one table per camera") from error
     cameras: dict[str, Camera] = {}
-    for key, table in _camera_tables(data):
-        if table.get("ignore") is True:
+    for key, table in _camera_tables(data, path):
+        if _flag(table, "ignore", f"{path}: {key}"):
             continue
         name = _camera_name(key, table.get("name"), f"{path}: {key}: name")
         if name in cameras:
@@ -56,12 +63,40 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     return cameras
 
 
-def _camera_tables(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _camera_tables(data: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:
     """Returns the tables that hold a camera, with their names; ``[cameras.N]`` tables take part as "N"."""
     nested = data.get("cameras")
     if isinstance(nested, dict) and all(isinstance(table, dict) for table in nested.values()):
         data = nested
-    return [(key, table) for key, table in data.items() if isinstance(table, dict) and "matrix" in table]
+    tables = []
+    for key, table in data.items():
+        if not isinstance(table, dict):
+            continue
+        _no_misspelled_key(table, f"{path}: {key}")
+        if "matrix" in table or {"rotation", "translation"} & table.keys():
+            tables.append((key, table))
+        elif "size" in table:
+            logger.warning("%s: %s has no key 'matrix', so it is not calibrated and left out", path, key)
+    return tables
+
+
+def _no_misspelled_key(table: dict[str, Any], where: str) -> None:
+    """Refuses a key that nobody reads where one that is read is missing and nearly has its name."""
+    for key in table:
+        if key in _READ:
+            continue
+        near = [name for name, others in _OTHER_NAMES.items() if key.lower() in others]
+        near += difflib.get_close_matches(key.lower(), _READ, 1, cutoff=0.75)
+        if near and near[0] not in table:
+            raise InputError(f"{where} has the unknown key {key!r}, expected {near[0]!r}")
+
+
+def _flag(table: dict[str, Any], key: str, where: str) -> bool:
+    value = table.get(key, False)
+    value = {"true": True, "false": False}.get(value.lower(), value) if isinstance(value, str) else value
+    if not isinstance(value, bool | int) or value not in (0, 1):
+        raise InputError(f"{where}: {key} is {shown(value)}, expected true or false")
+    return bool(value)
 
 
 def _camera_name(key: str, given: Any, where: str) -> str:
@@ -71,17 +106,17 @@ def _camera_name(key: str, given: Any, where: str) -> str:
         given = f"cam_{given}"
     if not isinstance(given, str) or not given:
         raise InputError(f"{where} is {shown(given)}, expected a name")
-    allowed = [c if c.isascii() and (c.isalnum() or c in "_.+-") else "_" for c in given]
+    allowed = [c if c.isalnum() or c in "_.+-" else "_" for c in unicodedata.normalize("NFC", given)]
     return ("" if allowed[0].isalnum() or allowed[0] == "_" else "_") + "".join(allowed)
 
 
 def _read_table(table: dict[str, Any], where: str, scale: float) -> Camera:
-    for key in ("size", "matrix", "rotation", "translation"):
+    for key in _REQUIRED:
         if table.get(key) is None:
             raise InputError(
                 f"{where} has no key {key!r}, expected size, matrix, distortions, rotation and translation"
             )
-    if table.get("fisheye"):
+    if _flag(table, "fisheye", where):
         raise InputError(
             f"{where}: fisheye is {shown(table['fisheye'])}, expected false: only the standard lens model is read"
         )
@@ -98,7 +133,10 @@ def _read_table(table: dict[str, Any], where: str, scale: float) -> Camera:
 
 def _rotation(value: Any, where: str) -> np.ndarray:
     if isinstance(value, list) and len(value) == 3 and not isinstance(value[0], list):
-        return cv2.Rodrigues(number_array(value, (3,), where))[0]
+        vector = number_array(value, (3,), where)
+        if np.linalg.norm(vector) > 2 * np.pi:
+            raise InputError(f"{where} is {shown(value)}, expected a Rodrigues vector in radians, of length up to 2 pi")
+        return cv2.Rodrigues(vector)[0]
     return rotation_matrix(value, where)
 
 

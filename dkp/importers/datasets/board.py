@@ -209,7 +209,7 @@ def _video_positions(
     positions: dict[str, dict[int, int]] = {}
     span = range(syncs[0], syncs[-1] + 1)
     for number, name in numbers.items():
-        count = media[name].count
+        count = len(media[name].numbers)
         if count == len(span):
             positions[name] = {sync: sync - span.start for sync in span}
             continue

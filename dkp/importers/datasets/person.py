@@ -29,9 +29,19 @@ from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
 from dkp.importers.cameras.qualisys import read_qualisys_cameras
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.detections import Joints, main_person, middle, move_joints, read_detections
+from dkp.importers.detections import (
+    Joints,
+    find_layout,
+    inside_frame,
+    main_person,
+    middle,
+    move_joints,
+    named_joints,
+    read_detections,
+)
 from dkp.importers.masks import grabcut_mask
-from dkp.importers.media.video import FrameSource, match_names, open_media, report_bad
+from dkp.importers.media.names import match_names
+from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.refine import Refinement, refine_extrinsics
 
 PACKAGE = "pose2sim==0.6.1"
@@ -196,12 +206,14 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
     detections = match_names(poses, names, "a folder of detections", Path.is_dir)
     frame_maps = {name: frame_map(media[name].size, camera_size(cameras[name])) for name in names}
     joints: dict[str, dict[int, Joints]] = {}
+    found = {name: inside_frame(read_detections(detections[name]), media[name].size) for name in names}
+    layout = find_layout(list(found.values()), "body_25b")
     for name in names:
         joints[name] = {}
         previous = None
-        for index, people in sorted(read_detections(detections[name]).items()):
-            person = main_person(people, previous)
-            if person is None or index >= media[name].count:
+        for index, people in sorted(found[name].frames.items()):
+            person = main_person([named_joints(keypoints, layout) for keypoints in people], previous)
+            if person is None or index not in media[name]:
                 continue
             previous = middle(person)
             joints[name][index] = person

@@ -1,6 +1,8 @@
 """Which frames of the cameras belong together, and how their pixels relate to the calibrated ones."""
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -11,29 +13,104 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.media.video import FrameSource
 
+logger = logging.getLogger(__name__)
+
+Rates = Literal["same", "any"]
+_MOST_DRIFT = 0.5  # frames by which videos may be apart at their end
+_MOST_UNKNOWN = 0.02  # share of files that may belong to no frame
 FrameMap = Literal["same", "stretch"] | Mapping[str, Sequence[Sequence[float]]]
 
 
-def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "") -> list[int]:
-    """Returns the frame numbers to import, and checks that the cameras have the same frames.
+def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: Rates = "same") -> list[int]:
+    """Returns the frame numbers to import, and checks that frames of one number show one moment.
 
     Args:
         sources: camera name -> frames.
-        frames: start:stop:step; with a stop, cameras may have different numbers of frames beyond it.
+        frames: start:stop:step of frame numbers; with a stop, cameras may have different numbers of frames beyond it.
+        rates: "same" refuses videos whose rates differ; "any" takes frames of one number for one moment all the same.
+
+    Raises:
+        InputError: rates or numbers of frames differ, or nothing is selected.
     """
-    counts = {name: source.count for name, source in sources.items()}
-    least = min(counts.values())
     start, stop, step = parse_slice(frames, "frames")
-    if len(set(counts.values())) > 1 and (stop is None or not 0 <= stop <= least):
-        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+    one_of(rates, ("same", "any"), "rates")
+    first = max(source.numbers[0] for source in sources.values())
+    last = min(source.numbers[-1] for source in sources.values())
+    cut = stop is not None and (start or 0) >= first and 0 <= stop <= last + 1
+    if not cut and len({(source.numbers[0], source.numbers[-1]) for source in sources.values()}) > 1:
+        begins = {source.numbers[0] for source in sources.values()}
+        found = ", ".join(
+            f"{name} {len(source.numbers) if len(begins) == 1 else source.span}" for name, source in sources.items()
+        )
         raise InputError(
             f"the cameras have different numbers of frames ({found}), expected synchronised recordings of one length, "
-            f"or frames with a stop of at most {least} if their first frames belong together"
+            f"or frames {first or ''}:STOP with a stop of at most {last + 1} if frames of one number belong together"
         )
-    numbers = list(range(*slice(start, stop, step).indices(least)))
+    numbers = list(range(*slice(start, stop, step).indices(last + 1)))
+    numbers = [number for number in numbers if sum(number in source for source in sources.values()) >= 2]
     if not numbers:
-        raise InputError(f"frames is {frames!r}, which selects none of {least} frames, expected start:stop:step")
+        raise InputError(
+            f"frames is {frames!r}, which selects none of {last + 1 - first} frames ({first} to {last}), expected "
+            "start:stop:step of their numbers"
+        )
+    if rates == "same":
+        _same_rates(sources, numbers)
+    for source in sources.values():
+        report_gaps(source, numbers, "image")
     return numbers
+
+
+def _same_rates(sources: Mapping[str, FrameSource], numbers: Sequence[int]) -> None:
+    """Refuses videos that are half a frame or more apart at the last frame, as their rates have it."""
+    known = {name: source.rate for name, source in sources.items() if source.rate is not None}
+    if known and numbers[-1] * (max(known.values()) / min(known.values()) - 1) > _MOST_DRIFT:
+        found = ", ".join(f"{name} {rate:.6g}" for name, rate in known.items())
+        raise InputError(
+            f"the videos have different frame rates ({found} frames per second), so that frames of one number show "
+            "different moments, expected one rate (convert the videos), or rates 'any' if the headers are wrong"
+        )
+
+
+def report_gaps(source: FrameSource, numbers: Sequence[int], kind: str, offset: int = 0) -> None:
+    """Logs one warning that names the first of the wanted frames that a source lacks."""
+    missing = [number + offset for number in numbers if number + offset not in source]
+    if missing:
+        logger.warning("%s", gap_sentence(source.path, missing, len(numbers), kind))
+
+
+def gap_sentence(path: Path, missing: Sequence[int], total: int, kind: str) -> str:
+    """Says which frames are missing, the first five by number."""
+    named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+    return f"{path}: no {kind} for {len(missing)} of {total} frames ({named})"
+
+
+def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, FrameSource]) -> int:
+    """Returns what is added to a frame's number to get the number of its mask or its file of detections.
+
+    Both are numbered alike, or one counts from 0 and the other from 1: of all cameras in one way.
+
+    Args:
+        found: folder -> numbers of its files.
+        frames: folder -> frames that its files belong to.
+
+    Raises:
+        InputError: numbers do not fit.
+    """
+    outside = {
+        offset: {folder: [n for n in numbers if n - offset not in frames[folder]] for folder, numbers in found.items()}
+        for offset in (0, 1, -1)
+    }
+    offset = min(outside, key=lambda value: sum(map(len, outside[value].values())))
+    for folder, numbers in found.items():
+        unknown = outside[offset][folder]
+        if len(unknown) > max(1, len(numbers) * _MOST_UNKNOWN):
+            raise InputError(
+                f"{folder} has files numbered {min(numbers)} to {max(numbers)}, expected the numbers of the frames of "
+                f"{frames[folder].path}, {frames[folder].span}"
+            )
+        if unknown:
+            logger.warning("%s: %d file(s) belong to no frame (the first: %d)", folder, len(unknown), min(unknown))
+    return offset
 
 
 def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:

@@ -2,76 +2,137 @@
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from dkp.captures.arrays import one_of
-from dkp.captures.images import IMAGE_SUFFIXES, OnBad, read_image
+from dkp.captures.images import IMAGE_SUFFIXES, OnBad, image_kind, mask_levels, read_image, read_mask
 from dkp.errors import InputError
+from dkp.importers.media.names import match_names
 
 logger = logging.getLogger(__name__)
 
+_LOOKED_AT = 8  # images of a folder whose depth is looked at
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg")
 
 
 class FrameSource:
-    """The frames of one camera, from a video file or a folder of images in natural order of their names.
+    """The frames of one camera, from a video file or a folder of images, told apart by their numbers.
+
+    A video's frames are numbered from 0. An image has the number in its name that differs from image to image; where no
+    name has one, images are numbered from 0 in natural order of their names.
 
     Attributes:
         path: file or folder.
-        count: number of frames (of a video: as its header says).
+        numbers: frame number -> what a message calls the frame; increasing.
         size: (width, height) [px].
+        rate: frames per second of a video, as its header says; None where unknown.
         bad: frame number -> what is wrong with it, of the frames that were left out so far.
     """
 
-    def __init__(self, path: str | Path, on_bad: OnBad = "raise"):
+    def __init__(self, path: str | Path, on_bad: OnBad = "raise", masks: bool = False):
         """Opens a video or a folder.
 
         Args:
             path: file or folder.
             on_bad: what `frames` does with a frame that cannot be decoded: "raise" ends, "skip" leaves it out.
+            masks: whether the frames are masks: `frames` then yields (H, W) bool.
 
         Raises:
-            InputError: nothing can be decoded.
+            InputError: nothing can be decoded, or images cannot be told apart by number.
         """
         self.path = Path(path)
         self.bad: dict[int, str] = {}
         self._skip = one_of(on_bad, ("skip", "raise"), "on_bad") == "skip"
-        self._images = image_files(self.path) if self.path.is_dir() else None
-        if self._images is None:
-            self.count, self.size = self._video_head()
+        self._masks = masks
+        self._images: dict[int, Path] | None = None
+        self.rate: float | None = None
+        if not self.path.is_dir():
+            self.numbers: Sequence[int] = range(0)
+            self._read_video_head()
             return
-        if not self._images:
+        images = image_files(self.path)
+        if not images:
             raise InputError(f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-        self.count, self.size = len(self._images), self._image_size(self._images)
+        self._images = numbered(images)
+        self.numbers = list(self._images)
+        self.size, self._depth = self._image_kind(list(self._images.values()))
 
-    def _image_size(self, images: Sequence[Path]) -> tuple[int, int]:
-        """Size of the first image; where bad ones are skipped, of the first one that can be decoded."""
-        for image in images:
+    def __contains__(self, number: int) -> bool:
+        """Whether the source has a frame of this number."""
+        return number in self.numbers if self._images is None else number in self._images
+
+    @property
+    def span(self) -> str:
+        """The numbers of its frames in words, such as "0 to 11"."""
+        return f"{self.numbers[0]} to {self.numbers[-1]}"
+
+    def near(self, numbers: Sequence[int], offset: int) -> list[int]:
+        """Returns the numbers plus the offset, without those before the first frame and beyond the last one."""
+        return [n + offset for n in numbers if self.numbers[0] <= n + offset <= self.numbers[-1]]
+
+    def brightest(self) -> int:
+        """Returns the largest grey level of the first mask."""
+        if self._images is None:
+            return max(int(frame.max()) for _, frame in FrameSource(self.path).frames(self.numbers[:1]))
+        return int(mask_levels(self._images[self.numbers[0]]).max())
+
+    def _image_kind(self, images: Sequence[Path]) -> tuple[tuple[int, int], int]:
+        """Size of the first image (where bad ones are skipped, of the first good one), and how many bits are used."""
+        size, depth = None, 8
+        spread = images[:: max(1, len(images) // _LOOKED_AT)]
+        for index, image in enumerate([*spread, *images]):
+            if index >= len(spread) and size is not None:
+                break
             try:
-                height, width = read_image(image).shape[:2]
+                width, height, bits = image_kind(image)
             except InputError:
-                if not self._skip:
+                if not self._skip and image == images[0]:
                     raise
-            else:
-                return width, height
-        raise InputError(f"{self.path} has {len(images)} images of which none can be decoded, expected frames")
+                continue
+            size, depth = size or (width, height), max(depth, bits)
+        if size is None:
+            raise InputError(f"{self.path} has {len(images)} images of which none can be decoded, expected frames")
+        if 8 < depth < 16 and not self._masks:
+            logger.warning("%s: values go up to %d bits in images of 16: taken as the whole range", self.path, depth)
+        return size, depth
 
-    def _video_head(self) -> tuple[int, tuple[int, int]]:
-        """Number of frames as the header has it, and the size of the first one that can be decoded."""
+    def _read_video_head(self) -> None:
+        """Finds the number of frames, their size and rate; of the header only what holds is believed."""
         video = self._opened()
         try:
-            count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
-            for _ in range(max(1, count) if self._skip else 1):
+            claimed, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
+            self.rate = rate if 0 < rate < 1e4 else None
+            believable = 0 < claimed < 1e8
+            for _ in range(int(claimed) if believable and self._skip else 1):
                 done, frame = video.read()
                 if done and frame is not None:
-                    return count, (frame.shape[1], frame.shape[0])
+                    break
+            else:
+                raise InputError(f"{self.path} has no frame that can be decoded, expected a video")
+            self.size = (frame.shape[1], frame.shape[0])
         finally:
             video.release()
-        raise InputError(f"{self.path} has no frame that can be decoded, expected a video")
+        self.numbers = range(self._counted(int(claimed) if believable else None))
+
+    def _counted(self, claimed: int | None) -> int:
+        """Number of frames: as the header has it where the last one is there and no other follows, else counted."""
+        video = self._opened()
+        try:
+            if claimed is not None and video.set(cv2.CAP_PROP_POS_FRAMES, claimed - 1):
+                if video.grab() and not video.grab():
+                    return claimed
+                video.release()
+                video = self._opened()
+            count = 0
+            while video.grab():
+                count += 1
+            return max(count, claimed or 0)  # fewer: what is missing is damaged, and named when it is read
+        finally:
+            video.release()
 
     def _opened(self) -> cv2.VideoCapture:
         if not self.path.is_file():
@@ -81,32 +142,42 @@ class FrameSource:
             raise InputError(f"{self.path} cannot be opened, expected a video ({', '.join(VIDEO_SUFFIXES)})")
         return video
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (index, frame (H, W, 3) uint8 RGB) for increasing indices.
+    def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields (number, frame (H, W, 3) uint8 RGB, or mask (H, W) bool) for increasing numbers.
+
+        Numbers that are missing between others are passed over.
 
         Raises:
-            InputError: a frame is missing, cannot be decoded or has another size, unless such frames are skipped.
+            InputError: a frame is beyond the last or before the first one, cannot be decoded or has another size,
+                unless such frames are skipped.
         """
-        for index in indices:
-            if not 0 <= index < self.count:
-                raise InputError(f"{self.path} has {self.count} frames, expected one for frame {index}")
-        for index, frame in self._video_frames(indices) if self._images is None else self._image_frames(indices):
+        wanted = list(numbers)
+        for number in wanted:
+            if not self.numbers[0] <= number <= self.numbers[-1]:
+                raise InputError(
+                    f"{self.path} has {len(self.numbers)} frames, {self.span}, expected one for frame {number}"
+                )
+        wanted = [number for number in wanted if number in self]
+        for number, frame in self._video_frames(wanted) if self._images is None else self._image_frames(wanted):
             if not isinstance(frame, str):
-                yield index, frame
+                yield number, frame
             elif self._skip:
-                self.bad[index] = frame
+                self.bad[number] = frame
             else:
                 raise InputError(f"{frame}; on_bad skip leaves such frames out")
 
-    def _image_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
-        """Yields (index, frame, or what is wrong with it)."""
-        images = self._images or []
-        for index in indices:
+    def _image_frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
+        """Yields (number, frame, or what is wrong with it)."""
+        images = self._images or {}
+        for number in numbers:
             try:
-                frame: np.ndarray | str = read_image(images[index], self.size)
+                if self._masks:
+                    frame: np.ndarray | str = read_mask(images[number], self.size)
+                else:
+                    frame = read_image(images[number], self.size, self._depth)
             except InputError as error:
                 frame = str(error)
-            yield index, frame
+            yield number, frame
 
     def _video_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yields (index, frame, or what is wrong with it).
@@ -124,11 +195,14 @@ class FrameSource:
                 position += 1
                 whole = done and whole
                 if not done or frame is None:
-                    yield index, f"{self.path}: frame {index} of {self.count} cannot be decoded, expected an image"
+                    yield (
+                        index,
+                        f"{self.path}: frame {index} of {len(self.numbers)} cannot be decoded, expected an image",
+                    )
                 elif not whole and not _in_time(video, index):
                     yield index, f"{self.path}: after a damaged part, frame {index} cannot be told from its neighbours"
                 else:
-                    yield index, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                    yield index, frame.max(axis=2) > 127 if self._masks else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             video.release()
 
@@ -165,10 +239,40 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
+def numbered(images: Sequence[Path]) -> dict[int, Path]:
+    """Returns frame number -> image, in increasing order.
+
+    The number is the one in the name that differs from image to image, the last one where several do. Images without
+    any number in their names are numbered from 0 in the order given.
+
+    Raises:
+        InputError: two images have one number, or some have none.
+    """
+    runs = [[int(run) for run in re.findall(r"\d+", path.stem)] for path in images]
+    if not any(runs):
+        return dict(enumerate(images))
+    alike = len({re.sub(r"\d+", "0", path.stem) for path in images}) == 1
+    which = -1
+    if alike:
+        telling = [i for i in range(len(runs[0])) if len({run[i] for run in runs}) == len(images)]
+        which = telling[-1] if telling else -1
+    found: dict[int, Path] = {}
+    for path, run in zip(images, runs, strict=True):
+        if not run:
+            raise InputError(f"{path} has no number in its name as the other images have, expected that of its frame")
+        if run[which] in found:
+            raise InputError(
+                f"{path} and {found[run[which]].name} both have the number {run[which]}, expected one image per frame"
+            )
+        found[run[which]] = path
+    return dict(sorted(found.items()))
+
+
 def open_media(
     media: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
     cameras: Sequence[str],
     on_bad: OnBad = "raise",
+    masks: bool = False,
 ) -> dict[str, FrameSource]:
     """Opens the frames of every camera.
 
@@ -177,6 +281,7 @@ def open_media(
             cameras; or camera name -> path.
         cameras: camera names.
         on_bad: see `FrameSource`.
+        masks: see `FrameSource`.
 
     Returns:
         Camera name -> frames, in the order of ``cameras``.
@@ -185,71 +290,10 @@ def open_media(
         InputError: a camera has no media or more than one.
     """
     paths = match_names(media, cameras, "a video or a folder of images", _is_media)
-    return {name: FrameSource(path, on_bad) for name, path in paths.items()}
+    return {name: FrameSource(path, on_bad, masks) for name, path in paths.items()}
 
 
 def _is_media(path: Path) -> bool:
     if path.is_dir():
         return any(file.suffix.lower() in IMAGE_SUFFIXES for file in path.iterdir())
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def match_names(
-    given: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
-    cameras: Sequence[str],
-    kind: str,
-    accept: Callable[[Path], bool] = Path.exists,
-) -> dict[str, Path]:
-    """Finds each camera's path.
-
-    A file or folder belongs to a camera when their names are equal once case, separators and leading zeros of numbers
-    are dropped ("Cam-01.mp4", "cam_1"); failing that, when it is the only one whose name contains the camera's
-    ("cam01_json", "session_cam1.mp4").
-
-    Args:
-        given: a folder, a list in the order of the cameras, or camera name -> path.
-        cameras: camera names.
-        kind: what is looked for, for messages.
-        accept: which entries of the folder count.
-    """
-    if isinstance(given, Mapping):
-        for name in cameras:
-            if name not in given:
-                raise InputError(f"camera {name!r} has no path, expected {kind} for every camera")
-        for name in given:
-            if name not in cameras:
-                raise InputError(f"{name!r} is given {kind} but is no camera, expected one of {', '.join(cameras)}")
-        return {name: Path(given[name]) for name in cameras}
-    if not isinstance(given, str | Path):
-        paths = [Path(path) for path in given]
-        if len(paths) != len(cameras):
-            raise InputError(f"{len(paths)} paths are given for {len(cameras)} cameras, expected {kind} for each")
-        return dict(zip(cameras, paths, strict=True))
-    folder = Path(given)
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder} is {'a file' if folder.exists() else 'not there'}, expected a folder with {kind} per camera"
-        )
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and accept(path))
-    words = {path: _words(path.name if path.is_dir() else path.stem) for path in entries}
-    found: dict[str, Path] = {}
-    for name in cameras:
-        wanted = _words(name)
-        candidates = [path for path in entries if words[path] == wanted]
-        if not candidates:
-            candidates = [path for path in entries if _contains(words[path], wanted)]
-        if len(candidates) != 1:
-            names = ", ".join(path.name for path in (candidates or entries)[:8]) or "nothing"
-            raise InputError(f"{folder} has {names} for camera {name!r}, expected {kind} with its name")
-        if candidates[0] in found.values():
-            raise InputError(f"{candidates[0]} fits camera {name!r} and another one, expected {kind} for each")
-        found[name] = candidates[0]
-    return found
-
-
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(word.lstrip("0") or "0" for word in re.findall(r"\d+|[a-z]+", name.lower()))
-
-
-def _contains(words: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
-    return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))

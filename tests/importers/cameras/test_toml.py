@@ -98,6 +98,14 @@ def test_four_coefficients_leave_the_fifth_zero(tmp_path):
         ('name = "B"', 'name = "left side"', "names the camera 'left_side' twice"),
         ('name = "B"', "name = true", "cam_1: name is True, expected a name"),
         ("[cam_1]", "[cam_1", "cannot be read"),
+        ("fisheye = false", 'fisheye = "maybe"', "cam_1: fisheye is 'maybe', expected true or false"),
+        ("fisheye = false", 'fisheye = "true"', "cam_1: fisheye is 'true', expected false"),
+        ("distortions = [ -0.2, 0.1, 0.001, -0.002,]", "distortion = [0.1, 0, 0, 0]", "'distortion', expected 'distor"),
+        ("distortions = [ -0.2, 0.1, 0.001, -0.002,]", "dist = [0.1, 0, 0, 0]", "key 'dist', expected 'distortions'"),
+        ("distortions = [ -0.2, 0.1, 0.001, -0.002,]", "D = [0.1, 0, 0, 0]", "key 'D', expected 'distortions'"),
+        ("rotation = [ 0.0, 0.0, 0.0,]", "rotations = [0.0, 0.0, 0.0]", "key 'rotations', expected 'rotation'"),
+        ("rotation = [ 0.0, 0.0, 0.0,]", "rotation = [0.0, 90.0, 0.0]", "rotation is .*, expected .* in radians"),
+        ("translation = [ 0.0, 0.0, 0.0,]", "tanslation = [0, 0, 0]", "key 'tanslation', expected 'translation'"),
     ],
 )
 def test_bad_files_are_named(tmp_path, old, new, match):
@@ -118,3 +126,38 @@ def test_one_camera_or_none_is_refused(tmp_path):
         read_toml_cameras(tmp_path / "none.toml", "mm")
     with pytest.raises(InputError, match="unit is 'feet', expected one of m, cm, mm"):
         read_toml_cameras(path, "feet")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_spellings_that_are_read(tmp_path, encoding, newline):
+    """Notepad writes a byte order mark, some programs write false as a string."""
+    (tmp_path / "plain.toml").write_text(ANIPOSE)
+    changed = ANIPOSE.replace("fisheye = false", 'fisheye = "false"\nignore = "False"').replace("\n", newline)
+    (tmp_path / "c.toml").write_bytes(changed.encode(encoding))
+    plain, found = (read_toml_cameras(tmp_path / name, "mm") for name in ("plain.toml", "c.toml"))
+    points = torch.rand(5, 3, dtype=torch.float64)
+    assert list(found) == list(plain)
+    for name, camera in found.items():
+        assert torch.equal(camera.project(points)[0], plain[name].project(points)[0])
+
+
+def test_names_of_all_scripts_are_kept(tmp_path):
+    content = ANIPOSE.replace('"left side"', '"Ku\u0308che"').replace('"B"', '"\u524d"')
+    (tmp_path / "c.toml").write_text(content, encoding="utf-8")
+    assert list(read_toml_cameras(tmp_path / "c.toml", "mm")) == ["K\u00fcche", "\u524d"]
+
+
+def test_a_camera_does_not_vanish(tmp_path, caplog):
+    """Without its matrix a table that has a pose is a mistake; one without a pose was not calibrated."""
+    path = tmp_path / "c.toml"
+    matrix = "matrix = [ [ 500.0, 0.0, 319.5,], [ 0.0, 510.0, 239.5,], [ 0.0, 0.0, 1.0,],]"
+    third = ANIPOSE.split("[cam_1]")[1].split("[metadata]")[0].replace('"B"', '"C"')
+    misspelled = matrix.replace("matrix", "matirx")
+    for new, match in (("", "has no key 'matrix'"), (misspelled, "'matirx', expected 'matrix'")):
+        path.write_text(f"{ANIPOSE}[cam_2]{third.replace(matrix, new)}")
+        with pytest.raises(InputError, match=match):
+            read_toml_cameras(path, "mm")
+    path.write_text(f"{ANIPOSE}[cam_2]\nsize = [640, 480]")
+    assert len(read_toml_cameras(path, "mm")) == 2
+    assert "cam_2 has no key 'matrix', so it is not calibrated and left out" in caplog.text

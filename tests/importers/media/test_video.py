@@ -8,11 +8,12 @@ import pytest
 
 from dkp.errors import InputError
 from dkp.importers.media import video
-from dkp.importers.media.video import FrameSource, match_names, natural_key, open_media, report_bad
+from dkp.importers.media.names import match_names
+from dkp.importers.media.video import FrameSource, natural_key, open_media, report_bad
 
 
-def write_video(path, count, size=(64, 48)):
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, size)
+def write_video(path, count, size=(64, 48), rate=30.0):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, size)
     assert writer.isOpened()
     for index in range(count):
         writer.write(np.full((size[1], size[0], 3), (20 * index, 0, 255 - 20 * index), np.uint8))
@@ -32,7 +33,7 @@ def test_frames_are_found_by_number(tmp_path, kind):
     path = tmp_path / ("a.avi" if kind == "video" else "a")
     (write_video if kind == "video" else write_folder)(path, 12)
     source = FrameSource(path)
-    assert (source.count, source.size) == (12, (64, 48))
+    assert (list(source.numbers), source.size) == (list(range(12)), (64, 48))
     found = dict(source.frames([0, 1, 5, 11]))
     assert list(found) == [0, 1, 5, 11]
     for index, frame in found.items():
@@ -74,7 +75,7 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_counted_or_end_it(tmp_pa
     with pytest.raises(InputError, match=r"cannot be .*|has no frame"):
         list(FrameSource(path).frames([4, 5]))
     source = FrameSource(path, on_bad="skip")
-    assert (source.count, source.size) == (12, (64, 48))
+    assert (list(source.numbers), source.size) == (list(range(12)), (64, 48))
     found = dict(source.frames(range(12)))
     assert list(found) == [1, 2, 3, 4, 7, 8, 9, 10, 11]
     for index, frame in found.items():  # what follows a gap is still told by its number
@@ -129,6 +130,12 @@ def test_natural_order():
         (["cam01.avi", "cam02.avi", "calib.toml"], ["cam_01", "cam_02"], ["cam01.avi", "cam02.avi"]),
         (["take-B-left.avi", "take-B-right.avi"], ["left", "right"], ["take-B-left.avi", "take-B-right.avi"]),
         (["Cam-1.avi", "old_cam_1.avi", "cam2.avi"], ["cam_1", "cam_2"], ["Cam-1.avi", "cam2.avi"]),
+        (["cam01.avi", "cam02.avi"], ["int_cam01_img", "int_cam02_img"], ["cam01.avi", "cam02.avi"]),
+        (["vid1-camA.avi", "vid1-camB.avi"], ["A", "B"], ["vid1-camA.avi", "vid1-camB.avi"]),
+        (["2.avi", "1.avi"], ["cam1", "cam2"], ["1.avi", "2.avi"]),
+        (["take_1_x.avi", "take_2_x.avi"], ["Camera1", "Camera2"], ["take_1_x.avi", "take_2_x.avi"]),
+        (["Küche.avi", "前.avi"], ["前", "Küche"], ["前.avi", "Küche.avi"]),
+        (["Ku\u0308che.avi", "b.avi"], ["K\u00fcche", "b"], ["Ku\u0308che.avi", "b.avi"]),
     ],
 )
 def test_names_are_matched(tmp_path, files, cameras, found):
@@ -146,6 +153,8 @@ def test_names_are_matched(tmp_path, files, cameras, found):
         ([], "has nothing for camera 'cam_1'"),
         (["a_cam_1.avi", "b_cam_1.avi"], "has a_cam_1.avi, b_cam_1.avi for camera 'cam_1'"),
         (["cam_1_cam_2.avi"], "fits camera 'cam_2' and another one"),
+        (["vid11.avi", "vid12.avi"], "or the paths in the order of the cameras .cam_1, cam_2.: .*vid11.avi"),
+        (["left.avi", "right.avi"], "or the paths in the order of the cameras .cam_1, cam_2.: .*left.avi"),
     ],
 )
 def test_doubt_is_an_error(tmp_path, files, match):
@@ -160,7 +169,8 @@ def test_paths_may_be_given_in_order_or_by_name(tmp_path):
     write_folder(tmp_path / "y", 2)
     by_order = open_media([tmp_path / "y", tmp_path / "x"], ["a", "b"])
     by_name = open_media({"b": tmp_path / "x", "a": str(tmp_path / "y")}, ["a", "b"])
-    assert [source.count for source in by_order.values()] == [source.count for source in by_name.values()] == [2, 1]
+    for opened in (by_order, by_name):
+        assert [len(source.numbers) for source in opened.values()] == [2, 1]
     for given, match in (
         ([tmp_path / "x"], "1 paths are given for 2 cameras"),
         ({"a": tmp_path / "x"}, "camera 'b' has no path"),
@@ -169,3 +179,70 @@ def test_paths_may_be_given_in_order_or_by_name(tmp_path):
     ):
         with pytest.raises(InputError, match=match):
             open_media(given, ["a", "b"])
+
+
+class Header:
+    """A video whose header says something else than it holds."""
+
+    def __init__(self, video, count):
+        self.video, self.count = video, count
+
+    def __getattr__(self, name):
+        return getattr(self.video, name)
+
+    def get(self, key):
+        return self.count if key == cv2.CAP_PROP_FRAME_COUNT else self.video.get(key)
+
+
+@pytest.mark.parametrize("claimed", [-2.8e17, 0.0, float("nan"), 1.0, 7.0, 12.0, 1e17])
+def test_the_header_of_a_video_is_not_believed(tmp_path, monkeypatch, claimed):
+    """Browsers write videos without a duration; others count wrongly."""
+    write_video(tmp_path / "a.avi", 12)
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda path: Header(opened(path), claimed))
+    source = FrameSource(tmp_path / "a.avi")
+    assert list(source.numbers) == list(range(12))
+    assert [number for number, _ in source.frames([0, 11])] == [0, 11]
+
+
+def test_images_have_the_number_in_their_name(tmp_path):
+    for number in (3, 4, 7, 10):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "a" / f"2024_cam1_{number}_left2.png"), np.full((8, 9, 3), number, np.uint8))
+    source = FrameSource(tmp_path / "a")
+    assert (list(source.numbers), source.span) == ([3, 4, 7, 10], "3 to 10")
+    assert 5 not in source
+    assert {number: int(frame.max()) for number, frame in source.frames([3, 5, 7])} == {3: 3, 7: 7}  # 5 is a gap
+    with pytest.raises(InputError, match=r"a has 4 frames, 3 to 10, expected one for frame 2"):
+        list(source.frames([2]))
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [
+        (["a_1", "cover"], "cover.png has no number in its name as the other images have"),
+        (["a_1", "b_01"], "b_01.png and a_1.png both have the number 1"),
+    ],
+)
+def test_images_that_cannot_be_told_apart_are_refused(tmp_path, names, match):
+    (tmp_path / "a").mkdir()
+    for name in names:
+        cv2.imwrite(str(tmp_path / "a" / f"{name}.png"), np.zeros((8, 9, 3), np.uint8))
+    with pytest.raises(InputError, match=match):
+        FrameSource(tmp_path / "a")
+
+
+def test_images_without_numbers_are_counted(tmp_path):
+    (tmp_path / "a").mkdir()
+    for name in ("left", "right"):
+        cv2.imwrite(str(tmp_path / "a" / f"{name}.png"), np.zeros((8, 9, 3), np.uint8))
+    assert FrameSource(tmp_path / "a").numbers == [0, 1]
+
+
+def test_images_of_twelve_bits_are_bright_and_do_not_flicker(tmp_path, caplog):
+    """A camera of 12 bits writes files of 16; one of its images is dark."""
+    (tmp_path / "a").mkdir()
+    for number, value in enumerate((4000, 200)):
+        cv2.imwrite(str(tmp_path / "a" / f"{number}.png"), np.full((8, 9), value, np.uint16))
+    assert [int(frame.max()) for _, frame in FrameSource(tmp_path / "a").frames([0, 1])] == [250, 12]
+    assert "values go up to 12 bits in images of 16" in caplog.text
