@@ -212,7 +212,10 @@ def test_a_term_that_never_fires_ends_with_status_2(workspace, capsys):
 BAD_OPTIONS = [
     (["--model.terms.multiview.wieght", "3"], "model.terms.wieght is not an option of dkp.losses.MultiviewTerm"),
     (["--model.terms.multiview.wieght", "3"], "did you mean weight?"),
-    (["--model.terms.multiviw.weight", "3"], "model.terms: Not a valid subclass of LossTerm"),
+    (
+        ["--model.terms.multiviw.weight", "3"],
+        "model.terms: Expected an instantiatable class, but dkp.losses.LossTerm is abstract",
+    ),
     (["--model.learning_rat", "3"], "model.learning_rat is not an option of dkp.tasks.SemiSupervisedTask"),
     (["--model.learning_rate", "fast"], "model.learning_rate: Expected a <class 'float'>. Got value: fast"),
     (["--model.detector.init_args.strid", "4"], "model.detector.strid is not an option of dkp.models.Detector"),
@@ -220,7 +223,7 @@ BAD_OPTIONS = [
     (["--trainer.accelerator", "abacus"], "abacus"),
     (["--data.unlabelled", "nowhere"], "nowhere"),
     (["--model.teacher", "nowhere.ckpt"], "nowhere.ckpt"),
-    (["--model.terms.multiview.weight", "-1"], "model.terms.multiview.weight is -1.0 where 0 or more is expected"),
+    (["--model.terms.multiview.weight", "-1"], "model.terms.multiview.weight is -1 where 0 or more is expected"),
     (["--model.detector.init_args.encoder", "no_such_net"], "no_such_net"),
     (["--data.size", "33"], "33"),
     (["--model.surface", "human"], "model.surface is human"),
@@ -239,7 +242,7 @@ BAD_FILES = [
     ("a: [1,", "not YAML"),
     ("- 1\n- 2", "list where keys with values are expected"),
     ("trainer: {max_epochz: 3}", "trainer.max_epochz"),
-    ("size: ${sze}", "Interpolation key '.sze' not found"),
+    ("clip: ${clp}", "Interpolation key '.clp' not found"),
     ("model: {init_args: {detectr: 1}}", "model.detectr is not an option of dkp.tasks.SemiSupervisedTask"),
 ]
 

@@ -19,13 +19,16 @@ class DetectorAverage(Callback):
     Validation sees the average, checkpoints hold it as the detector (with the trained weights beside it, for resuming),
     and after training the detector is the average. In the first steps the decay is lower: (1 + n) / (10 + n).
 
+    Lightning's `WeightAveraging` (2.6) was tried and does not do: it copies the module before the teacher is made and
+    pairs tensors by their order, so that a frozen teacher comes out changed and a run cannot be resumed.
+
     Args:
         decay: share of the average that is kept in a step.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         self.decay = decay
-        self.average: dict[str, Tensor] | None = None
+        self.average: dict[str, Tensor] = {}
         self.steps = 0
         self._trained: dict[str, Tensor] | None = None
         self._shown = False
@@ -58,14 +61,13 @@ class DetectorAverage(Callback):
         if trainer.global_step <= self.steps:
             return
         self.steps = trainer.global_step
-        assert self.average is not None
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         values = weights_of(pl_module)
         torch._foreach_lerp_([self.average[name] for name in values], list(values.values()), 1 - decay)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Show the average."""
-        if self.average is not None and trainer.state.fn == "fit":
+        if self.average and trainer.state.fn == "fit":
             self._swap(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -77,7 +79,7 @@ class DetectorAverage(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Save the average as the detector."""
-        if self.average is None:
+        if not self.average:
             return
         current = {name: value.detach().clone() for name, value in weights_of(pl_module).items()}
         average, trained = (current, self.average) if self._shown else (self.average, current)
@@ -86,11 +88,10 @@ class DetectorAverage(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the average in the detector."""
-        if self.average is not None and not self._shown:
+        if self.average and not self._shown:
             copy_into(weights_of(pl_module), self.average)
 
     def _swap(self, pl_module: pl.LightningModule) -> None:
-        assert self.average is not None
         current = weights_of(pl_module)
         kept = {name: value.detach().clone() for name, value in current.items()}
         copy_into(current, self.average)

@@ -82,7 +82,7 @@ class Reconstructor:
         self.sigma = self.settings.sigma or RELATIVE_SIGMA * extent
         self.tolerance = RELATIVE_SIGMA * extent
         self._cloud = random_samples(surface, _CLOUD)
-        self._flat = surface.flat
+        self._flat = surface.is_flat
 
     def __call__(
         self, coordinate: Tensor, foreground: Tensor, camera: Camera, present: Tensor | None = None

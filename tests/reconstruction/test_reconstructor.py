@@ -60,9 +60,13 @@ def test_instants_do_not_touch_each_other(scene, exact):
         torch.testing.assert_close(together.points[part], alone.points, equal_nan=True)
 
 
-def test_a_board_is_visible_from_both_sides(scene):
-    board = Reconstructor(Surface.plane(0.6, 0.8, 0.1), ReconstructionSettings(points=20))
-    vertices = torch.from_numpy(Surface.plane(0.6, 0.8, 0.1).vertices)[None].expand(2, -1, -1)
+@pytest.mark.parametrize("made", ["as a plane", "of a mesh"])
+def test_a_board_is_visible_from_both_sides(scene, made):
+    surface = Surface.plane(0.6, 0.8, 0.1)
+    if made == "of a mesh":
+        surface = Surface.from_mesh(surface.vertices, surface.faces, "board")
+    board = Reconstructor(surface, ReconstructionSettings(points=20))
+    vertices = torch.from_numpy(surface.vertices)[None].expand(2, -1, -1)
     assert board.visible(vertices, scene.camera).float().mean() > 0.9
     assert board.sigma == pytest.approx(0.03 * 0.8)
 
