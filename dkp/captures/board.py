@@ -31,16 +31,11 @@ def board_surface() -> Surface:
     return Surface.plane(float(BOARD_SIZE[0]), float(BOARD_SIZE[1]), SQUARE / 3)
 
 
-def apply_homography(homography: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (N, 2) of the sheet [m], or of an image [px], mapped by a (3, 3) homography."""
-    mapped = points @ homography[:, :2].T + homography[:, 2]
-    return mapped[:, :2] / mapped[:, 2:]
-
-
 def visible_share(homography: np.ndarray, size: Iterable[float]) -> float:
     """Share of the printed area that lies inside an image of a (width, height) [px]."""
     grid = np.stack(np.meshgrid(*(np.linspace(0, 1, 15) for _ in range(2))), -1).reshape(-1, 2) * BOARD_CORNERS[2]
-    pixels = apply_homography(homography, grid)
+    mapped = grid @ homography[:, :2].T + homography[:, 2]
+    pixels = mapped[:, :2] / mapped[:, 2:]
     return float(((pixels > 0) & (pixels < np.asarray(tuple(size)))).all(-1).mean())
 
 

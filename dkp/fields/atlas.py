@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
@@ -21,17 +20,15 @@ class ChartAtlas(nn.Module):
 
     Args:
         images: (K, 3, R, R) [m] rest coordinates.
-        surface: the surface that the images were made from; `decode` needs it.
     """
 
     images: Tensor
 
-    def __init__(self, images: Tensor, surface: Surface | None = None) -> None:
+    def __init__(self, images: Tensor) -> None:
         super().__init__()
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] != images.shape[3]:
             raise ValueError(f"atlas images have shape {tuple(images.shape)} where (K, 3, R, R) is expected")
         self.register_buffer("images", images.float())
-        self._surface = surface
 
     @classmethod
     def from_surface(cls, surface: Surface, resolution: int = 64) -> ChartAtlas:
@@ -48,7 +45,7 @@ class ChartAtlas(nn.Module):
         for part in range(1, surface.parts + 1):
             face, barycentric = surface.from_charts(np.full(uv.shape[:-1], part), uv)
             images.append(np.moveaxis(np.asarray(surface.coordinates(face, barycentric)), -1, 0))
-        return cls(torch.from_numpy(np.stack(images)).float(), surface)
+        return cls(torch.from_numpy(np.stack(images)).float())
 
     @property
     def parts(self) -> int:
@@ -81,42 +78,3 @@ class ChartAtlas(nn.Module):
         top = table[index, row, column] * (1 - u) + table[index, row, column + 1] * u
         bottom = table[index, row + 1, column] * (1 - u) + table[index, row + 1, column + 1] * u
         return top * (1 - v) + bottom * v
-
-    def encode_all(self, uv: Tensor) -> Tensor:
-        """Rest coordinates of every part's chart point at once.
-
-        Args:
-            uv: (B, K, 2, H, W) in [0, 1].
-
-        Returns:
-            coordinate: (B, K, 3, H, W) [m], differentiable in `uv`.
-        """
-        grid = uv.to(self.images.dtype).clamp(0.0, 1.0).permute(1, 0, 3, 4, 2) * 2 - 1
-        parts, batch, height, width, _ = grid.shape
-        values = functional.grid_sample(
-            self.images, grid.reshape(parts, batch * height, width, 2), mode="bilinear", align_corners=True
-        )
-        return values.reshape(parts, 3, batch, height, width).permute(2, 0, 1, 3, 4)
-
-    @torch.no_grad()
-    def decode(self, coordinate: Tensor) -> tuple[Tensor, Tensor]:
-        """Part and chart coordinates of the surface points closest to some coordinates.
-
-        Args:
-            coordinate: (..., 3) [m].
-
-        Returns:
-            part: (...) long, 1..K.
-            uv: (..., 2) in [0, 1].
-
-        Raises:
-            ValueError: the atlas was made without its surface.
-        """
-        if self._surface is None:
-            raise ValueError("decode needs the surface: make the atlas with ChartAtlas.from_surface")
-        face, barycentric, _ = self._surface.locate(coordinate.detach().cpu().double().numpy())
-        part, uv = self._surface.charts(face, barycentric)
-        device = coordinate.device
-        return torch.from_numpy(np.asarray(part, np.int64)).to(device), torch.from_numpy(np.asarray(uv)).float().to(
-            device
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -15,8 +15,44 @@ if TYPE_CHECKING:
     from dkp.fields.atlas import ChartAtlas
 
 
+class DenseField:
+    """What both fields share: tensors whose first axis is the batch and whose last two are the cells, and a stride."""
+
+    stride: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows and columns (H, W) of the field."""
+        height, width = self._first().shape[-2:]
+        return int(height), int(width)
+
+    def pixels(self) -> Tensor:
+        """(H, W, 2) [px] input pixel of every cell."""
+        return pixel_grid(*self.size, self.stride, device=self._first().device)
+
+    def detach(self) -> Self:
+        """The same values, cut from the graph."""
+        return self._each(lambda value: value.detach())
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Move or convert every tensor, as `torch.Tensor.to`."""
+        return self._each(lambda value: value.to(*args, **kwargs))
+
+    def __getitem__(self, index: Any) -> Self:
+        """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
+        index = slice(index, index + 1 or None) if isinstance(index, int) else index
+        return self._each(lambda value: value[index])
+
+    def _first(self) -> Tensor:
+        return next(iter(vars(self).values()))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        values = {name: change(value) if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+        return type(self)(**values)
+
+
 @dataclass
-class EmbeddingField:
+class EmbeddingField(DenseField):
     """A continuous surface coordinate per cell: the rest-pose position on the template.
 
     Attributes:
@@ -33,11 +69,6 @@ class EmbeddingField:
     log_scale: Tensor | None = None
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns (H, W) of the field."""
-        return int(self.foreground.shape[-2]), int(self.foreground.shape[-1])
-
-    @property
     def foreground_probability(self) -> Tensor:
         """(B, H, W) probability in [0, 1] that the cell shows the surface."""
         return torch.sigmoid(self.foreground)
@@ -46,30 +77,9 @@ class EmbeddingField:
         """(B, 3, H, W) [m] surface coordinates; an embedding needs no atlas."""
         return self.coordinate
 
-    def pixels(self) -> Tensor:
-        """(H, W, 2) [px] input pixel of every cell."""
-        return pixel_grid(*self.size, self.stride, device=self.foreground.device)
-
-    def detach(self) -> EmbeddingField:
-        """The same values, cut from the graph."""
-        return self._each(lambda value: value.detach())
-
-    def to(self, *args: Any, **kwargs: Any) -> EmbeddingField:
-        """Move or convert every tensor, as `torch.Tensor.to`."""
-        return self._each(lambda value: value.to(*args, **kwargs))
-
-    def __getitem__(self, index: Any) -> EmbeddingField:
-        """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return self._each(lambda value: value[index])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> EmbeddingField:
-        scale = None if self.log_scale is None else change(self.log_scale)
-        return EmbeddingField(change(self.foreground), change(self.coordinate), self.stride, scale)
-
 
 @dataclass
-class ChartField:
+class ChartField(DenseField):
     """Body parts and the position inside each part's chart, as DensePose has them.
 
     Attributes:
@@ -81,11 +91,6 @@ class ChartField:
     part_logits: Tensor
     uv: Tensor
     stride: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Rows and columns (H, W) of the field."""
-        return int(self.part_logits.shape[-2]), int(self.part_logits.shape[-1])
 
     @property
     def parts(self) -> int:
@@ -112,13 +117,11 @@ class ChartField:
         """(B, H, W) long, most likely part 1..K given foreground (background is not considered here)."""
         return self.part_logits[:, 1:].argmax(dim=1) + 1
 
-    def coordinates(self, atlas: ChartAtlas | None = None, *, soft: bool = False) -> Tensor:
-        """Surface coordinates through the atlas, differentiable in `uv`.
+    def coordinates(self, atlas: ChartAtlas | None = None) -> Tensor:
+        """The most likely part's surface coordinates through the atlas, differentiable in `uv`.
 
         Args:
             atlas: the chart atlas of the surface.
-            soft: average the parts' coordinates by their probability (also differentiable in `part_logits`, but
-                between two parts it leaves the surface); otherwise the most likely part's coordinate.
 
         Returns:
             coordinates: (B, 3, H, W) [m].
@@ -130,30 +133,10 @@ class ChartField:
             raise ValueError("the coordinates of a chart field need a chart atlas")
         if atlas.parts != self.parts:
             raise ValueError(f"the atlas has {atlas.parts} parts where the field has {self.parts}")
-        if soft:
-            every = atlas.encode_all(self.uv)
-            return (self.part_probability.unsqueeze(2) * every).sum(dim=1)
         part = self.part
         index = (part - 1)[:, None, None].expand(-1, 1, 2, -1, -1)
         uv = self.uv.gather(1, index)[:, 0]
         return atlas.encode(part, uv.movedim(1, -1)).movedim(-1, 1)
-
-    def pixels(self) -> Tensor:
-        """(H, W, 2) [px] input pixel of every cell."""
-        return pixel_grid(*self.size, self.stride, device=self.part_logits.device)
-
-    def detach(self) -> ChartField:
-        """The same values, cut from the graph."""
-        return ChartField(self.part_logits.detach(), self.uv.detach(), self.stride)
-
-    def to(self, *args: Any, **kwargs: Any) -> ChartField:
-        """Move or convert every tensor, as `torch.Tensor.to`."""
-        return ChartField(self.part_logits.to(*args, **kwargs), self.uv.to(*args, **kwargs), self.stride)
-
-    def __getitem__(self, index: Any) -> ChartField:
-        """Select along the batch: a slice, a mask or an index tensor; an integer keeps the batch axis."""
-        index = slice(index, index + 1 or None) if isinstance(index, int) else index
-        return ChartField(self.part_logits[index], self.uv[index], self.stride)
 
 
 Field = EmbeddingField | ChartField

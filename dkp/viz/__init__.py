@@ -2,7 +2,6 @@
 
 from dkp.viz.colours import CoordinateColours
 from dkp.viz.comparison import CurvePanel, Panel, comparison_figure, curve_figure
-from dkp.viz.epipolar import epipolar_figure
 from dkp.viz.figures import FieldRow, draw_field, draw_template, field_figure, save_figure
 from dkp.viz.progress import Moment, progress_figure
 from dkp.viz.table import summary_markdown, summary_table
@@ -17,7 +16,6 @@ __all__ = [
     "curve_figure",
     "draw_field",
     "draw_template",
-    "epipolar_figure",
     "field_figure",
     "progress_figure",
     "save_figure",

@@ -1,4 +1,4 @@
-"""dkp/viz/figures.py and epipolar.py: what is drawn, and where."""
+"""dkp/viz/figures.py: what is drawn, and where."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.surface import Surface
 from dkp.viz.colours import CoordinateColours
-from dkp.viz.epipolar import epipolar_figure, spread
 from dkp.viz.figures import FieldRow, as_images, draw_field, draw_template, field_figure
 
 BOARD = Surface.plane(width=1.0, height=1.0, spacing=0.25)
@@ -96,50 +94,3 @@ def test_shapes_are_checked():
     coordinate, foreground = board_field(2)
     with pytest.raises(InputError, match="'teacher'"):
         field_figure(np.zeros((3, 3, 24, 24)), [FieldRow("teacher", coordinate, foreground)], BOARD)
-
-
-def test_spread_takes_points_far_apart_and_each_once():
-    points = np.random.default_rng(0).random((200, 2))
-    chosen = points[spread(points, 5)]
-    gaps = np.linalg.norm(chosen[:, None] - chosen[None], axis=-1)[np.triu_indices(5, 1)]
-    assert gaps.min() > 0.3
-    assert sorted(spread(points[:3], 9).tolist()) == [0, 1, 2]
-    assert len(spread(points[:0], 3)) == 0
-
-
-def rectified():
-    """Two cameras side by side: epipolar lines are the rows."""
-    intrinsics = torch.tensor([[24.0, 0, 12], [0, 24.0, 12], [0, 0, 1]]).expand(2, 3, 3)
-    translation = torch.tensor([[0.0, 0, 0], [-0.3, 0, 0]])
-    return Camera.create(intrinsics, translation=translation, image_size=torch.tensor([24.0, 24.0]).expand(2, 2))
-
-
-def test_epipolar_figure_of_a_consistent_field(tmp_path):
-    coordinate, foreground = board_field(2)
-    path = tmp_path / "pair.png"
-    figure = epipolar_figure(np.zeros((2, 3, 24, 24)), rectified(), coordinate, foreground, BOARD, count=4, path=path)
-    heading = " ".join(text.get_text() for text in figure.texts)
-    assert f"{int(foreground[0].sum())} matches" in heading
-    assert "distance 0.0 px" in heading
-    for axes in figure.axes[:2]:
-        assert [text.get_text() for text in axes.texts] == ["1", "2", "3", "4"]
-    assert path.stat().st_size > 1000
-
-
-def test_epipolar_figure_draws_the_line_of_the_other_views_point():
-    coordinate, foreground = board_field(2)
-    coordinate[1] = np.roll(coordinate[1], 2, axis=1)  # the other view's field is two cells, 4 px, too low
-    foreground[1] = np.roll(foreground[1], 2, axis=0)
-    figure = epipolar_figure(
-        np.zeros((2, 3, 24, 24)), rectified(), coordinate, foreground, BOARD, count=3, resolution=24
-    )
-    assert "distance 4.0 px" in " ".join(text.get_text() for text in figure.texts)
-    for axes, shift in zip(figure.axes[:2], (4, -4), strict=True):
-        for line, _, marker in zip(*[iter(axes.lines)] * 3, strict=True):
-            np.testing.assert_allclose(line.get_ydata(), marker.get_ydata()[0] + shift, atol=1e-3)
-
-
-def test_epipolar_figure_without_a_match_says_so():
-    coordinate, foreground = board_field(2)
-    figure = epipolar_figure(np.zeros((2, 3, 24, 24)), rectified(), coordinate, 0 * foreground, BOARD)
-    assert "0 matches" in figure.texts[0].get_text()

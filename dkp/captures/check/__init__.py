@@ -2,6 +2,5 @@
 
 from dkp.captures.check.command import check, check_capture
 from dkp.captures.check.report import CheckReport
-from dkp.captures.check.subject_point import subject_point
 
-__all__ = ["CheckReport", "check", "check_capture", "subject_point"]
+__all__ = ["CheckReport", "check", "check_capture"]

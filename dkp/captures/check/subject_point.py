@@ -51,21 +51,3 @@ def _middle(capture: Capture, view: View) -> np.ndarray:
         return np.array(view.size) / 2.0
     rows, columns = np.nonzero(shown)
     return np.array([columns.mean() + 0.5, rows.mean() + 0.5])
-
-
-def subject_point(capture: Capture, split: str | None = None, count: int = 20) -> np.ndarray:
-    """Returns about where the subject stands: the median over instants of :func:`instant_point`.
-
-    Args:
-        capture: the capture.
-        split: name of a split; None takes all instants.
-        count: number of instants that are looked at.
-
-    Returns:
-        (3,) [m] in the world; the mean of the camera centres where no instant fixes a point.
-    """
-    found = [instant_point(capture, instant) for instant in spread(capture.instants(split), count)]
-    points = [point for point in found if point is not None]
-    if not points:
-        return np.mean([camera.centre().numpy() for camera in capture.cameras.values()], axis=0)
-    return np.median(points, axis=0)

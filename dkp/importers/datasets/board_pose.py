@@ -1,11 +1,10 @@
-"""Where a calibrated rig sees a printed board: its pose from detected corners, and how well views agree."""
+"""Where a calibrated rig sees a printed board: its pose from detected corners."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from dkp.captures.board import BOARD_SIZE, apply_homography
+from dkp.captures.board import BOARD_SIZE
 from dkp.errors import InputError
 from dkp.geometry import Camera
 
@@ -189,75 +188,3 @@ class _Pinhole:
     def project(self, points: np.ndarray) -> np.ndarray:
         local = (points @ self.rotation.T + self.translation) @ self.intrinsics.T
         return local[..., :2] / local[..., 2:]
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well corners, homographies of single views and the calibration agree; all distances in px of the source.
-
-    Attributes:
-        corner: (C,) distance of each corner from where a homography of the view's other corners puts it.
-        pose: camera number -> distances of its corners from where the pose of all cameras puts them.
-        epipolar: (camera, other) -> mean epipolar distance of densely matched board points, one value a frame. The
-            matches come from each view's own homography, so synchronisation, calibration and corners all count.
-    """
-
-    corner: np.ndarray
-    pose: dict[int, np.ndarray]
-    epipolar: dict[tuple[int, int], np.ndarray]
-
-
-def measure_agreement(
-    corners: Mapping[tuple[int, int], Corners], poses: Mapping[int, BoardPose], cameras: Mapping[int, Camera]
-) -> Agreement:
-    """Measures how exact labels from board corners are; see :class:`Agreement`.
-
-    Args:
-        corners: (sync_index, camera number) -> corners.
-        poses: sync_index -> pose.
-        cameras: camera number -> camera.
-    """
-    homographies, left_out = {}, []
-    pose_distance: dict[int, list[np.ndarray]] = {}
-    for (sync, key), view in corners.items():
-        if sync in poses:
-            placed = _Pinhole.of(cameras[key]).project(poses[sync].place(view.board))
-            pose_distance.setdefault(key, []).append(np.linalg.norm(placed - view.pixels, axis=-1))
-        if len(view.board) >= LEAST_CORNERS:
-            homographies[sync, key] = _homography(view.board, view.pixels)
-            for index in range(len(view.board)):
-                rest = np.arange(len(view.board)) != index
-                guess = apply_homography(
-                    _homography(view.board[rest], view.pixels[rest]), view.board[index : index + 1]
-                )
-                left_out.append(float(np.linalg.norm(guess - view.pixels[index])))
-    grid = np.stack(np.meshgrid(*(np.linspace(0, side, 25) for side in BOARD_SIZE)), -1).reshape(-1, 2)
-    epipolar: dict[tuple[int, int], list[float]] = {}
-    for first, second in combinations(sorted(cameras), 2):
-        line = _fundamental(_Pinhole.of(cameras[first]), _Pinhole.of(cameras[second]))
-        for sync in sorted({sync for sync, _ in homographies}):
-            if (sync, first) in homographies and (sync, second) in homographies:
-                ours, theirs = (apply_homography(homographies[sync, key], grid) for key in (first, second))
-                epipolar.setdefault((first, second), []).append(float(_distance(line, ours, theirs).mean()))
-    return Agreement(
-        corner=np.array(left_out),
-        pose={key: np.concatenate(parts) for key, parts in sorted(pose_distance.items())},
-        epipolar={key: np.array(values) for key, values in epipolar.items()},
-    )
-
-
-def _homography(board: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    return cv2.findHomography(board * 1000, pixels, 0)[0] @ np.diag([1000.0, 1000.0, 1.0])
-
-
-def _fundamental(camera: _Pinhole, other: _Pinhole) -> np.ndarray:
-    rotation = other.rotation @ camera.rotation.T
-    x, y, z = other.translation - rotation @ camera.translation
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.linalg.inv(other.intrinsics).T @ cross @ rotation @ np.linalg.inv(camera.intrinsics)
-
-
-def _distance(fundamental: np.ndarray, pixels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    lines = np.column_stack([pixels, np.ones(len(pixels))]) @ fundamental.T
-    value = (lines * np.column_stack([others, np.ones(len(others))])).sum(-1)
-    return np.abs(value) / np.linalg.norm(lines[:, :2], axis=-1)

@@ -1,4 +1,4 @@
-"""Synthetic views of the printed board, as a labelled source capture or one at a time.
+"""Synthetic views of the printed board, as a labelled source capture.
 
 Every instant poses the board anew and looks at it with cameras all around its front, tilted by up to 80 degrees and
 turned at any angle in the plane, so each instant has views that are geometrically consistent. The print is the real
@@ -26,7 +26,7 @@ from dkp.captures.crops import crop_affine, square_box
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.surface import Surface
-from dkp.synthetic.board.view import BoardView, draw_view
+from dkp.synthetic.board.view import draw_view
 
 CAMERAS = 4
 SENSOR = (1280, 720)
@@ -134,17 +134,6 @@ def synthesize_board(
             for row in rows:
                 writer.add_row(row)
     return Capture.open(out)
-
-
-def sample_board_view(rng: np.random.Generator, size: int = 128) -> BoardView:
-    """Draws one view from a random camera, for training on the fly: image, board position of every pixel, and mask.
-
-    Args:
-        rng: random numbers; the same state draws the same view.
-        size: side of the image [px].
-    """
-    shot = sample_shot(rng, _intrinsics(rng), rng.uniform(0, 2 * np.pi), size)
-    return draw_view(shot.homography, size, rng, shot.frame)
 
 
 def sample_shot(rng: np.random.Generator, intrinsics: np.ndarray, azimuth: float, size: int) -> BoardShot:

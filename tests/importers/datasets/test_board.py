@@ -18,8 +18,8 @@ from dkp.captures.check import check_capture
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance, fundamental_matrix
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.datasets.board import board_splits, import_board, read_recording, view_homography
-from dkp.importers.datasets.board_pose import Corners, measure_agreement, read_corners, solve_pose
+from dkp.importers.datasets.board import board_splits, import_board, view_homography
+from dkp.importers.datasets.board_pose import Corners, read_corners, solve_pose
 
 DATA = Path(os.environ.get("DKP_DATA", "")) / "board"
 real = pytest.mark.skipif(
@@ -344,17 +344,3 @@ def test_real_residuals_are_measured(real_capture):
     assert 0.4 < residuals["label"].source_mean < 1.2  # px of the source frames
     assert 0.5 < residuals["points"].source_mean < 1.2
     assert residuals["label"].mean < 0.5 * residuals["label"].source_mean
-
-
-@real
-def test_real_agreement():
-    recording = read_recording(DATA)
-    numbers = {name: int(name[-1]) for name in recording.cameras}
-    corners = {(sync, numbers[name]): view for sync, views in recording.corners.items() for name, view in views.items()}
-    agreement = measure_agreement(corners, recording.poses, {numbers[n]: c for n, c in recording.cameras.items()})
-    assert np.median(agreement.corner) < 0.5  # px of the source frames
-    assert agreement.corner.mean() < 0.7
-    assert max(np.median(distances) for distances in agreement.pose.values()) < 0.7
-    values = np.concatenate(list(agreement.epipolar.values()))
-    assert len(values) > 150
-    assert values.mean() < 0.8

@@ -11,7 +11,7 @@ from dkp.errors import InputError
 from dkp.geometry import eligible_pairs
 from dkp.geometry.camera import Camera
 from dkp.synthetic.board import view as board_view
-from dkp.synthetic.board.synthesis import MOST_TILT, sample_board_view, sample_shot, synthesize_board
+from dkp.synthetic.board.synthesis import MOST_TILT, sample_shot, synthesize_board
 from dkp.synthetic.board.view import draw_background, draw_view, plane_coordinates
 
 FRONTAL = np.array([[350.0, 0, 26], [0, 350.0, 17], [0, 0, 1]])  # board [m] to a 128 px image
@@ -151,16 +151,6 @@ def test_pixels_beyond_the_horizon_are_no_board():
     on_board = ((coordinate >= 0) & (coordinate <= BOARD_SIZE)).all(-1)
     assert (depth[on_board] > 0).all()
     assert on_board.any()
-
-
-def test_samples_on_the_fly():
-    view = sample_board_view(np.random.default_rng(3), 64)
-    assert view.image.shape == (64, 64, 3)
-    assert view.image.dtype == np.uint8
-    assert view.coordinate.shape == (64, 64, 2)
-    assert view.mask.any()
-    again = sample_board_view(np.random.default_rng(3), 64)
-    np.testing.assert_array_equal(view.image, again.image)
 
 
 def test_backgrounds_vary():
