@@ -15,7 +15,6 @@ hips.
 from __future__ import annotations
 
 import argparse
-import json
 import struct
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
@@ -25,8 +24,16 @@ import numpy as np
 
 from dkp.surface.bake.dog_parts import MIRROR_PART, PART_NAMES, left_half_parts
 from dkp.surface.bake.proportions import DIRECTIONS, Skeleton, directions
-from dkp.surface.bake.remesh import HalfMesh, thin_out
-from dkp.surface.charts import flatten_disc, is_disc
+from dkp.surface.bake.remesh import thin_out
+from dkp.surface.bake.symmetric import (
+    FLIP,
+    mirrored_points,
+    mirrored_skin,
+    other_side,
+    strongest_bones,
+    symmetric_charts,
+    write_asset,
+)
 
 LEFT_VERTICES = 3300
 
@@ -89,7 +96,7 @@ class Skin:
 
 
 def read_skin(path: Path) -> Skin:
-    """Reads a skin in MuJoCo's binary format and welds vertices at the same place (within a micrometre).
+    """Reads a skin in MuJoCo's binary format and welds vertices at the same position (within a micrometre).
 
     Format: https://mujoco.readthedocs.io/en/stable/XMLreference.html#asset-skin: the counts of vertices, texture
     coordinates, faces and bones; then these arrays; then for every bone its name (40 bytes), bind position and
@@ -132,12 +139,12 @@ def read_skeleton(path: Path) -> dict[str, tuple[str, np.ndarray]]:
     def visit(body: ElementTree.Element, parent: str, origin: np.ndarray) -> None:
         if "quat" in body.attrib or "euler" in body.attrib:
             raise RuntimeError(f"body {body.get('name')} is turned")
-        place = origin + _numbers(body.get("pos", "0 0 0"))
+        position = origin + _numbers(body.get("pos", "0 0 0"))
         joint = next((j.attrib["pos"] for j in body.findall("joint") if "pos" in j.attrib), "0 0 0")
         name = body.get("name", "")
-        found[name] = (parent, _to_axes(place + _numbers(joint)))
+        found[name] = (parent, _to_axes(position + _numbers(joint)))
         for child in body.findall("body"):
-            visit(child, name, place)
+            visit(child, name, position)
 
     world = ElementTree.parse(path).getroot().find("worldbody")
     if world is None:
@@ -160,8 +167,8 @@ def bone_name(name: str) -> str:
     return f"{'left' if end == 'L' else 'right'}_{_SEGMENTS[stem]}"
 
 
-def bake(folder: Path) -> dict[str, np.ndarray]:
-    """Makes all arrays of the asset from the folder ``dm_control/suite``."""
+def bake(folder: Path, out: Path) -> None:
+    """Makes the asset from the folder ``dm_control/suite``."""
     skin = read_skin(folder / "dog_assets" / "dog_skin.skn")
     bodies = read_skeleton(folder / "dog.xml")
     order = _parents_first(skin.bones, bodies)
@@ -175,18 +182,11 @@ def bake(folder: Path) -> dict[str, np.ndarray]:
     half = thin_out(vertices, skin.faces, _wanted_edges(vertices, weights, names), LEFT_VERTICES)
 
     # Everything is read off the left half and mirrored, so that shape and skin are exactly symmetric.
-    flip = np.array([-1.0, 1.0, 1.0])
-    on_left = (np.arange(len(half.source)) < len(half.seam))[:, None]
-    bone_mirror = np.array([names.index(_other_side(name)) for name in names])
-    heads = 0.5 * (heads + heads[bone_mirror] * flip)
-    left_points = half.transfer(vertices)
-    left_points[half.seam, 0] = 0.0
-    points = left_points[half.source] * np.where(on_left, 1.0, flip)
-    left_skin = half.transfer(weights)
-    left_skin[half.seam] = 0.5 * (left_skin + left_skin[:, bone_mirror])[half.seam]
-    spread = np.where(on_left, left_skin[half.source], left_skin[half.source][:, bone_mirror])
-    best = np.argsort(-spread, axis=1, kind="stable")[:, :4]
-    best_weight = np.take_along_axis(spread, best, axis=1)
+    bone_mirror = np.array([names.index(other_side(name)) for name in names])
+    heads = 0.5 * (heads + heads[bone_mirror] * FLIP)
+    points = mirrored_points(half, vertices)
+    spread = mirrored_skin(half, weights, bone_mirror)
+    best, best_weight = strongest_bones(spread)
     paired = (bone_mirror[best][:, :, None] == best[:, None, :]).any(2)  # on the mirror plane left needs right
     best_weight[half.seam.nonzero()[0]] *= paired[half.seam.nonzero()[0]]
     best_weight /= best_weight.sum(1, keepdims=True)
@@ -194,13 +194,13 @@ def bake(folder: Path) -> dict[str, np.ndarray]:
     np.put_along_axis(dense, best, best_weight, axis=1)
 
     joints, joint_bone = _named_joints(names, heads)
-    skeleton = Skeleton(names, parents, heads, np.stack(list(joints.values())), joint_bone, joints)
-    basis = directions(skeleton, points, dense)
+    stacked = np.stack(list(joints.values()))
+    basis = directions(Skeleton(names, parents, heads, stacked, joint_bone, joints), points, dense)
     count = len(points)
-    basis[:, :count] = 0.5 * (basis[:, :count] + basis[:, half.mirror] * flip)  # left and right differ by rounding
-    part, corner_uv = _charts(points, half, half.transfer(modelled), names, joints)
+    basis[:, :count] = 0.5 * (basis[:, :count] + basis[:, half.mirror] * FLIP)  # left and right differ by rounding
+    left = left_half_parts(points, half.faces[: half.left_faces], half.transfer(modelled), names, joints)
+    charts = symmetric_charts(points, half, left, MIRROR_PART, PART_NAMES)
     print(f"{len(points)} vertices, {len(half.faces)} faces, {len(names)} bones")
-    largest = np.abs(basis).max()
     meta = {
         "name": "dog",
         "bone_names": names,
@@ -209,22 +209,19 @@ def bake(folder: Path) -> dict[str, np.ndarray]:
         "directions": list(DIRECTIONS),
         "source": "dm-control 1.0.50, Apache-2.0; baked by dkp/surface/bake/dog.py",
     }
-    return {
-        "meta": np.array(json.dumps(meta)),
-        "vertices": points.astype(np.float32),
-        "faces": half.faces.astype(np.int16),
-        "face_part": part.astype(np.uint8),
-        "corner_uv": np.round(corner_uv * 65535).astype(np.uint16),
-        "mirror": half.mirror.astype(np.int32),
-        "joints": np.stack(list(joints.values())).astype(np.float32),
-        "joint_bone": joint_bone.astype(np.int16),
-        "bone_parents": parents.astype(np.int16),
-        "bone_heads": heads.astype(np.float32),
-        "skin_bones": best.astype(np.uint8),
-        "skin_weights": best_weight.astype(np.float16),
-        "shape_basis": np.round(basis / largest * 32767).astype(np.int16),
-        "shape_scale": np.array(largest / 32767, dtype=np.float32),
-    }
+    write_asset(
+        out,
+        meta,
+        half,
+        charts,
+        vertices=points,
+        joints=stacked,
+        joint_bone=joint_bone,
+        parents=parents,
+        heads=heads,
+        skin=(best, best_weight),
+        basis=basis,
+    )
 
 
 def _floor_to_origin(bodies: dict[str, tuple[str, np.ndarray]]) -> np.ndarray:
@@ -241,7 +238,7 @@ def _parents_first(bones: list[str], bodies: dict[str, tuple[str, np.ndarray]]) 
 
 
 def _parent(bone: str, bones: list[str], bodies: dict[str, tuple[str, np.ndarray]], order: list[int]) -> int:
-    """Place in the order of the nearest ancestor that carries skin, -1 for the torso."""
+    """Index in the order of the nearest ancestor that carries skin, -1 for the torso."""
     parent = bodies[bone][0]
     while parent and parent not in bones:
         parent = bodies[parent][0]
@@ -283,35 +280,16 @@ def _named_joints(names: list[str], heads: np.ndarray) -> tuple[dict[str, np.nda
     """Named joints (3,) [m] and the bones (N,) that carry them."""
     joints: dict[str, np.ndarray] = {}
     carriers: dict[str, str] = {}
-    for name, (bone, place) in _POINTS.items():
-        joints[name], carriers[name] = np.array(place) - ORIGIN, bone
+    for name, (bone, position) in _POINTS.items():
+        joints[name], carriers[name] = np.array(position) - ORIGIN, bone
     for name, bone in _HEADS.items():
         joints[name], carriers[name] = heads[names.index(bone)].copy(), bone
     for name in [n for n in joints if n.startswith("left_")]:
-        joints[_other_side(name)] = joints[name] * [-1.0, 1.0, 1.0]
-        carriers[_other_side(name)] = _other_side(carriers[name])
+        joints[other_side(name)] = joints[name] * [-1.0, 1.0, 1.0]
+        carriers[other_side(name)] = other_side(carriers[name])
     joints["mid_hip"] = 0.5 * (joints["left_hip"] + joints["right_hip"])
     carriers["mid_hip"] = "pelvis"
     return joints, np.array([names.index(carriers[name]) for name in joints])
-
-
-def _charts(
-    vertices: np.ndarray, half: HalfMesh, left_skin: np.ndarray, names: list[str], joints: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Part (F,) and flattened corners (F, 3, 2) of every face; right parts are the mirror images of left ones."""
-    count = half.left_faces
-    left = left_half_parts(vertices, half.faces[:count], left_skin, names, joints)
-    part = np.concatenate([left, MIRROR_PART[left]])
-    corner_uv = np.zeros((len(half.faces), 3, 2))
-    for number in np.unique(left):
-        chosen = np.flatnonzero(left == number)
-        if not is_disc(half.faces[chosen]):
-            raise RuntimeError(f"part {number} ({PART_NAMES[number - 1]}) is not a disc")
-        uv = flatten_disc(vertices, half.faces[chosen])
-        corner_uv[chosen] = uv
-        # The mirrored faces have the same order with their corners reversed.
-        corner_uv[chosen + count] = (uv * [-1.0, 1.0] + [1.0, 0.0])[:, ::-1]
-    return part, corner_uv
 
 
 def main() -> None:
@@ -320,8 +298,7 @@ def main() -> None:
     parser.add_argument("suite", type=Path, help="the folder dm_control/suite of the unpacked package")
     parser.add_argument("out", type=Path, help="the .npz to write")
     arguments = parser.parse_args()
-    np.savez_compressed(arguments.out, **bake(arguments.suite))  # type: ignore[arg-type]
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+    bake(arguments.suite, arguments.out)
 
 
 def _to_axes(points: np.ndarray) -> np.ndarray:
@@ -331,14 +308,6 @@ def _to_axes(points: np.ndarray) -> np.ndarray:
 
 def _numbers(text: str) -> np.ndarray:
     return np.array([float(word) for word in text.split()])
-
-
-def _other_side(name: str) -> str:
-    if name.startswith("left_"):
-        return "right_" + name.removeprefix("left_")
-    if name.startswith("right_"):
-        return "left_" + name.removeprefix("right_")
-    return name
 
 
 if __name__ == "__main__":

