@@ -94,12 +94,12 @@ def known_keys(value: Any, where: str, required: Iterable[str], optional: Iterab
     return value
 
 
-def rotation_matrix(value: Any, where: str, tolerance: float = 1e-4) -> np.ndarray:
-    """Returns a (3, 3) rotation, exactly orthonormal, from a matrix that is one within ``tolerance``."""
+def rotation_matrix(value: Any, where: str) -> np.ndarray:
+    """Returns a (3, 3) rotation, exactly orthonormal, from a matrix that is one within 1e-4."""
     matrix = number_array(value, (3, 3), where)
     error = np.abs(matrix @ matrix.T - np.eye(3)).max()
     determinant = float(np.linalg.det(matrix))
-    if error > tolerance or abs(determinant - 1) > 3 * tolerance:
+    if error > 1e-4 or abs(determinant - 1) > 3e-4:
         raise InputError(
             f"{where} has determinant {determinant:.4g} and rows that miss orthonormality by {error:.2g}, "
             "expected a rotation from world to camera (orthonormal, determinant +1)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dkp.captures.images import in_threads, read_image, read_mask
+from dkp.captures.images import read_image, read_mask
 from dkp.captures.labels import (
     DenseLabel,
     SparseLabel,
@@ -113,17 +112,9 @@ class Capture:
         """Reads a view's image: (H, W, 3) uint8 RGB."""
         return read_image(self.path / view.image, view.size)
 
-    def images(self, views: Sequence[View], threads: int | None = None) -> list[np.ndarray]:
-        """Reads the images of many views with a pool of threads (see :func:`dkp.captures.images.in_threads`)."""
-        return in_threads(self.image, views, threads)
-
     def mask(self, view: View) -> np.ndarray | None:
         """Reads a view's foreground mask: (H, W) bool, or None where it has none."""
         return None if view.mask is None else read_mask(self.path / view.mask, view.size)
-
-    def masks(self, views: Sequence[View], threads: int | None = None) -> list[np.ndarray | None]:
-        """Reads the masks of many views with a pool of threads."""
-        return in_threads(self.mask, views, threads)
 
     def label(self, view: View) -> DenseLabel | None:
         """Reads and checks a view's dense label, or returns None where it has none."""
@@ -134,11 +125,6 @@ class Capture:
         if problem:
             raise InputError(f"{self.path / view.label} {problem}")
         return normalised(label)
-
-    def labels(self, views: Sequence[View], threads: int | None = None) -> list[DenseLabel | None]:
-        """Reads the dense labels of many views with a pool of threads."""
-        _ = self.surface  # loaded once, before the threads ask for it
-        return in_threads(self.label, views, threads)
 
     def points(self, view: View) -> SparseLabel | None:
         """Reads and checks a view's sparse label, or returns None where it has none."""

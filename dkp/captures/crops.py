@@ -29,17 +29,16 @@ def square_box(box: np.ndarray, margin: float = 0.15) -> np.ndarray:
     return np.array([x - half, y - half, x + half, y + half])
 
 
-def crop_affine(box: np.ndarray, size: int | tuple[int, int], flip: bool = False) -> np.ndarray:
+def crop_affine(box: np.ndarray, size: int, flip: bool = False) -> np.ndarray:
     """Returns the (2, 3) affine map that takes a box to a whole image.
 
     Args:
         box: (4,) x0 y0 x1 y1 [px].
-        size: side of the image, or its (width, height) [px].
+        size: side of the image [px].
         flip: whether the image is mirrored left to right.
     """
-    width, height = (size, size) if isinstance(size, int) else size
     x0, y0, x1, y1 = np.asarray(box, np.float64)
-    sx, sy = width / (x1 - x0), height / (y1 - y0)
+    sx, sy = size / (x1 - x0), size / (y1 - y0)
     if flip:
         return np.array([[-sx, 0.0, x1 * sx], [0.0, sy, -y0 * sy]])
     return np.array([[sx, 0.0, -x0 * sx], [0.0, sy, -y0 * sy]])
@@ -76,34 +75,23 @@ class CropMap:
     shrink: float
 
     @classmethod
-    def create(
-        cls,
-        camera: Camera,
-        affine: np.ndarray,
-        size: int | tuple[int, int],
-        frame_map: np.ndarray | None = None,
-        keep_distortion: bool = False,
-    ) -> CropMap:
+    def create(cls, camera: Camera, affine: np.ndarray, size: int, frame_map: np.ndarray | None = None) -> CropMap:
         """Builds the map.
 
         Args:
             camera: the rig camera, no batch dimension, with its distortion.
-            affine: (2, 3), the camera's undistorted pixels to crop pixels (distorted ones with ``keep_distortion``).
-            size: side of the crop, or its (width, height) [px].
+            affine: (2, 3), the camera's undistorted pixels to crop pixels.
+            size: side of the crop [px].
             frame_map: (2, 3) affine map from raw frame pixels to the camera's, where frames are not as calibrated.
-            keep_distortion: whether the crop shows the scene through the lens.
         """
-        width, height = (size, size) if isinstance(size, int) else size
-        x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
-        pixels = apply_affine(invert_affine(affine), np.stack([x, y], -1))
-        if not keep_distortion:
-            flat = torch.from_numpy(pixels.reshape(-1, 2))
-            pixels = camera.distort(flat).numpy().reshape(height, width, 2)
+        centres = np.arange(size) + 0.5
+        pixels = apply_affine(invert_affine(affine), np.stack(np.meshgrid(centres, centres), -1))
+        pixels = camera.distort(torch.from_numpy(pixels.reshape(-1, 2))).numpy().reshape(size, size, 2)
         if frame_map is not None:
             pixels = apply_affine(invert_affine(frame_map), pixels)
-        across = pixels[height // 2, -1] - pixels[height // 2, 0]
-        down = pixels[-1, width // 2] - pixels[0, width // 2]
-        spans = [np.linalg.norm(across) / max(width - 1, 1), np.linalg.norm(down) / max(height - 1, 1)]
+        across = pixels[size // 2, -1] - pixels[size // 2, 0]
+        down = pixels[-1, size // 2] - pixels[0, size // 2]
+        spans = [np.linalg.norm(line) / max(size - 1, 1) for line in (across, down)]
         return cls(pixels=pixels, shrink=max(1.0, float(min(spans))))
 
     def image(self, frame: np.ndarray) -> np.ndarray:

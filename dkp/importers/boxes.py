@@ -7,6 +7,9 @@ import numpy as np
 
 from dkp.errors import InputError
 
+DIFFERENCE = 30.0
+"""Least difference of a colour channel that counts as foreground, in grey levels."""
+
 
 def box_of_points(points: np.ndarray) -> np.ndarray:
     """Returns the box (4,) x0 y0 x1 y1 around points (N, 2), N at least 1 [px]."""
@@ -57,21 +60,18 @@ class Background:
 
     Attributes:
         image: (H, W, 3) uint8, the median, reduced in size.
-        threshold: least difference of a colour channel that counts as foreground, in grey levels.
     """
 
-    def __init__(self, frames: Iterable[np.ndarray], threshold: float = 30.0, height: int = 360):
+    def __init__(self, frames: Iterable[np.ndarray], height: int = 360):
         """Takes the median.
 
         Args:
             frames: (H, W, 3) uint8 frames spread over the recording, some 30 of them.
-            threshold: see the class.
             height: frames are reduced to this height [px].
 
         Raises:
             InputError: there is no frame.
         """
-        self.threshold = threshold
         self._height = height
         reduced = [self._reduced(frame) for frame in frames]
         if not reduced:
@@ -87,7 +87,7 @@ class Background:
     def mask(self, frame: np.ndarray) -> np.ndarray:
         """Returns (H, W) bool: the largest connected part of the frame that differs from the background."""
         reduced = self._reduced(frame)
-        different = (cv2.absdiff(reduced, self.image).max(axis=2) > self.threshold).astype(np.uint8)
+        different = (cv2.absdiff(reduced, self.image).max(axis=2) > DIFFERENCE).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.
         different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))

@@ -233,9 +233,14 @@ def main_person(people: list[Joints], previous: np.ndarray | None = None) -> Joi
     return max(seen, key=prominence)
 
 
+def joint_pixels(joints: Joints) -> np.ndarray:
+    """Returns the positions (N, 2) of a person's joints [px], in their order."""
+    return np.array([value[:2] for value in joints.values()])
+
+
 def middle(joints: Joints) -> np.ndarray:
     """Returns the median position (2,) of a person's joints [px]."""
-    return np.median([value[:2] for value in joints.values()], axis=0)
+    return np.median(joint_pixels(joints), axis=0)
 
 
 def prominence(joints: Joints) -> float:

@@ -32,10 +32,11 @@ LIMBS = (
 )
 _LIKELY = 0.02  # share of the body's size by which the likely foreground reaches beyond the sure one
 _POSSIBLE = 0.055  # the same for what may be foreground at all
+_ROUNDS = 2  # of GrabCut
 _HAND = 0.45  # how far a hand reaches beyond the wrist, as a share of the forearm: likely foreground, not sure
 
 
-def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.2, steps: int = 2) -> np.ndarray | None:
+def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.2) -> np.ndarray | None:
     """Segments one person.
 
     Limbs drawn thick between detected joints are sure foreground; what lies far from every limb is sure background;
@@ -45,7 +46,6 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
         image: (H, W, 3) uint8 RGB, a crop around the person.
         joints: name -> (x, y, confidence) [px].
         least_confidence: joints below it are not used.
-        steps: rounds of GrabCut.
 
     Returns:
         (H, W) bool, or None where no limb was detected.
@@ -76,7 +76,7 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
         return likely  # the person fills the crop: no background to learn from
     cv2.setRNGSeed(0)  # GrabCut starts from k-means: the same image gives the same mask
     crop = np.ascontiguousarray(image[part])
-    cv2.grabCut(crop, state, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), steps, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(crop, state, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
     mask[part] = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
     return _joined(mask, sure)
 

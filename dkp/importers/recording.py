@@ -18,7 +18,15 @@ from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.detections import Joints, find_layout, inside_frame, move_joints, named_joints, read_detections
+from dkp.importers.detections import (
+    Joints,
+    find_layout,
+    inside_frame,
+    joint_pixels,
+    move_joints,
+    named_joints,
+    read_detections,
+)
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
@@ -211,7 +219,7 @@ class _Recording:
             image = frame if cut is None else cut.image(frame)
             joints = track.joints.get(number)
             if joints is not None:
-                pixels = np.array([value[:2] for value in joints.values()])
+                pixels = joint_pixels(joints)
                 joints = move_joints(joints, pixels if affine is None else apply_affine(affine, pixels))
             if plan.mask_kind == "background" and track.background is not None:
                 mask = track.background.mask(frame)

@@ -24,6 +24,8 @@ PRIOR_WEIGHT = 30.0
 """Weight of the prior, in px for a shift of one standard deviation."""
 ROBUST_SCALE = 5.0
 """Residuals beyond this count linearly, not squared [px]."""
+LEAST_CONFIDENCE = 0.3
+"""Points below it are not used."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,7 @@ class Refinement:
     after: dict[tuple[str, str], float]
 
 
-def refine_extrinsics(
-    cameras: Mapping[str, Camera], observations: Mapping[str, np.ndarray], least_confidence: float = 0.3
-) -> Refinement:
+def refine_extrinsics(cameras: Mapping[str, Camera], observations: Mapping[str, np.ndarray]) -> Refinement:
     """Moves every camera but the first so that corresponding points agree with the epipolar geometry.
 
     Minimises the robust Sampson distance of all pairs of views at once over the poses, with a normal prior about the
@@ -53,7 +53,6 @@ def refine_extrinsics(
     Args:
         cameras: name -> camera.
         observations: name -> (N, 3) x, y [undistorted px] and confidence of the same N points; confidence 0 = not seen.
-        least_confidence: points below it are not used.
 
     Returns:
         The refined cameras and the epipolar distances before and after.
@@ -68,7 +67,7 @@ def refine_extrinsics(
     pairs = []
     for first, second in combinations(range(len(names)), 2):
         ours, theirs = observations[names[first]], observations[names[second]]
-        both = (ours[:, 2] >= least_confidence) & (theirs[:, 2] >= least_confidence)
+        both = (ours[:, 2] >= LEAST_CONFIDENCE) & (theirs[:, 2] >= LEAST_CONFIDENCE)
         if both.any():
             rays = [
                 _normalised(rig[index]["intrinsics"], view[both, :2])

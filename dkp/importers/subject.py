@@ -11,7 +11,7 @@ import numpy as np
 from dkp.captures.crops import apply_affine, square_box, undistorted
 from dkp.geometry import Camera
 from dkp.importers.boxes import Background, box_of_points, outline, smooth_boxes
-from dkp.importers.detections import Joints, move_joints
+from dkp.importers.detections import Joints, joint_pixels, move_joints
 from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def track_people(
     """
     track = Track(found=found)
     for number, person in people.items():
-        joints = move_joints(person, lens(np.array([value[:2] for value in person.values()])))
+        joints = move_joints(person, lens(joint_pixels(person)))
         track.joints[number] = joints
         sure = np.array([value[:2] for value in joints.values() if value[2] >= confidence])
         track.boxes[number] = square_box(box_of_points(sure), margin)

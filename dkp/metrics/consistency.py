@@ -130,7 +130,7 @@ class MultiviewConsistency(Metric):
         max_points: At most this many foreground pixels of a view take part (chosen by ``choose_pixels``). Fewer pixels
             have fewer true matches and score worse: keep it above the usual foreground.
         threshold: A pixel is foreground above this probability.
-        cameras: Names for the per-pair values; without, cameras are called by their place in the batch.
+        cameras: Names for the per-pair values; without, cameras are called by their index in the batch.
         per_pair: Whether ``compute`` also gives the values of each pair of cameras.
 
     Example:

@@ -1,7 +1,6 @@
 """Geodesic error of a dense keypoint field against labels: median, mean, coverage, recall curve, AUC, PCK."""
 
 import copy
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -200,16 +199,3 @@ class GeodesicError(SurfaceMetric):
             "pck10": recall[1],
             "geodesic_points": error.new_tensor(float(error.numel())),
         }
-
-    def recall_curve(self, thresholds_cm: Sequence[float] | Tensor) -> Tensor:
-        """RCP at the given thresholds over all processes; every process has to call it.
-
-        Args:
-            thresholds_cm: (T,) [cm].
-
-        Returns:
-            (T,) share of labelled points with a smaller error.
-        """
-        with self.sync_context(should_sync=not self._is_synced, should_unsync=not self._is_synced):
-            error = 100 * concatenate(self.errors, self.device)
-        return recall_curve(error, torch.as_tensor(thresholds_cm, dtype=error.dtype, device=error.device))

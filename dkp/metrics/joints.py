@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from dkp.surface import Surface
 
 
+LEAST_CONFIDENCE = 0.3
+"""Detections below it take no part."""
+
+
 def mirrored_name(name: str) -> str | None:
     """The same joint on the other side of the body; None for joints of the middle.
 
@@ -55,15 +59,15 @@ def sample_at_joints(
 
 
 class JointError(SurfaceMetric):
-    """Distance between the coordinate predicted at a detected 2D joint and that joint's place on the template.
+    """Distance between the coordinate predicted at a detected 2D joint and that joint's rest position on the template.
 
-    The place is the joint's centre in the rest pose (``surface.joints``), which lies inside the body: even an exact
-    field is off by the distance from the centre to the visible skin. ``joint_floor_cm`` is the mean distance from the
-    centres to the nearest skin, below which no field can come. Distances are straight, not over the surface.
+    The rest position is the joint's centre (``surface.joints``), which lies inside the body: even an exact field is off
+    by the distance from the centre to the visible skin. ``joint_floor_cm`` is the mean distance from the centres to the
+    nearest skin, below which no field can come. Distances are straight, not over the surface.
 
     ``compute`` returns ``joint_cm`` (median) and ``joint_mean_cm`` over joints on the predicted foreground;
     ``joint_on_foreground``, their share of the detected joints inside the image; ``left_right_exchanged``, the share of
-    the left and right joints among them that lie nearer to the mirrored joint's place than to their own;
+    the left and right joints among them that lie nearer to the mirrored joint's rest position than to their own;
     ``joint_floor_cm``; and ``joints``, how many were detected.
 
     The one list state holds float32 errors, for the median; the rest are sums.
@@ -71,7 +75,6 @@ class JointError(SurfaceMetric):
     Args:
         surface: The template, with joints.
         names: What the J entries of a batch's joints are; names that the template does not have are left out.
-        min_confidence: Detections below it take no part.
         threshold: A pixel is foreground above this probability.
 
     Example:
@@ -96,17 +99,9 @@ class JointError(SurfaceMetric):
     counts: Tensor
     floor: Tensor
 
-    def __init__(
-        self,
-        surface: "Surface",
-        names: Sequence[str],
-        min_confidence: float = 0.3,
-        threshold: float = 0.5,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, surface: "Surface", names: Sequence[str], threshold: float = 0.5, **kwargs: Any) -> None:
         super().__init__(surface, **kwargs)
         self.names = tuple(names)
-        self.min_confidence = min_confidence
         self.threshold = threshold
         known = [name in surface.joints for name in self.names]
         if not any(known):
@@ -114,27 +109,27 @@ class JointError(SurfaceMetric):
                 f"names: none of {', '.join(self.names) or '(no names)'} is a joint of the surface, "
                 f"which has {', '.join(surface.joints) or 'none'}."
             )
-        place, mirrored, sided = [], [], []
+        rest, mirrored, sided = [], [], []
         for name in self.names:
             other = mirrored_name(name)
-            place.append(surface.joints.get(name, (0.0, 0.0, 0.0)))
-            mirrored.append(surface.joints.get(other or name, place[-1]))
+            rest.append(surface.joints.get(name, (0.0, 0.0, 0.0)))
+            mirrored.append(surface.joints.get(other or name, rest[-1]))
             sided.append(name in surface.joints and other in surface.joints)
         self.register_buffer("known", torch.tensor(known), persistent=False)
         self.register_buffer("sided", torch.tensor(sided), persistent=False)
-        self.register_buffer("place", _rows(place), persistent=False)
-        self.register_buffer("mirrored_place", _rows(mirrored), persistent=False)
-        distance = torch.as_tensor(surface.locate(self.place.double().numpy())[2]).float()
-        self.register_buffer("place_floor", distance, persistent=False)
+        self.register_buffer("rest", _rows(rest), persistent=False)
+        self.register_buffer("mirrored_rest", _rows(mirrored), persistent=False)
+        distance = torch.as_tensor(surface.locate(self.rest.double().numpy())[2]).float()
+        self.register_buffer("rest_floor", distance, persistent=False)
         self.add_state("errors", default=[], dist_reduce_fx="cat")
         self.add_state("counts", default=torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("floor", default=torch.zeros(()), dist_reduce_fx="sum")
 
     known: Tensor
     sided: Tensor
-    place: Tensor
-    mirrored_place: Tensor
-    place_floor: Tensor
+    rest: Tensor
+    mirrored_rest: Tensor
+    rest_floor: Tensor
 
     def update(self, coordinate: Tensor, foreground: Tensor, joints: Tensor, image_size: Tensor) -> None:
         """Add views.
@@ -157,14 +152,14 @@ class JointError(SurfaceMetric):
             joints[..., :2],
             image_size.reshape(-1, 2),
         )
-        detected = finite & inside & (joints[..., 2] >= self.min_confidence) & self.known
+        detected = finite & inside & (joints[..., 2] >= LEAST_CONFIDENCE) & self.known
         used = detected & (probability > self.threshold) & found.isfinite().all(dim=-1)
-        own = (found - self.place).norm(dim=-1)
-        other = (found - self.mirrored_place).norm(dim=-1)
+        own = (found - self.rest).norm(dim=-1)
+        other = (found - self.mirrored_rest).norm(dim=-1)
         sided = used & self.sided
         self.errors.append(own[used])
         self.counts += torch.stack([detected.sum(), used.sum(), sided.sum(), (sided & (other < own)).sum()])
-        self.floor += (self.place_floor * used).sum()
+        self.floor += (self.rest_floor * used).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """The scalars listed above."""

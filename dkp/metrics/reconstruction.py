@@ -16,6 +16,8 @@ from dkp.metrics.sampling import concatenate, quantile
 from dkp.surface.closest import ClosestPoint
 
 MILLIMETRES = 1000.0
+REACH = 0.15
+"""Error below which a keypoint counts as right [m]."""
 
 
 def point_to_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -180,9 +182,6 @@ class KeypointError3D(Metric):
     keypoints or more); ``pck3d_150``, the share of all keypoints with an error below 150 mm, those not found being
     misses; and ``keypoints_found``, the share that was found. All states are sums.
 
-    Args:
-        reach: Error below which a keypoint counts as right [m].
-
     Example:
         >>> import torch
         >>> truth = torch.eye(4, 3)[None]
@@ -196,11 +195,8 @@ class KeypointError3D(Metric):
     higher_is_better = False
     sums: Tensor
 
-    def __init__(self, reach: float = 0.15, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not reach > 0:
-            raise InputError(f"reach: found {reach}, expected a positive length in metres.")
-        self.reach = reach
         self.add_state("sums", default=torch.zeros(6, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, points: Tensor, truth: Tensor) -> None:
@@ -221,7 +217,7 @@ class KeypointError3D(Metric):
                 found.sum(),
                 torch.where(enough, aligned, 0.0).sum(),
                 enough.sum(),
-                (found & (distance < self.reach)).sum(),
+                (found & (distance < REACH)).sum(),
                 known.sum(),
             ]
         )
@@ -230,11 +226,10 @@ class KeypointError3D(Metric):
     def compute(self) -> dict[str, Tensor]:
         """The scalars listed above."""
         total, found, aligned, enough, right, known = self.sums.unbind()
-        reach = f"{MILLIMETRES * self.reach:g}"
         return {
             "mpjpe_mm": (MILLIMETRES * total / found).float(),
             "pa_mpjpe_mm": (MILLIMETRES * aligned / enough).float(),
-            f"pck3d_{reach}": (right / known).float(),
+            "pck3d_150": (right / known).float(),
             "keypoints_found": (found / known).float(),
         }
 

@@ -16,7 +16,7 @@ def _priority(height: int, width: int) -> Tensor:
 def choose_pixels(mask: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
     """Choose at most ``count`` cells of every mask.
 
-    The choice depends on the mask alone: never on its place in a batch, on the process or on a random state. Two
+    The choice depends on the mask alone: never on its index in a batch, on the process or on a random state. Two
     detectors measured on one mask are therefore measured on the same cells.
 
     Args:

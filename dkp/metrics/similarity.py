@@ -1,14 +1,13 @@
 """Geodesic point similarity (GPS), its masked form (GPSm) and the average precision and recall over thresholds."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
-from dkp.errors import InputError
 from dkp.metrics.geodesic import SurfaceMetric, geodesic_errors
-from dkp.metrics.sampling import concatenate, gather_pixels
+from dkp.metrics.sampling import concatenate
 from dkp.metrics.segmentation import intersection_union
 
 if TYPE_CHECKING:
@@ -17,40 +16,15 @@ if TYPE_CHECKING:
 KAPPA = 0.255
 """One normalising constant for the whole body [m], from the first DensePose evaluation."""
 
-PART_KAPPA = (0.351, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128, 0.150)
-"""DensePose's constants [m] for its eight coarse parts 1..8."""
-
-COARSE_PART = (0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7, 8, 8)
-"""DensePose's 24 parts (index 0 is the background) as its eight coarse ones."""
-
 THRESHOLDS = tuple(0.5 + 0.05 * step for step in range(10))
 
 
-def part_kappa(part: Tensor) -> Tensor:
-    """DensePose's κ for each of its 24 parts.
-
-    Args:
-        part: (...) long in 1..24.
-
-    Returns:
-        (...) [m].
-
-    Example:
-        >>> import torch
-        >>> part_kappa(torch.tensor([1, 24]))
-        tensor([0.3510, 0.1500])
-    """
-    coarse = torch.tensor(COARSE_PART, device=part.device)[part.long()]
-    return torch.tensor(PART_KAPPA, device=part.device)[coarse - 1]
-
-
-def geodesic_point_similarity(error: Tensor, chosen: Tensor, kappa: Tensor | float = KAPPA) -> Tensor:
+def geodesic_point_similarity(error: Tensor, chosen: Tensor) -> Tensor:
     """GPS of each instance: the mean over its labelled points of exp(-g² / (2 κ²)); uncovered points add 0.
 
     Args:
         error: (B, N) [m], inf where uncovered.
         chosen: (B, N) bool, the points that exist.
-        kappa: Scalar or (B, N) [m].
 
     Returns:
         (B,) in [0, 1]; NaN for an instance without points.
@@ -61,7 +35,7 @@ def geodesic_point_similarity(error: Tensor, chosen: Tensor, kappa: Tensor | flo
         >>> geodesic_point_similarity(error, torch.tensor([[True, True, True, False]]))
         tensor([0.5355])
     """
-    similarity = torch.exp(-(error**2) / (2 * torch.as_tensor(kappa) ** 2))
+    similarity = torch.exp(-(error**2) / (2 * KAPPA**2))
     return torch.where(chosen, similarity, 0.0).sum(dim=1) / chosen.sum(dim=1)
 
 
@@ -114,8 +88,6 @@ class PointSimilarity(SurfaceMetric):
 
     Args:
         surface: The template.
-        kappa: Normalising constant [m], or "densepose" for DensePose's constant per coarse part of the labelled point;
-            the surface must then have DensePose's 24 parts.
         points_per_view: At most this many labelled pixels of a view are measured; None measures all.
         threshold: A pixel is predicted as foreground above this probability.
 
@@ -135,19 +107,9 @@ class PointSimilarity(SurfaceMetric):
     score: list[Tensor]
 
     def __init__(
-        self,
-        surface: "Surface",
-        kappa: float | Literal["densepose"] = KAPPA,
-        points_per_view: int | None = 500,
-        threshold: float = 0.5,
-        **kwargs: Any,
+        self, surface: "Surface", points_per_view: int | None = 500, threshold: float = 0.5, **kwargs: Any
     ) -> None:
         super().__init__(surface, **kwargs)
-        if kappa == "densepose" and surface.parts != len(COARSE_PART) - 1:
-            raise InputError(f"kappa: 'densepose' needs a surface of 24 parts, {surface.name!r} has {surface.parts}.")
-        if kappa != "densepose" and not (isinstance(kappa, int | float) and kappa > 0):
-            raise InputError(f"kappa: found {kappa!r}, expected a positive length in metres or 'densepose'.")
-        self.kappa = kappa
         self.points_per_view = points_per_view
         self.threshold = threshold
         for name in ("gps", "gpsm", "score"):
@@ -162,7 +124,7 @@ class PointSimilarity(SurfaceMetric):
         known: Tensor | None = None,
     ) -> None:
         """Add views, one instance each; any leading dimensions. Shapes and units as in ``geodesic_errors``."""
-        error, index, chosen = geodesic_errors(
+        error, _, chosen = geodesic_errors(
             self.surface,
             coordinate,
             foreground,
@@ -172,7 +134,7 @@ class PointSimilarity(SurfaceMetric):
             points_per_view=self.points_per_view,
             threshold=self.threshold,
         )
-        gps = geodesic_point_similarity(error, chosen, self._kappa(label_coordinate, index, chosen))
+        gps = geodesic_point_similarity(error, chosen)
         height, width = foreground.shape[-2:]
         foreground = foreground.detach().float().reshape(-1, height, width)
         intersection, union = intersection_union(
@@ -188,15 +150,6 @@ class PointSimilarity(SurfaceMetric):
         self.gps.append(gps[instance])
         self.gpsm.append((gps * intersection / union.clamp(min=1)).sqrt()[instance])
         self.score.append(score[instance])
-
-    def _kappa(self, label_coordinate: Tensor, index: Tensor, chosen: Tensor) -> Tensor | float:
-        if not isinstance(self.kappa, str):
-            return self.kappa
-        truth = gather_pixels(label_coordinate.reshape(-1, *label_coordinate.shape[-3:]), index)
-        face, _, _ = self.surface.locate(truth[chosen].double().cpu().numpy())
-        kappa = torch.ones(chosen.shape, device=chosen.device)
-        kappa[chosen] = part_kappa(torch.as_tensor(self.surface.face_part[face])).to(kappa)
-        return kappa
 
     def compute(self) -> dict[str, Tensor]:
         """The scalars listed above."""

@@ -65,17 +65,17 @@ def is_disc(faces: np.ndarray) -> bool:
         return False
 
 
-def flatten_disc(vertices: np.ndarray, faces: np.ndarray, up: np.ndarray | None = None) -> np.ndarray:
+def flatten_disc(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Maps a disc of faces into the unit square, one to one.
 
     The border goes to a rounded square by arc length and every inner vertex to a positive weighted mean of its
     neighbours, which cannot fold (Tutte 1963, Floater 1997). The weights are then divided by the local stretch and
-    the system solved again, a few times, which evens out the areas (Yoshizawa, Belyaev and Seidel 2004).
+    the system solved again, a few times, which evens out the areas (Yoshizawa, Belyaev and Seidel 2004). The border
+    vertex with the greatest y goes to (0.5, 1).
 
     Args:
         vertices: (V, 3) [m], all vertices of the surface.
         faces: (F, 3), the disc's faces.
-        up: (3,), the direction that becomes V; the border vertex furthest along it goes to (0.5, 1). Default: y.
 
     Returns:
         Corner coordinates (F, 3, 2) in [0, 1].
@@ -84,8 +84,7 @@ def flatten_disc(vertices: np.ndarray, faces: np.ndarray, up: np.ndarray | None 
     local = flat.reshape(-1, 3)
     points = np.asarray(vertices, dtype=np.float64)[used]
     loop = border_loops(local)[0]
-    up = np.array([0.0, 1.0, 0.0]) if up is None else np.asarray(up, dtype=np.float64)
-    loop = np.roll(loop, -int(np.argmax(points[loop] @ up)))
+    loop = np.roll(loop, -int(np.argmax(points[loop, 1])))
     steps = np.linalg.norm(points[np.roll(loop, -1)] - points[loop], axis=1)
     # Equal shares keep very short border edges from collapsing to nothing.
     steps = steps / steps.sum() + 0.2 / len(loop)

@@ -99,16 +99,18 @@ class SkinnedBody:
         transforms = self._transforms(heads, rotations, root)
         blended = (self.skin @ transforms.reshape(len(transforms), 12)).reshape(-1, 3, 4)
         posed = np.einsum("vij,vj->vi", blended[..., :3], vertices) + blended[..., 3]
-        carried = transforms[self._joint_bone]
-        at = np.einsum("nij,nj->ni", carried[..., :3], joints) + carried[..., 3]
-        return posed, dict(zip(self.joint_names, at, strict=True))
+        return posed, self._carried(joints, transforms)
 
     def joint_positions(
         self, shape: np.ndarray | None, rotations: np.ndarray, root: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
         """Only the named joints of ``pose``, without skinning."""
         _, heads, joints = self.rest(shape)
-        carried = self._transforms(heads, rotations, root)[self._joint_bone]
+        return self._carried(joints, self._transforms(heads, rotations, root))
+
+    def _carried(self, joints: np.ndarray, transforms: np.ndarray) -> dict[str, np.ndarray]:
+        """Rest joints (N, 3) moved by the maps (J, 3, 4) of their bones."""
+        carried = transforms[self._joint_bone]
         at = np.einsum("nij,nj->ni", carried[..., :3], joints) + carried[..., 3]
         return dict(zip(self.joint_names, at, strict=True))
 

@@ -6,6 +6,7 @@ of one pixel's half-width, so that image and labels stay aligned: the label of a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +23,8 @@ from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_a
 
 SHADOW_BIAS = 0.03
 """A point this far behind the first surface towards the light is in shadow [m]."""
+SHADOW_SIDE = 128
+"""Side of the shadow map [px]."""
 
 
 FINER = np.array([[2.0, 0, 0.5], [0, 2.0, 0.5], [0, 0, 1]])
@@ -51,19 +54,19 @@ class Regions(Protocol):
     spread: Any
 
 
-class Subject(Protocol):
-    """A person or an animal as it looks, not yet posed."""
+@dataclass(frozen=True)
+class Subject:
+    """A person or an animal as it looks, not yet posed.
 
-    @property
-    def regions(self) -> Regions:
-        """Of the template."""
+    Attributes:
+        regions: Of the template.
+        stand_off: (V, 2), how far the visible surface stands off the skin, along the normal and straight forward [m].
+        paint: Gives albedo (N, 3) in linear light and gloss (N,) in [0, 1] of points with interpolated columns (N, C).
+    """
 
-    @property
-    def stand_off(self) -> NDArray:
-        """How far the visible surface stands off the skin: (V, 2), along the normal and straight forward [m]."""
-
-    def paint(self, columns: NDArray) -> tuple[NDArray, NDArray]:
-        """Albedo (N, 3) in linear light and gloss (N,) in [0, 1] of points given by interpolated columns (N, C)."""
+    regions: Regions
+    stand_off: NDArray
+    paint: Callable[[NDArray], tuple[NDArray, NDArray]]
 
 
 @dataclass(frozen=True)
@@ -102,13 +105,14 @@ def pose_subject(subject: Subject, skin: NDArray, head_front: NDArray, lighting:
     return Moment(vertices, attributes)
 
 
-def _lit(vertices: NDArray, faces: NDArray, direction: NDArray, side: int = 128) -> NDArray:
+def _lit(vertices: NDArray, faces: NDArray, direction: NDArray) -> NDArray:
     """Share of the light from a direction that arrives at the vertices (V,), by a coarse shadow map."""
     middle = (vertices.min(0) + vertices.max(0)) / 2
     radius = float(np.linalg.norm(vertices - middle, axis=1).max())
     far = 40.0 * radius
     rotation, translation = look_at(middle + far * direction, middle)
     from_light = vertices @ rotation.T + translation
+    side = SHADOW_SIDE
     focal = 0.5 * (side - 2) * far / radius
     intrinsics = np.array([[focal, 0, side / 2], [0, focal, side / 2], [0, 0, 1]])
     first = rasterise(from_light, faces, intrinsics, side, side, cull_back=True).depth

@@ -15,11 +15,11 @@ from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.dog.domains import DOG_DOMAINS
 from dkp.synthetic.dog.motion import sample_dog_motion
 from dkp.synthetic.dog.regions import DogRegions
-from dkp.synthetic.dog.subject import Dog
+from dkp.synthetic.dog.subject import sample_dog
 from dkp.synthetic.domains import DOMAINS, Coats, Domain, Wardrobe, find_domain
 from dkp.synthetic.human.motion import sample_motion
 from dkp.synthetic.human.regions import BodyRegions
-from dkp.synthetic.human.subject import Person
+from dkp.synthetic.human.subject import sample_person
 from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import ADULT
 
@@ -102,7 +102,7 @@ SPECIES: dict[str, Species] = {
         domains=DOMAINS,
         licence="CC0-1.0",
         looks=Wardrobe,
-        sample_subject=lambda domain, rng: Person.sample(_human_regions(), domain, rng),
+        sample_subject=lambda domain, rng: sample_person(_human_regions(), domain, rng),
         sample_motion=_human_motion,
         face=_from_ears_to_nose,
     ),
@@ -113,7 +113,7 @@ SPECIES: dict[str, Species] = {
         domains=DOG_DOMAINS,
         licence="Apache-2.0",
         looks=Coats,
-        sample_subject=lambda domain, rng: Dog.sample(_dog_regions(), domain, rng),
+        sample_subject=lambda domain, rng: sample_dog(_dog_regions(), domain, rng),
         sample_motion=sample_dog_motion,
         face=_from_ears_to_nose,
     ),

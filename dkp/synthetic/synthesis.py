@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dkp.captures import Capture, CaptureWriter
+from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.synthetic.clips import ClipRenderer
@@ -123,12 +124,7 @@ def synthesize(
 
 def to_camera(camera: RigCamera) -> Camera:
     """The rig camera as a :class:`dkp.geometry.Camera` without distortion, float64 [px, m]."""
-    return Camera.create(
-        torch.from_numpy(camera.intrinsics),
-        camera.rotation,
-        camera.translation,
-        image_size=torch.tensor(camera.size, dtype=torch.float64),
-    )
+    return camera_from_arrays(camera.intrinsics, camera.rotation, camera.translation, np.zeros(5), camera.size)
 
 
 def _cores() -> int:

@@ -84,7 +84,7 @@ class CoordinateColours:
         self.low, self.high = placed.min(axis=0), placed.max(axis=0)
         self.sided = surface.mirror is not None
 
-    def place(self, coordinate: np.ndarray) -> np.ndarray:
+    def turned(self, coordinate: np.ndarray) -> np.ndarray:
         """Surface coordinates (..., 3) [m] as (..., 3) [m] to the left, up and to the front."""
         return np.asarray(coordinate, dtype=np.float64) @ self.axes.T
 
@@ -100,7 +100,7 @@ class CoordinateColours:
         """
         coordinate = np.asarray(coordinate, dtype=np.float64)
         finite = np.isfinite(coordinate).all(axis=-1)
-        placed = self.place(np.where(finite[..., None], coordinate, 0.0)).clip(self.low, self.high)
+        placed = self.turned(np.where(finite[..., None], coordinate, 0.0)).clip(self.low, self.high)
         colour = self._sided(placed) if self.sided else self._plane(placed)
         return np.where(finite[..., None], oklab_to_srgb(colour), 0.0)
 

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -43,17 +45,15 @@ def comparison_figure(
         The figure; it belongs to no window and needs no closing.
     """
     methods = list(panels[0].values)
-    figure = Figure(figsize=(2.2 + 2.5 * len(panels), 1.0 + 0.27 * len(methods)), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
-    for number, (axes, panel) in enumerate(
-        zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True)
-    ):
-        for place, method in enumerate(methods):
+    figure = _figure(2.2 + 2.5 * len(panels), 1.0 + 0.27 * len(methods))
+    row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for number, (axes, panel) in enumerate(zip(row, panels, strict=True)):
+        for height, method in enumerate(methods):
             point = panel.values[method]
             if point is None:
                 axes.annotate(
                     "no result yet",
-                    (0.03, place),
+                    (0.03, height),
                     xycoords=("axes fraction", "data"),
                     fontsize=7,
                     color=MUTED,
@@ -62,23 +62,14 @@ def comparison_figure(
                 continue
             colour = COLOURS[1] if method == emphasised else COLOURS[0]
             axes.errorbar(
-                point[0], place, xerr=point[1], fmt="o", color=colour, markersize=4.5, capsize=2.5, linewidth=1.2
+                point[0], height, xerr=point[1], fmt="o", color=colour, markersize=4.5, capsize=2.5, linewidth=1.2
             )
-        axes.set_title(panel.title, fontsize=9, color=INK)
         axes.set_ylim(len(methods) - 0.5, -0.5)
         if number == 0:  # the others share the axis
             axes.set_yticks(range(len(methods)), methods)
-        axes.tick_params(labelsize=8, colors=INK)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.grid(axis="x", color="#e5e7eb", linewidth=0.7)
-        axes.set_axisbelow(True)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    if title:
-        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+        _dress(axes, panel.title, "x")
+    return _finished(figure, title, path)
 
 
 @dataclass(frozen=True)
@@ -101,45 +92,59 @@ def curve_figure(
     axis: str,
     *,
     title: str = "",
-    logarithmic: bool = True,
     path: str | Path | None = None,
 ) -> Figure:
     """Curves with error bars, quantities side by side.
 
     Args:
         panels: the quantities.
-        axis: what x is.
+        axis: what x is; its scale is logarithmic.
         title: above the figure.
-        logarithmic: the scale of x.
         path: write the figure there.
 
     Returns:
         The figure.
     """
-    figure = Figure(figsize=(1.0 + 3.1 * len(panels), 3.0), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
+    figure = _figure(1.0 + 3.1 * len(panels), 3.0)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        places = set()
+        shown = set()
         for colour, (name, points) in zip(COLOURS, panel.lines.items(), strict=False):
             x, mean, spread = zip(*points, strict=True) if points else ((), (), ())
             error = [0.0 if value is None else value for value in spread]
             axes.errorbar(
                 x, mean, yerr=error, fmt="o-", label=name, color=colour, markersize=4, capsize=2.5, linewidth=1.2
             )
-            places |= set(x)
+            shown |= set(x)
         for style, (name, level) in zip((":", "--", "-."), panel.levels.items(), strict=False):
             axes.axhline(level, color=MUTED, linestyle=style, linewidth=1, label=name)
-        if logarithmic and places:
+        if shown:
             axes.set_xscale("log")
-        axes.set_xticks(sorted(places), [f"{place:g}" for place in sorted(places)])
+        axes.set_xticks(sorted(shown), [f"{x:g}" for x in sorted(shown)])
         axes.minorticks_off()
-        axes.set_title(panel.title, fontsize=9, color=INK)
         axes.set_xlabel(axis, fontsize=8, color=INK)
-        axes.tick_params(labelsize=8, colors=INK)
-        axes.grid(axis="y", color="#e5e7eb", linewidth=0.7)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        _dress(axes, panel.title, "y")
         axes.legend(fontsize=7, frameon=False)
+    return _finished(figure, title, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure [inches]."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def _dress(axes: Axes, title: str, grid: Literal["x", "y"]) -> None:
+    """Title, grid and ticks of one panel."""
+    axes.set_title(title, fontsize=9, color=INK)
+    axes.tick_params(labelsize=8, colors=INK)
+    axes.grid(axis=grid, color="#e5e7eb", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _finished(figure: Figure, title: str, path: str | Path | None) -> Figure:
     if title:
         figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
     if path is not None:

@@ -1,4 +1,4 @@
-"""Figures of dense keypoint fields: several views, several detectors, one colour for one place of the surface."""
+"""Figures of dense keypoint fields: several views, several detectors, one colour for one point of the surface."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +21,8 @@ TILE = 1.75  # inches
 DPI = 160
 INK = "#22262b"
 MUTED = "#6b7280"
+THRESHOLD = 0.5
+"""A cell is shown as foreground above this probability."""
 
 
 @dataclass
@@ -71,13 +73,9 @@ def draw_field(
     coordinate: np.ndarray,
     foreground: np.ndarray,
     colours: CoordinateColours,
-    *,
-    threshold: float = 0.5,
-    isolines: bool = True,
-    faded: bool = True,
-    opacity: float = 0.95,
 ) -> None:
-    """Draw one field over its image.
+    """Draw one field, and the outline of its foreground, over its image in pale grey, with a line
+    of equal height for each tenth of the surface.
 
     Args:
         axes: To draw on.
@@ -85,24 +83,19 @@ def draw_field(
         coordinate: (3, H, W) [m].
         foreground: (H, W), probability or bool.
         colours: Of the surface.
-        threshold: A cell is shown above this probability, and its outline drawn.
-        isolines: Draw lines of equal height, one for each tenth of the surface.
-        faded: Show the image in pale grey.
-        opacity: Of the field's colours.
     """
     height, width = image.shape[:2]
     rows, columns = foreground.shape
-    if faded:
-        image = np.repeat(0.5 + 0.48 * (image @ [0.299, 0.587, 0.114])[..., None], 3, axis=2)
-    axes.imshow(image, extent=(0, width, height, 0))
-    inside = foreground.astype(np.float64) > threshold
+    pale = np.repeat(0.5 + 0.48 * (image @ [0.299, 0.587, 0.114])[..., None], 3, axis=2)
+    axes.imshow(pale, extent=(0, width, height, 0))
+    inside = foreground.astype(np.float64) > THRESHOLD
     points = np.moveaxis(coordinate, 0, -1).astype(np.float64)
-    shown = np.concatenate([colours(points), opacity * inside[..., None]], axis=-1)
+    shown = np.concatenate([colours(points), 0.95 * inside[..., None]], axis=-1)
     axes.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
 
     x, y = (np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows
-    if isolines and inside.any() and min(rows, columns) > 1:
-        up = np.where(inside & np.isfinite(points).all(axis=-1), colours.place(points)[..., 1], np.nan)
+    if inside.any() and min(rows, columns) > 1:
+        up = np.where(inside & np.isfinite(points).all(axis=-1), colours.turned(points)[..., 1], np.nan)
         levels = np.linspace(colours.low[1], colours.high[1], 11)[1:-1]
         axes.contour(x, y, np.ma.masked_invalid(up), levels=levels, colors="black", linewidths=0.35, alpha=0.35)
     if inside.any():
@@ -110,8 +103,8 @@ def draw_field(
         framed = np.pad(foreground.astype(np.float64), 1)
         x = np.concatenate([[0], x, [width]])
         y = np.concatenate([[0], y, [height]])
-        axes.contour(x, y, framed, levels=[threshold], colors="white", linewidths=1.6)
-        axes.contour(x, y, framed, levels=[threshold], colors=INK, linewidths=0.6)
+        axes.contour(x, y, framed, levels=[THRESHOLD], colors="white", linewidths=1.6)
+        axes.contour(x, y, framed, levels=[THRESHOLD], colors=INK, linewidths=0.6)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
 
@@ -127,7 +120,7 @@ def draw_template(axes: Axes, surface: "Surface", colours: CoordinateColours, *,
         colours: Of the surface.
         back: Look from behind.
     """
-    placed = colours.place(surface.vertices)
+    placed = colours.turned(surface.vertices)
     sign = -1.0 if back else 1.0
     flat = np.stack([sign * placed[:, 0], placed[:, 1] * (-1 if surface.flat else 1)], axis=1)
     corners = placed[surface.faces]
@@ -157,8 +150,6 @@ def field_figure(
     *,
     view_titles: Sequence[str] | None = None,
     title: str | None = None,
-    threshold: float = 0.5,
-    isolines: bool = True,
     path: str | Path | None = None,
 ) -> Figure:
     """Views as columns; the images, and below them the fields of the label and of each detector.
@@ -169,8 +160,6 @@ def field_figure(
         surface: The template; drawn beside the rows in the same colours.
         view_titles: V texts above the columns.
         title: Above the figure.
-        threshold: A cell is shown above this foreground probability.
-        isolines: Draw lines of equal height on the surface.
         path: Write the figure there, as PNG or what the ending says.
 
     Returns:
@@ -200,7 +189,7 @@ def field_figure(
     height = top + count * (TILE * aspect + gap) + 0.05
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
-    def place(row: int, column: int) -> Axes:
+    def tile(row: int, column: int) -> Axes:
         left = label + column * (TILE + 0.05)
         bottom = height - top - (row + 1) * TILE * aspect - row * gap
         axes = figure.add_axes((left / width, bottom / height, TILE / width, TILE * aspect / height))
@@ -208,23 +197,15 @@ def field_figure(
         return axes
 
     for column in range(views):
-        axes = place(0, column)
+        axes = tile(0, column)
         axes.imshow(pictures[column], extent=(0, pictures.shape[2], pictures.shape[1], 0))
         if view_titles is not None:
             axes.set_title(view_titles[column], fontsize=8.5, color=INK, pad=4)
         if column == 0:
             axes.set_ylabel("image", fontsize=9, color=INK, labelpad=5)
         for number, (row, (coordinate, foreground)) in enumerate(zip(rows, fields, strict=True), start=1):
-            axes = place(number, column)
-            draw_field(
-                axes,
-                pictures[column],
-                coordinate[column],
-                foreground[column],
-                colours,
-                threshold=threshold,
-                isolines=isolines,
-            )
+            axes = tile(number, column)
+            draw_field(axes, pictures[column], coordinate[column], foreground[column], colours)
             if column == 0:
                 axes.set_ylabel(row.title, fontsize=9, color=INK, labelpad=5)
             if row.numbers:

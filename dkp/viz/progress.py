@@ -11,13 +11,15 @@ from matplotlib.figure import Figure
 
 from dkp.errors import InputError
 from dkp.viz.colours import CoordinateColours
-from dkp.viz.figures import DPI, INK, as_array, as_images, bare, draw_field, save_figure
+from dkp.viz.figures import DPI, INK, THRESHOLD, as_array, as_images, bare, draw_field, save_figure
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
 
 TILE = 1.45  # inches
 UNMATCHED = "#c9ced6"
+LIMIT = 10.0
+"""Error [px] at the end of the colour scale."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,7 @@ def progress_figure(
     moments: Sequence[Moment],
     surface: "Surface",
     *,
-    limit: float = 10.0,
     title: str = "",
-    threshold: float = 0.5,
     path: str | Path | None = None,
 ) -> Figure:
     """Steps as columns; for each of two views its field and below it the epipolar error of every foreground cell.
@@ -55,9 +55,7 @@ def progress_figure(
         images: (2, 3, h, w) in [0, 1] or (2, h, w, 3) uint8.
         moments: from the first step to the last.
         surface: The template, for the colours.
-        limit: Error [px] at the end of the colour scale.
         title: Above the figure.
-        threshold: A cell is foreground above this probability.
         path: Write the figure there.
 
     Returns:
@@ -86,13 +84,11 @@ def progress_figure(
         for column, moment in enumerate(moments, start=1):
             foreground = as_array(moment.foreground)[view]
             axes, below = grid[2 * view][column], grid[2 * view + 1][column]
-            draw_field(
-                axes, pictures[view], as_array(moment.coordinate)[view], foreground, colours, threshold=threshold
-            )
-            error, inside = as_array(moment.error)[view], foreground > threshold
+            draw_field(axes, pictures[view], as_array(moment.coordinate)[view], foreground, colours)
+            error, inside = as_array(moment.error)[view], foreground > THRESHOLD
             below.imshow(np.where(inside, 0.0, np.nan), cmap=ListedColormap([UNMATCHED]), interpolation="nearest")
             shown = np.ma.masked_where(~(inside & np.isfinite(error)), error)
-            drawn = below.imshow(shown, cmap="viridis", vmin=0, vmax=limit, interpolation="nearest")
+            drawn = below.imshow(shown, cmap="viridis", vmin=0, vmax=LIMIT, interpolation="nearest")
             known = error[inside & np.isfinite(error)]
             text = f"{np.median(known):.1f} px, {known.size / max(1, inside.sum()):.0%}" if known.size else "no match"
             below.set_xlabel(text, fontsize=7, color=INK)

@@ -76,10 +76,10 @@ def _decimals(row: Row, values: Sequence[float]) -> int:
     return min(3, max(1, 2 - math.floor(math.log10(min(positive)))))
 
 
-def _cells(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
-    """Per row its heading and per column the text and whether it is the best of the detectors."""
+def _cells(summary: Summary) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
+    """Per metric its heading, and per column the text and whether it is the best of the detectors."""
     columns = _columns(summary)
-    for row in rows:
+    for row in ROWS:
         if not any(row.key in summary[column] for column in columns):
             continue
         values = [_value(summary, column, row.key) for column in columns]
@@ -101,13 +101,12 @@ def _cells(summary: Summary, rows: Sequence[Row]) -> Iterator[tuple[str, list[tu
         )
 
 
-def summary_table(summary: Summary, title: str | None = None, rows: Sequence[Row] = ROWS) -> Table:
+def summary_table(summary: Summary, title: str | None = None) -> Table:
     """The summary as a table for a terminal.
 
     Args:
         summary: Detector -> metric -> value; a missing, None or not finite value is shown as a dash.
         title: Above the table.
-        rows: Which metrics, in order; those that no detector has are left out.
 
     Returns:
         A rich table; the best detector of each row, and those equal to it as printed, in bold.
@@ -116,12 +115,12 @@ def summary_table(summary: Summary, title: str | None = None, rows: Sequence[Row
     table.add_column("")
     for column in _columns(summary):
         table.add_column(column, justify="right", style="dim" if column == REFERENCE else "none")
-    for heading, cells in _cells(summary, rows):
+    for heading, cells in _cells(summary):
         table.add_row(Text(heading), *(Text(text, style="bold" if best else "") for text, best in cells))
     return table
 
 
-def summary_markdown(summary: Summary, rows: Sequence[Row] = ROWS) -> str:
+def summary_markdown(summary: Summary) -> str:
     """The summary as a Markdown table; arguments as for ``summary_table``.
 
     Example:
@@ -132,7 +131,7 @@ def summary_markdown(summary: Summary, rows: Sequence[Row] = ROWS) -> str:
     """
     columns = _columns(summary)
     lines = [f"| | {' | '.join(columns)} |", "|:--|" + "--:|" * len(columns)]
-    for heading, cells in _cells(summary, rows):
+    for heading, cells in _cells(summary):
         texts = (f"**{text}**" if best else text for text, best in cells)
         lines.append(f"| {heading} | {' | '.join(texts)} |")
     return "\n".join(lines)

@@ -70,22 +70,6 @@ def test_what_is_missing_is_none(scene, tmp_path):
     assert capture.surface.name == "human"
 
 
-def test_many_images_are_read_in_order(board_capture):
-    capture = Capture.open(board_capture)
-    views = capture.views[::-1]
-    for threads in (1, 4):
-        for view, image, mask, label in zip(
-            views,
-            capture.images(views, threads),
-            capture.masks(views, threads),
-            capture.labels(views, threads),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(image, capture.image(view))
-            np.testing.assert_array_equal(mask, capture.mask(view))
-            np.testing.assert_array_equal(label.face, capture.label(view).face)
-
-
 @pytest.mark.parametrize("unit", ["m", "cm", "mm"])
 def test_lengths_are_metres_whatever_the_unit(scene, tmp_path, unit):
     capture = scene.write(tmp_path / "c", unit=unit)

@@ -69,13 +69,6 @@ def test_frames_that_were_resized_and_cut_give_the_same_crop():
     assert np.abs(crop - expected).mean() < 4
 
 
-def test_lens_distortion_can_be_kept():
-    camera = rig_camera()
-    frame = picture(camera, (640, 480))
-    crop_map = CropMap.create(camera, np.array([[1.0, 0, -20], [0, 1, -30]]), (50, 40), keep_distortion=True)
-    np.testing.assert_array_equal(crop_map.image(frame), frame[30:70, 20:70])
-
-
 def test_small_crops_do_not_alias():
     camera = rig_camera()
     frame = np.zeros((480, 640, 3), np.uint8)

@@ -67,15 +67,6 @@ def test_two_processes(assert_same_in_two_processes):
     assert_same_in_two_processes(lambda: GeodesicError(BOARD, points_per_view=20), [scene(seed) for seed in range(5)])
 
 
-def test_recall_curve_of_the_metric():
-    metric = GeodesicError(BOARD, points_per_view=None)
-    metric.update(*scene(4))
-    value = metric.compute()
-    assert metric.recall_curve([5, 10, 1e9]).tolist() == [value["pck5"], value["pck10"], value["coverage"]]
-    metric.update(*scene(5))  # still accumulates after reading the curve
-    assert metric.compute()["geodesic_points"] > value["geodesic_points"]
-
-
 def test_uncovered_pixels_lower_coverage_and_recall_and_leave_the_mean():
     _, foreground, label, inside, known = scene(1)
     values = []

@@ -142,11 +142,9 @@ def test_keypoint_error_in_two_processes(assert_same_in_two_processes):
     assert_same_in_two_processes(KeypointError3D, [keypoint_batch(seed) for seed in range(3)])
 
 
-def test_keypoint_distances_and_bad_reach():
+def test_keypoint_distances():
     points, truth = torch.zeros(2, 3, 3), torch.ones(2, 3, 3)
     assert keypoint_distances(points, truth).tolist() == [[pytest.approx(3**0.5)] * 3] * 2
-    with pytest.raises(InputError, match="reach"):
-        KeypointError3D(reach=0)
 
 
 def test_procrustes_takes_out_a_similarity_but_no_mirroring():

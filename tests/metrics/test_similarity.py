@@ -4,14 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.errors import InputError
 from dkp.metrics.similarity import (
-    COARSE_PART,
-    PART_KAPPA,
     PointSimilarity,
     average_precision,
     geodesic_point_similarity,
-    part_kappa,
 )
 from dkp.surface import Surface
 
@@ -104,34 +100,6 @@ def test_a_view_without_foreground_is_a_miss():
     assert value["gps"] <= 0.5
     assert value["ar"] <= 0.5
     assert value["ap50"].item() == pytest.approx(51 / 101)
-
-
-def test_part_kappa_follows_the_coarse_map():
-    assert len(COARSE_PART) == 25
-    assert len(PART_KAPPA) == 8
-    np.testing.assert_allclose(
-        part_kappa(torch.tensor([1, 2, 3, 4, 5, 7, 11, 15, 19, 23])),
-        [0.351, 0.351, 0.107, 0.107, 0.126, 0.237, 0.173, 0.142, 0.128, 0.150],
-    )
-
-
-def test_densepose_kappa_takes_the_part_of_the_label():
-    parts = np.where(BOARD.vertices[BOARD.faces].mean(axis=1)[:, 0] < 1, 1, 3)  # torso on one half, a hand on the other
-    names = [f"part_{number}" for number in range(1, 25)]
-    body = Surface("body", BOARD.vertices, BOARD.faces, parts, BOARD.corner_uv, names, flat=True)
-    label = torch.tensor([[0.4, 1.6], [1.0, 1.0], [0.0, 0.0]]).reshape(1, 3, 1, 2)
-    predicted = label + torch.tensor([0.0, 0.2, 0.0])[:, None, None]
-    metric = PointSimilarity(body, kappa="densepose")
-    metric.update(predicted, torch.ones(1, 1, 2), label, torch.ones(1, 1, 2, dtype=torch.bool))
-    expected = np.mean([np.exp(-(0.2**2) / (2 * kappa**2)) for kappa in (0.351, 0.107)])
-    assert metric.compute()["gps"].item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_kappa_is_checked():
-    with pytest.raises(InputError, match="24 parts"):
-        PointSimilarity(BOARD, kappa="densepose")
-    with pytest.raises(InputError, match="kappa"):
-        PointSimilarity(BOARD, kappa=-1.0)
 
 
 def test_uncovered_points_add_nothing():

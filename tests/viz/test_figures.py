@@ -74,7 +74,7 @@ def test_draw_field_shows_the_foreground_only_in_the_colours_of_the_surface():
     coordinate, foreground = board_field(1)
     axes = Figure().add_subplot()
     colours = CoordinateColours(BOARD)
-    draw_field(axes, np.zeros((24, 24, 3)), coordinate[0], foreground[0], colours, isolines=False)
+    draw_field(axes, np.zeros((24, 24, 3)), coordinate[0], foreground[0], colours)
     shown = np.asarray(axes.images[-1].get_array())
     np.testing.assert_array_equal(shown[..., 3] > 0, foreground[0] > 0.5)
     np.testing.assert_allclose(shown[5, 6, :3], colours(coordinate[0, :, 5, 6]))

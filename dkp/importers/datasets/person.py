@@ -33,6 +33,7 @@ from dkp.importers.detections import (
     Joints,
     find_layout,
     inside_frame,
+    joint_pixels,
     main_person,
     middle,
     move_joints,
@@ -139,7 +140,7 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
                 affine = crop_affine(boxes[index], size)
                 crop = CropMap.create(camera, affine, size, frame_map=recording.frame_maps[name])
                 image = crop.image(frame)
-                person = move_joints(joints[index], apply_affine(affine, _pixels(joints[index])))
+                person = move_joints(joints[index], apply_affine(affine, joint_pixels(joints[index])))
                 writer.add_view(
                     ids[index],
                     name,
@@ -157,10 +158,6 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
     return Capture.open(out)
 
 
-def _pixels(joints: Joints) -> np.ndarray:
-    return np.array([value[:2] for value in joints.values()])
-
-
 def _boxes(joints: Mapping[int, Joints], margin: float) -> dict[int, np.ndarray]:
     """Square boxes that hold the joints of a few frames around each, so that crops move slowly and cut nothing off."""
     tight = {index: _box(person) for index, person in joints.items()}
@@ -174,7 +171,7 @@ def _boxes(joints: Mapping[int, Joints], margin: float) -> dict[int, np.ndarray]
 def _box(joints: Joints) -> np.ndarray:
     """Box of the joints that are not mere guesses, or of all where nearly all are."""
     sure = [value[:2] for value in joints.values() if value[2] >= 0.1]
-    return box_of_points(np.array(sure) if len(sure) >= 3 else _pixels(joints))
+    return box_of_points(np.array(sure) if len(sure) >= 3 else joint_pixels(joints))
 
 
 def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBad = "raise") -> PersonRecording:
@@ -229,7 +226,7 @@ def _undistorted(joints: dict[int, Joints], camera: Camera, to_camera: np.ndarra
     """Moves a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
     if not joints:
         raise InputError("no person was detected in the frames of a camera, expected one to crop around")
-    given = np.concatenate([_pixels(person) for person in joints.values()])
+    given = np.concatenate([joint_pixels(person) for person in joints.values()])
     pixels = undistorted(camera, apply_affine(to_camera, given))
     ends = np.cumsum([len(person) for person in joints.values()])[:-1]
     parts = np.split(pixels, ends)

@@ -123,12 +123,12 @@ def _axis_side(region: str, centre: np.ndarray, joints: dict[str, np.ndarray]) -
     return np.zeros(len(centre), dtype=bool)
 
 
-def majority(faces: np.ndarray, label: np.ndarray, rounds: int = 20) -> np.ndarray:
+def majority(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Straightens the borders between labels and removes islands, by votes of the faces around."""
     pairs = face_adjacency(faces)
     label = label.copy()
     values = np.unique(label)
-    for _ in range(rounds):
+    for _ in range(20):
         votes = np.zeros((len(faces), len(values)))
         own = np.searchsorted(values, label)
         votes[np.arange(len(faces)), own] += 0.9  # two neighbours of another part outvote a face

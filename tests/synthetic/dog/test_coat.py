@@ -13,7 +13,7 @@ from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.dog.coat import Coat, fur, hair_colour, paint_coat, sample_coat
 from dkp.synthetic.dog.domains import DOG_DOMAINS
 from dkp.synthetic.dog.regions import DogRegions
-from dkp.synthetic.dog.subject import Dog
+from dkp.synthetic.dog.subject import sample_dog
 from dkp.synthetic.domains import CHOICES, DOMAINS
 
 BROWN, WHITE, BLACK, TAN = (
@@ -41,38 +41,38 @@ def is_near(colour: np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def test_places_are_measured_along_the_body(regions: DogRegions) -> None:
-    place, joints = regions.vertices(), regions.joints
+    region, joints = regions.vertices(), regions.joints
 
     def at(name: str) -> int:
         return int(np.linalg.norm(regions.columns[:, :3] - joints[name], axis=1).argmin())
 
     for name, expected in (("left_elbow", 1), ("right_wrist", 2), ("left_knee", 1), ("right_hock", 2)):
-        assert abs(place.leg[at(name)] - expected) < 0.3, name
-    assert place.leg[at("left_hind_paw")] > 2.7
-    assert place.tail[at("tail_tip")] > 0.9
-    assert place.ear[at("left_ear_tip")] > 0.85
-    assert place.on_ear[at("right_ear_tip")] > 0.9
-    assert place.on_head[at("nose")] > 0.9
-    assert 20 < (place.in_mouth > 0.5).sum() < 600
+        assert abs(region.leg[at(name)] - expected) < 0.3, name
+    assert region.leg[at("left_hind_paw")] > 2.7
+    assert region.tail[at("tail_tip")] > 0.9
+    assert region.ear[at("left_ear_tip")] > 0.85
+    assert region.on_ear[at("right_ear_tip")] > 0.9
+    assert region.on_head[at("nose")] > 0.9
+    assert 20 < (region.in_mouth > 0.5).sum() < 600
 
 
 def test_socks_of_points_are_below_the_knee_and_the_back_keeps_its_colour(regions: DogRegions) -> None:
     colour, _ = paint_coat(coat(marking="points"), regions, regions.columns)
-    place = regions.vertices()
-    low = (place.on_leg > 0.9) & (place.leg > 1.7) & (place.under < 0.5)
+    region = regions.vertices()
+    low = (region.on_leg > 0.9) & (region.leg > 1.7) & (region.under < 0.5)
     assert is_near(colour, TAN)[low].mean() > 0.95
-    back = (place.on_leg < 0.1) & (place.on_head < 0.1) & (place.on_tail < 0.1) & (place.under < -0.5)
+    back = (region.on_leg < 0.1) & (region.on_head < 0.1) & (region.on_tail < 0.1) & (region.under < -0.5)
     assert is_near(colour, BROWN)[back].mean() > 0.99
 
 
 def test_a_saddle_lies_on_the_back_and_a_mask_on_the_muzzle(regions: DogRegions) -> None:
-    place = regions.vertices()
+    region = regions.vertices()
     saddled, _ = paint_coat(coat(marking="saddle", extent=0.45), regions, regions.columns)
-    trunk = (place.on_leg < 0.1) & (place.on_head < 0.1) & (place.on_tail < 0.1) & (place.front < 0.15)
-    assert is_near(saddled, BLACK)[trunk & (place.under < -0.7)].mean() > 0.95
-    assert is_near(saddled, BLACK)[trunk & (place.under > 0.5)].mean() < 0.05
+    trunk = (region.on_leg < 0.1) & (region.on_head < 0.1) & (region.on_tail < 0.1) & (region.front < 0.15)
+    assert is_near(saddled, BLACK)[trunk & (region.under < -0.7)].mean() > 0.95
+    assert is_near(saddled, BLACK)[trunk & (region.under > 0.5)].mean() < 0.05
     masked, _ = paint_coat(coat(marking="mask"), regions, regions.columns)
-    assert is_near(masked, BLACK)[(place.on_head > 0.9) & (place.front > 0.47) & (place.in_mouth < 0.5)].mean() > 0.9
+    assert is_near(masked, BLACK)[(region.on_head > 0.9) & (region.front > 0.47) & (region.in_mouth < 0.5)].mean() > 0.9
     assert is_near(masked, BROWN)[trunk].all()
 
 
@@ -96,9 +96,9 @@ def test_a_collar_goes_around_the_neck(regions: DogRegions) -> None:
     colour, _ = paint_coat(coat(collar=np.array([0.05, 0.05, 0.9])), regions, regions.columns)
     worn = colour[:, 2] > 0.5
     assert 10 < worn.sum() < 300
-    place = regions.vertices()
-    assert place.on_neck[worn].min() > 0.5
-    assert np.ptp(place.left[worn]) > 0.08
+    region = regions.vertices()
+    assert region.on_neck[worn].min() > 0.5
+    assert np.ptp(region.left[worn]) > 0.08
 
 
 def test_eyes_and_nose_are_dark(regions: DogRegions) -> None:
@@ -112,11 +112,11 @@ def test_eyes_and_nose_are_dark(regions: DogRegions) -> None:
 def test_long_hair_stands_off_but_not_on_the_face(regions: DogRegions) -> None:
     short, long = fur(coat(), regions), fur(coat(length=0.012), regions)
     assert not short.any()
-    place = regions.vertices()
+    region = regions.vertices()
     assert long.min() >= 0
     assert long[:, 0].max() < 0.03
-    assert long[(place.on_leg < 0.1) & (place.on_head < 0.1) & (place.on_tail < 0.1), 0].mean() > 0.01
-    assert long[place.on_head > 0.95, 0].mean() < 0.005
+    assert long[(region.on_leg < 0.1) & (region.on_head < 0.1) & (region.on_tail < 0.1), 0].mean() > 0.01
+    assert long[region.on_head > 0.95, 0].mean() < 0.005
 
 
 def test_hair_colours_span_white_black_and_red() -> None:
@@ -130,7 +130,7 @@ def test_dogs_differ_and_the_same_seed_gives_the_same_dog(regions: DogRegions) -
     domain = DOG_DOMAINS["varied"]
 
     def look(seed: int) -> np.ndarray:
-        dog = Dog.sample(regions, domain, np.random.default_rng(seed))
+        dog = sample_dog(regions, domain, np.random.default_rng(seed))
         return np.concatenate([dog.paint(regions.columns)[0].ravel(), dog.stand_off.ravel()])
 
     looks = [look(seed) for seed in range(12)]
@@ -139,4 +139,4 @@ def test_dogs_differ_and_the_same_seed_gives_the_same_dog(regions: DogRegions) -
     means = [values[: 3 * len(regions.columns)].mean() for values in looks]
     assert np.ptp(means) > 0.2
     with pytest.raises(InputError, match="has no coats"):
-        Dog.sample(regions, DOMAINS["source"], np.random.default_rng(0))
+        sample_dog(regions, DOMAINS["source"], np.random.default_rng(0))

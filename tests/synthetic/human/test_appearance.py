@@ -51,16 +51,16 @@ def nearest(surface, point):
 
 
 def test_limbs_are_measured_from_joint_to_joint(surface, regions):
-    place = regions.vertices()
+    region = regions.vertices()
     for side in ("left", "right"):
         for joint, limb, expected in (
-            ("elbow", place.arm, 1), ("wrist", place.arm, 2), ("knee", place.leg, 1), ("ankle", place.leg, 2)
+            ("elbow", region.arm, 1), ("wrist", region.arm, 2), ("knee", region.leg, 1), ("ankle", region.leg, 2)
         ):  # fmt: skip
             assert abs(limb[nearest(surface, surface.joints[f"{side}_{joint}"])] - expected) < 0.25, (side, joint)
-    assert not place.arm[place.on_arm == 0].any()
-    assert not place.leg[place.on_leg == 0].any()
-    assert abs(place.head_up[nearest(surface, surface.joints["left_eye"])]) < 0.02
-    assert place.left[nearest(surface, surface.joints["left_wrist"])] > 0.3
+    assert not region.arm[region.on_arm == 0].any()
+    assert not region.leg[region.on_leg == 0].any()
+    assert abs(region.head_up[nearest(surface, surface.joints["left_eye"])]) < 0.02
+    assert region.left[nearest(surface, surface.joints["left_wrist"])] > 0.3
 
 
 def test_clothes_cover_the_parts_they_are_made_for(surface, regions):
@@ -107,18 +107,18 @@ def test_patterns_show_more_than_one_colour_on_the_torso(regions, pattern):
     colours = np.array([[0.8, 0.02, 0.02], [0.02, 0.8, 0.02], [0.02, 0.02, 0.8]])
     top = dataclasses.replace(base.top, pattern=pattern, colours=colours)
     colour, _ = paint(dataclasses.replace(base, top=top), regions, regions.columns)
-    place = regions.vertices()
-    torso = (place.on_arm == 0) & (place.on_leg == 0) & (place.on_head == 0) & (place.height > 0.3)
+    region = regions.vertices()
+    torso = (region.on_arm == 0) & (region.on_leg == 0) & (region.on_head == 0) & (region.height > 0.3)
     share = np.bincount(kind(colour[torso]), minlength=4)[:3] / torso.sum()
     assert share[0] > 0.1
     assert share[1] > 0.02
 
 
 def test_hair_and_caps_sit_on_the_head(surface, regions):
-    place = regions.vertices()
+    region = regions.vertices()
     dark = {"hair_colour": np.full(3, 0.004), "skin": np.array([0.6, 0.4, 0.3])}
     crown = nearest(surface, surface.joints["head"])
-    chin = (place.on_head > 0.9) & (place.head_up < -0.08) & (place.head_front > 0.05)
+    chin = (region.on_head > 0.9) & (region.head_up < -0.08) & (region.head_front > 0.05)
     for hair in ("short", "medium", "long"):
         colour, _ = paint(outfit(hair=hair, **dark), regions, regions.columns)
         assert colour[crown].max() < 0.02
@@ -135,9 +135,13 @@ def test_hair_and_caps_sit_on_the_head(surface, regions):
 def test_cloth_stands_off_the_body_and_caps_have_a_brim(regions):
     off = thickness(outfit(looseness=0.01), regions)
     tight = thickness(outfit(looseness=0.0), regions)
-    place = regions.vertices()
+    region = regions.vertices()
     torso = (
-        (place.on_arm == 0) & (place.on_leg == 0) & (place.on_head == 0) & (place.height > 0.4) & (place.height < 0.7)
+        (region.on_arm == 0)
+        & (region.on_leg == 0)
+        & (region.on_head == 0)
+        & (region.height > 0.4)
+        & (region.height < 0.7)
     )
     assert (off[torso, 0] - tight[torso, 0]).mean() > 0.005
     assert off[:, 0].min() >= 0
@@ -145,7 +149,7 @@ def test_cloth_stands_off_the_body_and_caps_have_a_brim(regions):
     assert not off[:, 1].any()
     brim = thickness(outfit(hat="cap"), regions)[:, 1]
     assert brim.max() > 0.03
-    assert (place.head_front[brim > 0] > 0.05).all()
+    assert (region.head_front[brim > 0] > 0.05).all()
 
 
 def test_noise_repeats_and_is_the_same_for_the_same_seed():
