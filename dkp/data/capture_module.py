@@ -19,8 +19,8 @@ from dkp.data.labelled import LabelledViews, choose_labelled
 from dkp.data.loader import ReadAheadLoader
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
-from dkp.data.places import SPLIT_MARK, Captures, places, split_of
 from dkp.data.sampling import EvaluationSampler, KeyedSampler
+from dkp.data.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
 
@@ -86,7 +86,11 @@ class CaptureDataModule(pl.LightningDataModule):
         for name, value in (("steps_per_epoch", steps_per_epoch), ("eval_batch_size", eval_batch_size)):
             if value is not None and value < 1:
                 raise InputError(f"data.{name} is {value} where 1 or more is expected")
-        self.evaluated = {"val": places(val), "test": places(test), "predict": places(predict) or places(test)}
+        self.evaluated = {
+            "val": all_captures(val),
+            "test": all_captures(test),
+            "predict": all_captures(predict) or all_captures(test),
+        }
         self.cameras = cameras
         self.size = size
         self.stride = stride
@@ -129,21 +133,21 @@ class CaptureDataModule(pl.LightningDataModule):
             self.setup_training()
         for role in roles.get(stage, []) if stage else ["val", "test"]:
             if role not in self.datasets:
-                self.datasets[role] = [self.evaluation(place, role) for place in self.evaluated[role]]
+                self.datasets[role] = [self.evaluation(capture, role) for capture in self.evaluated[role]]
 
     def setup_training(self) -> None:
         """Read the training data."""
         raise NotImplementedError
 
-    def read(self, place: str, role: str, **options: Any) -> CaptureImages:
+    def read(self, capture: str, role: str, **options: Any) -> CaptureImages:
         """Read PATH or PATH#SPLIT.
 
         Args:
-            place: the capture.
+            capture: the capture.
             role: its split where none is given.
             options: of `CaptureImages`.
         """
-        path, split = split_of(place, role)
+        path, split = split_of(capture, role)
         options = {"cameras": self.cameras, "on_bad": self.on_bad, "cache": self.cache, **options}
         return CaptureImages(self.open(path), split, 2 * self.size, charts=self.charts, **options)
 
@@ -151,10 +155,10 @@ class CaptureDataModule(pl.LightningDataModule):
         """Open a capture; files that are missing count as bad data."""
         return Capture.open(path, allow_missing=self.on_bad == "skip")
 
-    def evaluation(self, place: str, role: str) -> MultiviewInstants:
+    def evaluation(self, capture: str, role: str) -> MultiviewInstants:
         """All views and pairs of a capture, without augmentation; for testing with the posed surfaces."""
         split = "test" if role == "predict" else role
-        images = self.read(place, split, joints=self.joints, min_foreground=0, truth=role == "test")
+        images = self.read(capture, split, joints=self.joints, min_foreground=0, truth=role == "test")
         return MultiviewInstants(
             [images], self.size, self.stride, pairing=self.pairing, hide_background=self.hide_background
         )
@@ -239,11 +243,11 @@ class CaptureDataModule(pl.LightningDataModule):
                 f"data.labelled_share has {len(each)} shares where one number, or one for each of the {len(captures)} "
                 "labelled captures, is expected"
             )
-        for place, share in self._own(list(zip(captures, each, strict=True))):
-            path, split = split_of(place, "train")
+        for capture, share in self._own(list(zip(captures, each, strict=True))):
+            path, split = split_of(capture, "train")
             frames = choose_labelled(self.open(path).instants(split), share, self.seed) if share < 1 else None
             if frames != []:
-                images.append(self.read(place, "train", require_labels=True, frames=frames))
+                images.append(self.read(capture, "train", require_labels=True, frames=frames))
         if not images:
             if any(each):
                 raise InputError(f"{', '.join(captures)}: no view has a label")

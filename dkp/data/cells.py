@@ -33,7 +33,7 @@ class DenseCoordinates:
 
 
 def sample_dense(label: DenseCoordinates, pixels: np.ndarray, gap: float) -> DenseCoordinates:
-    """Read a dense label at sub-pixel places.
+    """Read a dense label at sub-pixel positions.
 
     Foreground, known, part and uv are those of the nearest pixel. The coordinate is interpolated between those of the
     four surrounding pixels that show nearly the same surface point as the nearest one, so that a label read between
@@ -119,14 +119,14 @@ def place_points(
     coordinate = np.zeros((cells, cells, 3), np.float32)
     foreground = np.zeros((cells, cells), bool)
     position = pixels / stride
-    place = np.floor(position).astype(np.intp)
-    keep = np.logical_and(place >= 0, place < cells).min(axis=1)
-    away = np.abs(position - place - 0.5).max(axis=1)
+    cell = np.floor(position).astype(np.intp)
+    keep = np.logical_and(cell >= 0, cell < cells).min(axis=1)
+    away = np.abs(position - cell - 0.5).max(axis=1)
     order = np.argsort(-away, kind="stable")
     order = order[np.flatnonzero(keep[order])]
     if background is not None:
-        order = order[~background[place[order, 1], place[order, 0]]]
-    column, row = place[order, 0], place[order, 1]
+        order = order[~background[cell[order, 1], cell[order, 0]]]
+    column, row = cell[order, 0], cell[order, 1]
     coordinate[row, column] = points.coordinate[order]
     foreground[row, column] = True
     known = foreground.copy() if background is None else foreground | background

@@ -65,7 +65,7 @@ def cache_key(capture: Capture, options: Mapping[str, Any], files: Iterable[str]
     """A name for all that decides what is decoded.
 
     It changes with the options, the surface, the manifest and the list of views, the name, size and time of change of
-    every file, the release of OpenCV, `FORMAT` and `DECODING`; not with the place of the capture.
+    every file, the release of OpenCV, `FORMAT` and `DECODING`; not with the path of the capture.
 
     Args:
         capture: an open capture.
@@ -111,51 +111,51 @@ def taken_or_made(
     Raises:
         InputError: the folder cannot be written, the disk is full, or the data changed while they were read.
     """
-    place = folder / key()
+    path = folder / key()
     how = "taken from"
     try:
-        stored = take(place)
+        stored = take(path)
     except Damaged:
         stored = None
     if stored is None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(place.with_suffix(".lock")):
-                stored = take_sound(place, name)
+            with one_at_a_time(path.with_suffix(".lock")):
+                stored = take_sound(path, name)
                 if stored is None:
                     how = "written to"
-                    stored = make(place, key, write, name)
+                    stored = make(path, key, write, name)
         except OSError as error:
             raise InputError(
                 f"the cache {folder} cannot be written ({error.strerror or error}), expected a folder with room for "
                 f"the decoded views of {name}"
             ) from error
     size = sum(array.nbytes for array in stored.arrays.values())
-    logger.info("%s: %.1f MB of decoded views %s the cache %s", name, size / 1e6, how, place)
+    logger.info("%s: %.1f MB of decoded views %s the cache %s", name, size / 1e6, how, path)
     return stored
 
 
-def take(place: Path) -> Stored | None:
+def take(path: Path) -> Stored | None:
     """What a finished folder holds, mapped into memory; None where there is no such folder.
 
     Raises:
         Damaged: it is not what its description says.
     """
-    if not place.is_dir():
+    if not path.is_dir():
         return None
     try:
-        description = json.loads((place / DESCRIPTION).read_text(encoding="utf-8"))
+        description = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
         for name, size in description["bytes"].items():
-            found = file_of(place, name).stat().st_size
+            found = file_of(path, name).stat().st_size
             if found != size:
                 raise Damaged(f"{name}.npy has {found} bytes, expected {size}")
-        arrays = {name: mapped(file_of(place, name)) for name in description["bytes"]}
-        return Stored(arrays, dict(description["notes"]), place)
+        arrays = {name: mapped(file_of(path, name)) for name in description["bytes"]}
+        return Stored(arrays, dict(description["notes"]), path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise Damaged(str(error)) from error
 
 
-def reopened(place: Path) -> dict[str, np.ndarray]:
+def reopened(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a folder that was taken before.
 
     Raises:
@@ -163,36 +163,36 @@ def reopened(place: Path) -> dict[str, np.ndarray]:
     """
     problem = "it is not there"
     try:
-        stored = take(place)
+        stored = take(path)
         if stored is not None:
             return stored.arrays
     except Damaged as error:
         problem = str(error)
-    raise InputError(f"the cache {place} cannot be opened again ({problem}), expected it to stay during a run")
+    raise InputError(f"the cache {path} cannot be opened again ({problem}), expected it to stay during a run")
 
 
-def take_sound(place: Path, name: str) -> Stored | None:
+def take_sound(path: Path, name: str) -> Stored | None:
     """As `take`, but a damaged folder is removed with a warning."""
     try:
-        return take(place)
+        return take(path)
     except Damaged as error:
-        logger.warning("%s: the cache %s is damaged (%s), so it is made anew", name, place, error)
-        aside = partial_of(place)
+        logger.warning("%s: the cache %s is damaged (%s), so it is made anew", name, path, error)
+        aside = partial_of(path)
         with suppress(FileNotFoundError):  # another process was quicker
-            place.rename(aside)
+            path.rename(aside)
         shutil.rmtree(aside, ignore_errors=True)
         return None
 
 
-def make(place: Path, key: Callable[[], str], write: Callable[[Columns], dict[str, Any]], name: str) -> Stored:
+def make(path: Path, key: Callable[[], str], write: Callable[[Columns], dict[str, Any]], name: str) -> Stored:
     """Write a folder under another name, and give it its own when it is whole.
 
     Raises:
         OSError: it cannot be written.
         InputError: from `write`, or the data changed meanwhile.
     """
-    remove_leftovers(place.parent)
-    partial = partial_of(place)
+    remove_leftovers(path.parent)
+    partial = partial_of(path)
     partial.mkdir()
     columns = Columns(partial)
     try:
@@ -203,21 +203,21 @@ def make(place: Path, key: Callable[[], str], write: Callable[[Columns], dict[st
             json.dump(description, file)
             file.flush()
             os.fsync(file.fileno())
-        if key() != place.name:
+        if key() != path.name:
             raise InputError(f"{name} changed while it was read, expected files that stay as they are")
         try:
-            partial.rename(place)
+            partial.rename(path)
         except OSError:
-            if not place.is_dir():  # otherwise another process was quicker
+            if not path.is_dir():  # otherwise another process was quicker
                 raise
-        stored = take(place)
+        stored = take(path)
     except Damaged as error:
         raise OSError(str(error)) from error
     finally:
         columns.close()
         shutil.rmtree(partial, ignore_errors=True)
     if stored is None:
-        raise OSError(f"{place.name} has vanished")
+        raise OSError(f"{path.name} has vanished")
     return stored
 
 
@@ -226,9 +226,9 @@ def file_of(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def partial_of(place: Path) -> Path:
+def partial_of(path: Path) -> Path:
     """A new name beside a folder, for what is not whole."""
-    return place.with_suffix(f".partial-{secrets.token_hex(8)}")
+    return path.with_suffix(f".partial-{secrets.token_hex(8)}")
 
 
 def remove_leftovers(folder: Path) -> None:

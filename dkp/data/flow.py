@@ -39,8 +39,8 @@ def add_next_views(
     Raises:
         InputError: there is no pair of consecutive views, or "truth" lacks labels or posed surfaces.
     """
-    place = {(view.sequence, view.time, view.camera): index for index, view in enumerate(images.views)}
-    after = np.asarray([place.get((v.sequence, v.time + 1, v.camera), -1) for v in images.views])
+    index_of = {(view.sequence, view.time, view.camera): index for index, view in enumerate(images.views)}
+    after = np.asarray([index_of.get((v.sequence, v.time + 1, v.camera), -1) for v in images.views])
     if kind == "truth":
         for index, view in enumerate(images.views):
             if after[index] >= 0 and view.label is None:
@@ -157,7 +157,7 @@ def optical_flow(images: StoredImages, index: int, other: int) -> tuple[np.ndarr
 
 
 def flow_at(flow: np.ndarray, valid: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Read a flow at sub-pixel places, by the nearest pixel.
+    """Read a flow at sub-pixel positions, by the nearest pixel.
 
     Args:
         flow: (S, S, 2) [px].

@@ -66,8 +66,8 @@ class LabelledViews(Dataset):
 
     def cutout(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The stored image (S, S, 3) uint8 of a view and the mask (S, S) bool of its surface."""
-        place, view = self.index[index]
-        images = self.makers[place].images
+        number, view = self.index[index]
+        images = self.makers[number].images
         row = images.label_row[view]
         nothing = np.zeros(images.images[view].shape[:2], bool)
         return images.images[view], images.foreground[row] if row >= 0 else nothing
@@ -75,8 +75,8 @@ class LabelledViews(Dataset):
     def __getitem__(self, key: Any) -> dict[str, Any]:
         """One sample, to be put together by `collate`."""
         index, serial = split_key(key)
-        place, view = self.index[index]
-        maker = self.makers[place]
+        number, view = self.index[index]
+        maker = self.makers[number]
         rng = np.random.default_rng((self.seed, serial, index))
         mirror = maker.draw_mirror(rng)
         matrix = maker.draw(rng, mirror)

@@ -11,7 +11,7 @@ from dkp.data.capture_module import CaptureDataModule, one_pass
 from dkp.data.flow import NextFrame
 from dkp.data.labelled import LabelledViews, choose_frames
 from dkp.data.multiview import MultiviewInstants
-from dkp.data.places import SPLIT_MARK, Captures, places, split_of
+from dkp.data.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.errors import InputError
 
 
@@ -34,7 +34,7 @@ class LabelledDataModule(CaptureDataModule):
         **shared: Any,
     ) -> None:
         super().__init__(**shared)
-        self.train = places(train)
+        self.train = all_captures(train)
         self.labelled_share = labelled_share
         self.batch_size = batch_size
         self.labelled: LabelledViews | None = None
@@ -97,9 +97,9 @@ class SemiSupervisedDataModule(CaptureDataModule):
         super().__init__(**shared)
         if not 0 < unlabelled_share <= 1:
             raise InputError(f"data.unlabelled_share is {unlabelled_share} where more than 0 and at most 1 is expected")
-        self.unlabelled_captures = places(unlabelled)
+        self.unlabelled_captures = all_captures(unlabelled)
         self.unlabelled_share = unlabelled_share
-        self.labelled_captures = places(labelled) or self.unlabelled_captures
+        self.labelled_captures = all_captures(labelled) or self.unlabelled_captures
         self.labelled_share = labelled_share
         self.labelled_batch_size = labelled_batch_size
         self.unlabelled_batch_size = unlabelled_batch_size
@@ -119,13 +119,13 @@ class SemiSupervisedDataModule(CaptureDataModule):
             return
         images = [
             self.read(
-                place,
+                capture,
                 "train",
                 labels=self.pseudo_labels,
                 next_frame=self.next_frame,
-                frames=self._unlabelled_frames(place),
+                frames=self._unlabelled_frames(capture),
             )
-            for place in self._own(self.unlabelled_captures)
+            for capture in self._own(self.unlabelled_captures)
         ]
         self.unlabelled = MultiviewInstants(
             images,
@@ -141,10 +141,10 @@ class SemiSupervisedDataModule(CaptureDataModule):
         )
         self.labelled = self.labelled_views(self.labelled_captures, self.labelled_share, self.augmentation)
 
-    def _unlabelled_frames(self, place: str) -> list[str] | None:
+    def _unlabelled_frames(self, capture: str) -> list[str] | None:
         if self.unlabelled_share == 1:
             return None
-        path, split = split_of(place, "train")
+        path, split = split_of(capture, "train")
         frames = [one.frame for one in self.open(path).instants(split)]
         return choose_frames(frames, "data.unlabelled_share", self.unlabelled_share, (self.seed, 0xF7EE))
 

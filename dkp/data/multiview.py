@@ -105,8 +105,8 @@ class MultiviewInstants(Dataset):
         if key is None:
             return without_views(self[0])
         index, serial = split_key(key)
-        place, instant = self.index[index]
-        maker, pairs = self.makers[place], self.pairs[place][instant]
+        number, instant = self.index[index]
+        maker, pairs = self.makers[number], self.pairs[number][instant]
         images = maker.images
         views = images.instants[instant]
         rng = np.random.default_rng((self.seed, serial, index))

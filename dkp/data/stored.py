@@ -25,7 +25,7 @@ class NextViews:
     Attributes:
         view: (N,) index of the next view, -1 where there is none.
         row: (N,) index into the arrays, -1 where there is no next view.
-        flow: (F, S, S, 2) float16 [px], from a pixel centre of the view to its place in the next view.
+        flow: (F, S, S, 2) float16 [px], from a pixel centre of the view to where it is in the next view.
         valid: (F, S, S) bool, pixels whose flow is known and whose surface point is seen in both.
     """
 

@@ -46,7 +46,7 @@ def fundamental_matrix(camera: Camera, other: Camera) -> Tensor:
     )
     reach = (1 + first.translation.norm(dim=-1) + second.translation.norm(dim=-1)).reshape(-1, 1, 1)
     scale = essential.norm(dim=(-2, -1), keepdim=True)
-    # Poses in float32 are orthonormal to about 1e-7, so cameras at one place seem that share of their distance apart.
+    # Poses in float32 are orthonormal to about 1e-7, so cameras at one point seem that share of their distance apart.
     least = 1e-9 if dtype == torch.float64 else 1e-6
     essential = torch.where(scale > least * reach, essential / scale.clamp_min(_TINY), torch.zeros_like(essential))
     fundamental = fundamental_from_essential(

@@ -76,7 +76,7 @@ def triangulate(
         min_views: Least number of views that have to agree, 2 or more.
 
     Returns:
-        The points; see `Triangulation`. A point is valid where `min_views` views agree on a place in front of them,
+        The points; see `Triangulation`. A point is valid where `min_views` views agree on a position in front of them,
         seen under `min_angle` or more. It carries no gradient.
 
     Raises:

@@ -87,13 +87,13 @@ def pair_distances(
         owner: (K,) long, the pair of each match.
     """
     used = pairs.unique().tolist()
-    places = {view: mask[view].nonzero()[:, 0] for view in used}
-    trees = {view: cKDTree(coordinate[view, places[view]].double().cpu().numpy()) for view in used}
+    rows = {view: mask[view].nonzero()[:, 0] for view in used}
+    trees = {view: cKDTree(coordinate[view, rows[view]].double().cpu().numpy()) for view in used}
     found, other, owner = [], [], []
     for number, (first, second) in enumerate(pairs.tolist()):
         match = torch.as_tensor(mutual_matches(trees[first], trees[second], gate)).to(pixels.device)
-        found.append(pixels[first, places[first][match[:, 0]]])
-        other.append(pixels[second, places[second][match[:, 1]]])
+        found.append(pixels[first, rows[first][match[:, 0]]])
+        other.append(pixels[second, rows[second][match[:, 1]]])
         owner.append(torch.full((len(match),), number, device=pixels.device))
     if not owner:
         return pixels.new_zeros(0), pairs.new_zeros(0)

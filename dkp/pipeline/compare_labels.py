@@ -12,7 +12,7 @@ from rich.progress import track
 
 from dkp.captures import Capture
 from dkp.data.cache import CaptureImages
-from dkp.data.places import split_of
+from dkp.data.splits import split_of
 from dkp.data.views import ViewMaker
 from dkp.errors import InputError
 from dkp.metrics import ForegroundIoU, GeodesicError

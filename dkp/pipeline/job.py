@@ -19,7 +19,7 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
-from dkp.data.places import SPLIT_MARK
+from dkp.data.splits import SPLIT_MARK
 from dkp.errors import InputError
 from dkp.files import move_aside
 from dkp.pipeline.captures import BUILT_IN

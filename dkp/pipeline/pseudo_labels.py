@@ -9,7 +9,7 @@ import yaml
 
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
 from dkp.captures import Capture, CaptureWriter
-from dkp.data.places import SPLIT_MARK, split_of
+from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
 

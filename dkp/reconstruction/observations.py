@@ -1,4 +1,4 @@
-"""Where each view of an instant sees each surface point: one place to a fraction of a cell, or none."""
+"""Where each view of an instant sees each surface point: one position to a fraction of a cell, or none."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ def _observe(
     """
     squared = _squared_distance(points.expand(len(field), -1, -1), field)
     weight = (1 - squared / (WINDOW * sigma) ** 2).clamp_min_(0).square_().square_().mul_(probability[:, None])
-    best, place = weight.max(-1)
-    anchor = pixel.gather(1, place[..., None].expand(-1, -1, 2))
+    best, nearest = weight.max(-1)
+    anchor = pixel.gather(1, nearest[..., None].expand(-1, -1, 2))
     near = weight * (_squared_distance(anchor, pixel) <= reach[:, None, None].square())
     products = [field[..., :, None] * field[..., None, :], field[..., :, None] * pixel[..., None, :]]
     features = torch.cat([torch.ones_like(pixel[..., :1]), pixel, field, *(p.flatten(-2) for p in products)], -1)
@@ -138,7 +138,7 @@ def _observe(
     limit = reach[:, None, None] / offset.norm(dim=-1, keepdim=True).clamp_min(1e-9)
     moved = mean_pixel + offset * limit.clamp_max(1.0)
     single = mass[..., 0] >= least_share * weight.sum(-1)
-    close = squared.gather(2, place[..., None])[..., 0] <= (REACH * sigma) ** 2
+    close = squared.gather(2, nearest[..., None])[..., 0] <= (REACH * sigma) ** 2
     return moved, torch.where(single & close, best, 0.0)
 
 

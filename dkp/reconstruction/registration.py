@@ -156,11 +156,11 @@ class SurfaceRegistration:
         return self.settings.mirror is not None and self.surface.mirror is not None
 
     def _mirrored(self, coordinate: Tensor, axis: int) -> Tensor:
-        """The same places on the other side of the body, of coordinates along an axis; NaN stays NaN."""
-        places = coordinate.movedim(axis, -1).double().cpu().numpy()
-        known = np.isfinite(places).all(-1)
-        places[known] = self.surface.mirror_coordinates(places[known])
-        return torch.from_numpy(places).to(coordinate).movedim(-1, axis)
+        """The same points on the other side of the body, of coordinates along an axis; NaN stays NaN."""
+        points = coordinate.movedim(axis, -1).double().cpu().numpy()
+        known = np.isfinite(points).all(-1)
+        points[known] = self.surface.mirror_coordinates(points[known])
+        return torch.from_numpy(points).to(coordinate).movedim(-1, axis)
 
     def _place(self, coordinate: Tensor, foreground: Tensor, camera: Camera) -> tuple[Deformation, Tensor]:
         """The rigid surface at its triangulated points, and for which instants there are enough of them."""
@@ -212,12 +212,12 @@ class _Scene:
         self.cells = pixel_grid(self.height, self.width, 1, dtype=torch.float64).reshape(-1, 2).to(cell)
         self.step = cell
         self.ray = camera.rays(self.cells * cell)  # (B, C, H W, 3)
-        owner, view, place = shown.flatten(2).nonzero(as_tuple=True)
+        owner, view, cell_index = shown.flatten(2).nonzero(as_tuple=True)
         self.owner, self.origin = owner, self.centre[owner, view]
-        self.direction = self.ray[owner, view, place]
-        seen = coordinate.flatten(3).movedim(2, -1)[owner, view, place]
+        self.direction = self.ray[owner, view, cell_index]
+        seen = coordinate.flatten(3).movedim(2, -1)[owner, view, cell_index]
         self.points, self.mirrored = registration.attached(owner, seen)
-        self.weight = foreground.flatten(2)[owner, view, place].double()
+        self.weight = foreground.flatten(2)[owner, view, cell_index].double()
         self.total = self._per_instant(self.weight, owner).clamp_min(1e-9)
         self.silhouette = silhouette
         if self.settings.silhouette:

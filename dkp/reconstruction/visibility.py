@@ -13,8 +13,8 @@ def _cells(pixels: Tensor, depth: Tensor, camera: Camera, cells: int) -> tuple[T
     longer = camera.image_size.amax(-1)[..., None, None]
     inside = (pixels >= 0) & (pixels < camera.image_size[..., None, :])
     inside = inside.all(-1) & (depth > 0)
-    place = torch.where(inside[..., None], pixels / longer * cells, 0.0).long().clamp(0, cells - 1)
-    return place[..., 1] * cells + place[..., 0], inside
+    cell = torch.where(inside[..., None], pixels / longer * cells, 0.0).long().clamp(0, cells - 1)
+    return cell[..., 1] * cells + cell[..., 0], inside
 
 
 @full_precision

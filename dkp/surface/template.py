@@ -227,7 +227,7 @@ class Surface:
         return straight + self._geodesics.excess(self.nearest_vertex(coordinates), self.nearest_vertex(other))
 
     def mirror_coordinates(self, coordinates: np.ndarray) -> np.ndarray:
-        """The coordinates (..., 3) [m] of the same places on the other side of the body.
+        """The coordinates (..., 3) [m] of the same points on the other side of the body.
 
         Raises:
             InputError: if the surface has no mirror map.

@@ -7,7 +7,7 @@ from jsonargparse import ArgumentParser
 
 from dkp.batches import LabelledBatch, MultiviewBatch, TrainingBatch
 from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, capture_module
-from dkp.data.places import places, split_of
+from dkp.data.splits import all_captures, split_of
 from dkp.errors import InputError
 
 QUICK = {"num_workers": 0, "augmentation": Augmentation.none()}
@@ -59,9 +59,9 @@ def test_a_capture_in_several_parts_is_one_data_set(capture, tmp_path):
         module.setup("fit")
     assert len(parts.unlabelled) == 2 * len(whole.unlabelled)
     assert len(parts.labelled) == 2 * len(whole.labelled)
-    assert places(f"{tmp_path}/disk*/part") == [f"{tmp_path}/disk1/part", f"{tmp_path}/disk2/part"]
+    assert all_captures(f"{tmp_path}/disk*/part") == [f"{tmp_path}/disk1/part", f"{tmp_path}/disk2/part"]
     with pytest.raises(InputError, match=r"no folder matches the pattern .*disk3\*"):
-        places(f"{tmp_path}/disk3*#val")
+        all_captures(f"{tmp_path}/disk3*#val")
 
 
 def test_each_process_reads_its_own_parts(capture, monkeypatch):
@@ -91,15 +91,15 @@ def test_few_labels(capture):
 
 
 def test_a_share_for_each_capture(capture):
-    places = [f"{capture.path}#train", f"{capture.path}#test"]
-    module = LabelledDataModule(train=places, labelled_share=[0.5, 1.0], **QUICK)
+    captures = [f"{capture.path}#train", f"{capture.path}#test"]
+    module = LabelledDataModule(train=captures, labelled_share=[0.5, 1.0], **QUICK)
     module.setup("fit")
     assert [len(maker.images) for maker in module.labelled.makers] == [4, 8]
-    module = LabelledDataModule(train=places, labelled_share=[0.0, 0.5], **QUICK)
+    module = LabelledDataModule(train=captures, labelled_share=[0.0, 0.5], **QUICK)
     module.setup("fit")
     assert [len(maker.images) for maker in module.labelled.makers] == [4]
     with pytest.raises(InputError, match="3 shares where one number, or one for each of the 2 labelled captures"):
-        LabelledDataModule(train=places, labelled_share=[1.0, 1.0, 1.0], **QUICK).setup("fit")
+        LabelledDataModule(train=captures, labelled_share=[1.0, 1.0, 1.0], **QUICK).setup("fit")
 
 
 def test_few_unlabelled_instants(capture):
@@ -260,7 +260,7 @@ def test_command_line_configuration(capture):
     assert module.unlabelled_captures == [str(capture.path)]
 
 
-def test_places():
+def test_split_of():
     assert split_of("a/b", "train") == ("a/b", "train")
     assert split_of("a/b#test", "train") == ("a/b", "test")
     assert split_of("a/b#", "train") == ("a/b", None)

@@ -1,7 +1,7 @@
 """Imports a recording of a printed board: real images from several cameras with measured dense labels.
 
 The recording is laid out as caliscope does it: ``camera_array.toml``, one video a camera, and ``xy.csv`` with the
-detected corners, their camera, frame and place on the board. A person moves the board; its printed area is a plane
+detected corners, their camera, frame and position on the board. A person moves the board; its printed area is a plane
 whose coordinate is the position on the sheet, so a homography from the sheet labels every pixel of a view. Where a view
 shows enough corners the homography is its own, fitted without the calibration or the other cameras: labels of two views
 then say how well synchronisation, calibration and corners agree.
@@ -152,7 +152,7 @@ def import_board(
         kept = {_frame(sync) for sync in written}
         writer.splits = {name: [frame for frame in frames if frame in kept] for name, frames in splits.items()}
         for sync in sorted(written):
-            writer.add_truth(_frame(sync), recording.poses[sync].place(surface.vertices))
+            writer.add_truth(_frame(sync), recording.poses[sync].to_world(surface.vertices))
     report_bad(str(out), recording.media.values())
     return Capture.open(out)
 
@@ -241,7 +241,7 @@ def _visible(recording: BoardRecording, sync: int) -> list[str]:
     names = []
     for name, camera in recording.cameras.items():
         angle, _ = pose.incidence(camera)
-        depth = (camera.rotation.numpy() @ pose.place(BOARD_CORNERS).T)[2] + float(camera.translation[2])
+        depth = (camera.rotation.numpy() @ pose.to_world(BOARD_CORNERS).T)[2] + float(camera.translation[2])
         if sync not in recording.positions[name] or angle > MOST_INCIDENCE or depth.min() <= 0:
             continue
         if visible_share(pose.homography(camera), camera_size(camera)) >= LEAST_SHARE:
@@ -282,15 +282,15 @@ def view_homography(corners: Corners, start: np.ndarray) -> np.ndarray | None:
     def homography(change: np.ndarray) -> np.ndarray:
         return start @ unit @ (np.eye(3) + np.append(change, 0.0).reshape(3, 3)) @ np.linalg.inv(unit)
 
-    def place(change: np.ndarray, points: np.ndarray) -> np.ndarray:
+    def mapped(change: np.ndarray, points: np.ndarray) -> np.ndarray:
         return cv2.perspectiveTransform(points[None], homography(change))[0]
 
     def slopes(change: np.ndarray, points: np.ndarray) -> np.ndarray:
         steps = np.eye(8) * 1e-5
-        return np.stack([(place(change + step, points) - place(change - step, points)) / 2e-5 for step in steps], -1)
+        return np.stack([(mapped(change + step, points) - mapped(change - step, points)) / 2e-5 for step in steps], -1)
 
     def residuals(change: np.ndarray) -> np.ndarray:
-        return (place(change, corners.board) - corners.pixels).ravel()
+        return (mapped(change, corners.board) - corners.pixels).ravel()
 
     change = least_squares(residuals, np.zeros(8), loss="huber", f_scale=1.0).x
     information = np.einsum("nki,nkj->ij", *[slopes(change, corners.board)] * 2)

@@ -61,7 +61,7 @@ class BoardPose:
     translation: np.ndarray
     residual: float
 
-    def place(self, points: np.ndarray) -> np.ndarray:
+    def to_world(self, points: np.ndarray) -> np.ndarray:
         """Board points (..., 2) or (..., 3) [m] in the world (..., 3) [m]."""
         return points @ self.rotation[:, : points.shape[-1]].T + self.translation
 
@@ -74,7 +74,7 @@ class BoardPose:
 
     def incidence(self, camera: Camera) -> tuple[float, bool]:
         """Angle of the line of sight to the board's normal, at its middle [degrees], and whether the back is seen."""
-        centre = self.place(BOARD_SIZE / 2)
+        centre = self.to_world(BOARD_SIZE / 2)
         ray = centre - camera.centre().numpy()
         cosine = float(self.rotation[:, 2] @ ray / np.linalg.norm(ray))
         return float(np.degrees(np.arccos(min(abs(cosine), 1.0)))), cosine < 0
@@ -135,7 +135,7 @@ def solve_pose(views: Mapping[Name, Corners], cameras: Mapping[Name, Camera]) ->
 
     Every view with four corners or more proposes its two planar poses; the best two over all views are refined with a
     Huber loss, and the cheaper wins. A mirrored print on the back of the board with the same corner positions needs
-    nothing special: its corners lie at the same places in space.
+    nothing special: its corners lie at the same points in space.
 
     Args:
         views: camera -> corners.

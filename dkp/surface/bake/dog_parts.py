@@ -54,7 +54,7 @@ def left_half_parts(
 ) -> np.ndarray:
     """Part number of every face of the left half.
 
-    The region is the one with the largest skin weight; ears and the back of the head go by their place. Legs are cut
+    The region is the one with the largest skin weight; ears and the back of the head go by their position. Legs are cut
     along the plane through their joints into an outer and an inner side.
 
     Args:

@@ -1,4 +1,4 @@
-"""Where captures lie: PATH or PATH#SPLIT, one or several, also by a pattern."""
+"""Which captures and splits are meant: PATH or PATH#SPLIT, one or several, also by a pattern."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ Captures = str | list[str] | None
 SPLIT_MARK = "#"
 
 
-def places(captures: Captures) -> list[str]:
+def all_captures(captures: Captures) -> list[str]:
     """One capture, several or none, as a list; a pattern with * or ? stands for all folders that match, in order.
 
     Raises:
         InputError: Nothing matches a pattern.
     """
     found: list[str] = []
-    for place in [captures] if isinstance(captures, str) else captures or []:
-        path, mark, split = place.partition(SPLIT_MARK)
+    for capture in [captures] if isinstance(captures, str) else captures or []:
+        path, mark, split = capture.partition(SPLIT_MARK)
         if not {"*", "?"} & set(path):
-            found.append(place)
+            found.append(capture)
             continue
         matching = sorted(one for one in glob(path) if Path(one).is_dir())
         if not matching:
@@ -30,7 +30,7 @@ def places(captures: Captures) -> list[str]:
     return found
 
 
-def split_of(place: str, role: str) -> tuple[str, str | None]:
+def split_of(capture: str, role: str) -> tuple[str, str | None]:
     """PATH or PATH#SPLIT as path and split; PATH# means all instants (None)."""
-    path, mark, split = place.partition(SPLIT_MARK)
+    path, mark, split = capture.partition(SPLIT_MARK)
     return path, (split or None) if mark else role
