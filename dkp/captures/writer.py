@@ -110,43 +110,9 @@ class CaptureWriter:
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def add_view(
-        self,
-        frame: str,
-        camera: str,
-        image: np.ndarray | str | Path,
-        *,
-        sequence: str = "all",
-        time: int,
-        mask: np.ndarray | None = None,
-        label: DenseLabel | None = None,
-        points: SparseLabel | None = None,
-        crop: np.ndarray | Sequence[Sequence[float]] | None = None,
-        undistorted: bool = False,
-        override: Camera | None = None,
-        joints: Mapping[str, Sequence[float]] | None = None,
-        domain: str | None = None,
-    ) -> None:
-        """Writes the files of one view and adds its row; arguments as in :func:`write_view_files`."""
-        self.add_row(
-            write_view_files(
-                self.folder,
-                frame,
-                camera,
-                image,
-                sequence=sequence,
-                time=time,
-                mask=mask,
-                label=label,
-                points=points,
-                crop=crop,
-                undistorted=undistorted,
-                override=override,
-                joints=joints,
-                domain=domain,
-                unit=self.unit,
-            )
-        )
+    def add_view(self, frame: str, camera: str, image: np.ndarray | str | Path, **options: Any) -> None:
+        """Writes the files of one view and adds its row; options as of :func:`write_view_files`, but for the unit."""
+        self.add_row(write_view_files(self.folder, frame, camera, image, unit=self.unit, **options))
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Adds a row that :func:`write_view_files` returned.
