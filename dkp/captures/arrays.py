@@ -17,13 +17,13 @@ NAME = re.compile(r"\w[\w.+-]*")
 
 
 def shown(value: Any, length: int = 60) -> str:
-    """Returns ``value`` as text short enough for an error message."""
+    """Return ``value`` as text short enough for an error message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Returns ``value`` as a float64 array of the given shape, all entries finite.
+    """Return ``value`` as a float64 array of the given shape, all entries finite.
 
     Args:
         value: nested lists of numbers, or an array.
@@ -44,7 +44,7 @@ def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 
 def whole_number(value: Any, where: str, least: int | None = None) -> int:
-    """Returns ``value`` as an int; floats such as 640.0 count as whole."""
+    """Return ``value`` as an int; floats such as 640.0 count as whole."""
     expected = "a whole number" if least is None else f"a whole number of at least {least}"
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
@@ -54,7 +54,7 @@ def whole_number(value: Any, where: str, least: int | None = None) -> int:
 
 
 def image_size(value: Any, where: str) -> tuple[int, int]:
-    """Returns ``(width, height)`` px, both positive whole numbers."""
+    """Return ``(width, height)`` px, both positive whole numbers."""
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise InputError(f"{where} is {shown(value)}, expected [width, height] in pixels")
     width, height = (whole_number(v, where, least=1) for v in value)
@@ -62,14 +62,14 @@ def image_size(value: Any, where: str) -> tuple[int, int]:
 
 
 def text(value: Any, where: str, empty: bool = True) -> str:
-    """Returns ``value``, which must be a string (and not empty unless allowed)."""
+    """Return ``value``, which must be a string (and not empty unless allowed)."""
     if not isinstance(value, str) or (not empty and not value):
         raise InputError(f"{where} is {shown(value)}, expected a string" + ("" if empty else " that is not empty"))
     return value
 
 
 def name(value: Any, where: str) -> str:
-    """Returns ``value``, a name of a camera, frame or split that can also serve in a file name."""
+    """Return ``value``, a name of a camera, frame or split that can also serve in a file name."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise InputError(
             f"{where} is {shown(value)}, expected a name of letters, digits and the characters _ . + - "
@@ -79,7 +79,7 @@ def name(value: Any, where: str) -> str:
 
 
 def known_keys(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
-    """Returns ``value``, a JSON object that has every required key and no key beyond the required and optional."""
+    """Return ``value``, a JSON object that has every required key and no key beyond the required and optional."""
     if not isinstance(value, Mapping):
         raise InputError(f"{where} is {shown(value)}, expected an object")
     required, optional = list(required), list(optional)
@@ -95,7 +95,7 @@ def known_keys(value: Any, where: str, required: Iterable[str], optional: Iterab
 
 
 def rotation_matrix(value: Any, where: str) -> np.ndarray:
-    """Returns a (3, 3) rotation, exactly orthonormal, from a matrix that is one within 1e-4."""
+    """Return a (3, 3) rotation, exactly orthonormal, from a matrix that is one within 1e-4."""
     matrix = number_array(value, (3, 3), where)
     error = np.abs(matrix @ matrix.T - np.eye(3)).max()
     determinant = float(np.linalg.det(matrix))
@@ -109,7 +109,7 @@ def rotation_matrix(value: Any, where: str) -> np.ndarray:
 
 
 def intrinsic_matrix(value: Any, where: str) -> np.ndarray:
-    """Returns a (3, 3) upper triangular camera matrix [px] with positive focal lengths and last row 0 0 1."""
+    """Return a (3, 3) upper triangular camera matrix [px] with positive focal lengths and last row 0 0 1."""
     matrix = number_array(value, (3, 3), where)
     if matrix[1, 0] != 0 or (matrix[2] != (0, 0, 1)).any():
         raise InputError(f"{where} is {shown(matrix.tolist(), 120)}, expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
@@ -122,7 +122,7 @@ def intrinsic_matrix(value: Any, where: str) -> np.ndarray:
 
 
 def affine_matrix(value: Any, where: str) -> np.ndarray:
-    """Returns a (2, 3) affine map of pixels that can be inverted."""
+    """Return a (2, 3) affine map of pixels that can be inverted."""
     matrix = number_array(value, (2, 3), where)
     if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
         raise InputError(f"{where} is {shown(matrix.tolist(), 120)}, expected an affine map that can be inverted")
@@ -130,7 +130,7 @@ def affine_matrix(value: Any, where: str) -> np.ndarray:
 
 
 def one_of(value: str, allowed: Iterable[str], where: str) -> str:
-    """Returns ``value``, which must be one of the allowed words."""
+    """Return ``value``, which must be one of the allowed words."""
     allowed = list(allowed)
     if value not in allowed:
         raise InputError(f"{where} is {shown(value)}, expected one of {', '.join(allowed)}")
@@ -138,7 +138,7 @@ def one_of(value: str, allowed: Iterable[str], where: str) -> str:
 
 
 def between(value: float, where: str, low: float, high: float) -> float:
-    """Returns ``value``, which must be a number from ``low`` to ``high``."""
+    """Return ``value``, which must be a number from ``low`` to ``high``."""
     if not low <= value <= high:
         raise InputError(f"{where} is {shown(value)}, expected a number from {low:g} to {high:g}")
     return value

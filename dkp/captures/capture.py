@@ -57,7 +57,7 @@ class Capture:
 
     @classmethod
     def open(cls, path: str | Path, *, allow_missing: bool = False) -> Capture:
-        """Opens a capture and checks everything that needs no image or label to be decoded.
+        """Open a capture and check everything that needs no image or label to be decoded.
 
         Args:
             path: the capture's folder.
@@ -93,7 +93,7 @@ class Capture:
         return {instant.frame: instant for instant in instants_of(self.views)}
 
     def instants(self, split: str | None = None) -> list[Instant]:
-        """Returns the instants of a split, or all of them, in the order of ``views.jsonl``.
+        """Return the instants of a split, or all of them, in the order of ``views.jsonl``.
 
         Raises:
             InputError: the capture has no such split.
@@ -109,15 +109,15 @@ class Capture:
         return [instant for frame, instant in self.frames.items() if frame in wanted]
 
     def image(self, view: View) -> np.ndarray:
-        """Reads a view's image: (H, W, 3) uint8 RGB."""
+        """Read a view's image: (H, W, 3) uint8 RGB."""
         return read_image(self.path / view.image, view.size)
 
     def mask(self, view: View) -> np.ndarray | None:
-        """Reads a view's foreground mask: (H, W) bool, or None where it has none."""
+        """Read a view's foreground mask: (H, W) bool, or None where it has none."""
         return None if view.mask is None else read_mask(self.path / view.mask, view.size)
 
     def label(self, view: View) -> DenseLabel | None:
-        """Reads and checks a view's dense label, or returns None where it has none."""
+        """Read and check a view's dense label, or return None where it has none."""
         if view.label is None:
             return None
         label = read_dense_label(self.path / view.label)
@@ -127,7 +127,7 @@ class Capture:
         return normalised(label)
 
     def points(self, view: View) -> SparseLabel | None:
-        """Reads and checks a view's sparse label, or returns None where it has none."""
+        """Read and check a view's sparse label, or return None where it has none."""
         if view.points is None:
             return None
         points = read_sparse_label(self.path / view.points)
@@ -137,12 +137,12 @@ class Capture:
         return points
 
     def rig_camera(self, view: View) -> Camera:
-        """Returns the camera that took the view, before any crop: the rig's, or the view's own where it differs."""
+        """Return the camera that took the view, before any crop: the rig's, or the view's own where it differs."""
         camera = self.cameras[view.camera]
         return camera if view.override is None else overridden(camera, view.override, self.metres_per_unit)
 
     def camera(self, view: View) -> Camera:
-        """Returns the camera of the view's image: crop applied, without distortion where the image is undistorted.
+        """Return the camera of the view's image: crop applied, without distortion where the image is undistorted.
 
         Returns:
             The camera: float64, no batch dimension, metres; ``image_size`` is the view's.
@@ -156,7 +156,7 @@ class Capture:
         return camera.transform(matrix, *view.size)
 
     def truth(self, frame: str) -> np.ndarray | None:
-        """Reads the posed surface of a frame: (V, 3) float64 m in the world, or None where it is not known."""
+        """Read the posed surface of a frame: (V, 3) float64 m in the world, or None where it is not known."""
         path = self.path / "truth" / f"{frame}.npz"
         if not path.is_file():
             return None

@@ -17,7 +17,7 @@ from dkp.geometry import Camera
 
 
 def square_box(box: np.ndarray, margin: float = 0.15) -> np.ndarray:
-    """Returns the square around a box: same centre, the longer side plus ``margin`` of it on each of its two ends.
+    """Return the square around a box: same centre, the longer side plus ``margin`` of it on each of its two ends.
 
     Args:
         box: (4,) x0 y0 x1 y1 [px].
@@ -30,7 +30,7 @@ def square_box(box: np.ndarray, margin: float = 0.15) -> np.ndarray:
 
 
 def crop_affine(box: np.ndarray, size: int, flip: bool = False) -> np.ndarray:
-    """Returns the (2, 3) affine map that takes a box to a whole image.
+    """Return the (2, 3) affine map that takes a box to a whole image.
 
     Args:
         box: (4,) x0 y0 x1 y1 [px].
@@ -45,18 +45,18 @@ def crop_affine(box: np.ndarray, size: int, flip: bool = False) -> np.ndarray:
 
 
 def apply_affine(affine: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Applies a (2, 3) affine map to pixels (..., 2)."""
+    """Apply a (2, 3) affine map to pixels (..., 2)."""
     return pixels @ affine[:, :2].T + affine[:, 2]
 
 
 def invert_affine(affine: np.ndarray) -> np.ndarray:
-    """Returns the inverse (2, 3) of an affine map (2, 3)."""
+    """Return the inverse (2, 3) of an affine map (2, 3)."""
     inverse = np.linalg.inv(affine[:, :2])
     return np.column_stack([inverse, -inverse @ affine[:, 2]])
 
 
 def undistorted(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Moves pixels (N, 2) of a rig camera to where it would see them without lens distortion [px]."""
+    """Move pixels (N, 2) of a rig camera to where it would see them without lens distortion [px]."""
     if not len(pixels):
         return np.zeros((0, 2))
     return camera.undistort(torch.as_tensor(pixels, dtype=torch.float64)).numpy()
@@ -76,7 +76,7 @@ class CropMap:
 
     @classmethod
     def create(cls, camera: Camera, affine: np.ndarray, size: int, frame_map: np.ndarray | None = None) -> CropMap:
-        """Builds the map.
+        """Build the map.
 
         Args:
             camera: the rig camera, no batch dimension, with its distortion.
@@ -95,15 +95,15 @@ class CropMap:
         return cls(pixels=pixels, shrink=max(1.0, float(min(spans))))
 
     def image(self, frame: np.ndarray) -> np.ndarray:
-        """Cuts the crop (H, W, ...) from a raw frame; black where the frame does not reach."""
+        """Cut the crop (H, W, ...) from a raw frame; black where the frame does not reach."""
         return self._sample(frame)
 
     def mask(self, frame: np.ndarray) -> np.ndarray:
-        """Cuts a crop (H, W) bool from a mask (H, W) bool of the raw frame; true where most of a pixel's area is."""
+        """Cut a crop (H, W) bool from a mask (H, W) bool of the raw frame; true where most of a pixel's area is."""
         return self._sample(frame.astype(np.uint8) * 255) > 127
 
     def inside(self, width: int, height: int) -> np.ndarray:
-        """Returns (H, W) bool, pixels of the crop that lie in a raw frame of this size [px]."""
+        """Return (H, W) bool, pixels of the crop that lie in a raw frame of this size [px]."""
         x, y = self.pixels[..., 0], self.pixels[..., 1]
         return (x >= 0) & (y >= 0) & (x < width) & (y < height)
 

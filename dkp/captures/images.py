@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None, depth: int | None = None) -> np.ndarray:
-    """Reads an image, grey or in colour, of 8 or 16 bits; an alpha channel is dropped.
+    """Read an image, grey or in colour, of 8 or 16 bits; an alpha channel is dropped.
 
     Args:
         path: file.
@@ -40,7 +40,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None, depth: int | Non
 
 
 def image_kind(path: Path) -> tuple[int, int, int]:
-    """Returns an image's width and height [px], and how many bits its values need: 8, 12 or 16."""
+    """Return an image's width and height [px], and how many bits its values need: 8, 12 or 16."""
     image = _decode(path, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH, "an image", None)
     return image.shape[1], image.shape[0], _bits(image)
 
@@ -52,7 +52,7 @@ def _bits(image: np.ndarray) -> int:
 
 
 def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads a mask as (H, W) bool.
+    """Read a mask as (H, W) bool.
 
     Foreground is what is brighter than half of the range (above 127), in any channel; in an image of 0 and 1 only,
     what is 1; in an image whose alpha channel varies, what is opaque.
@@ -62,7 +62,7 @@ def read_mask(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def mask_levels(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Reads the grey levels of a mask: (H, W) uint8, from the alpha channel where that varies."""
+    """Read the grey levels of a mask: (H, W) uint8, from the alpha channel where that varies."""
     image = _decode(path, cv2.IMREAD_UNCHANGED, "a mask", size)
     if image.ndim == 3:
         colour, alpha = image[..., :3].max(axis=2), image[..., 3:]
@@ -88,12 +88,12 @@ def _decode(path: Path, flags: int, kind: str, size: tuple[int, int] | None) -> 
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes an (H, W, 3) uint8 RGB image as PNG."""
+    """Write an (H, W, 3) uint8 RGB image as PNG."""
     _encode(path, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 def write_mask(path: Path, mask: np.ndarray) -> None:
-    """Writes an (H, W) bool mask as a PNG of 0 and 255."""
+    """Write an (H, W) bool mask as a PNG of 0 and 255."""
     _encode(path, mask.astype(np.uint8) * 255)
 
 
@@ -105,7 +105,7 @@ def _encode(path: Path, image: np.ndarray) -> None:
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None) -> list[Result]:
-    """Applies ``function`` to every item with a pool of threads; keeps the order.
+    """Apply ``function`` to every item with a pool of threads; keep the order.
 
     Args:
         function: decodes one file; OpenCV and zlib release the interpreter lock meanwhile.

@@ -42,7 +42,7 @@ _LAYOUT_RATIO = 1.5
 
 
 def bone_lengths(joints: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
-    """Returns the lengths (B,) of :data:`BONES`; NaN where a joint is missing.
+    """Return the lengths (B,) of :data:`BONES`; NaN where a joint is missing.
 
     Args:
         joints: name -> coordinates, of the image or of space; further entries, such as a confidence, are not used in
@@ -56,13 +56,13 @@ def bone_lengths(joints: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarr
 
 
 def renamed(names: Iterable[str], wrong: str, right: str) -> dict[str, str]:
-    """Returns what joints are called that were read in a wrong layout: name so far -> name in the right one."""
+    """Return what joints are called that were read in a wrong layout: name so far -> name in the right one."""
     translation = dict(zip(LAYOUTS[wrong], LAYOUTS[right], strict=True))
     return {name: translation[name] for name in names if translation.get(name, "_") != "_"}
 
 
 def fitting_layout(people: Sequence[np.ndarray]) -> tuple[str | None, dict[str, float]]:
-    """Returns the layout that fits keypoints: the one in which joints that belong together are near each other by far.
+    """Return the layout that fits keypoints: the one in which joints that belong together are near each other by far.
 
     In a wrong order, lines between unrelated joints take the bones' part, and they are longer.
 

@@ -44,7 +44,7 @@ class DenseLabel:
         return np.ones(self.face.shape, bool) if self.known is None else self.known
 
     def problem(self, faces: int, size: tuple[int, int]) -> str | None:
-        """Says what is wrong with the label, as "found ..., expected ...", or None.
+        """Say what is wrong with the label, as "found ..., expected ...", or None.
 
         Args:
             faces: number of faces of the surface.
@@ -75,7 +75,7 @@ class SparseLabel:
     barycentric: np.ndarray
 
     def problem(self, faces: int, size: tuple[int, int]) -> str | None:
-        """Says what is wrong with the points, or None (see :meth:`DenseLabel.problem`)."""
+        """Say what is wrong with the points, or None (see :meth:`DenseLabel.problem`)."""
         count = self.face.shape[0] if self.face.ndim == 1 else -1
         if self.face.ndim != 1 or self.pixels.shape != (count, 2) or self.barycentric.shape != (count, 3):
             return (
@@ -112,7 +112,7 @@ def _points_problem(face: np.ndarray, barycentric: np.ndarray, faces: int, backg
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes arrays to an ``.npz`` file whose bytes depend on the arrays alone (fixed dates, zlib level 1)."""
+    """Write arrays to an ``.npz`` file whose bytes depend on the arrays alone (fixed dates, zlib level 1)."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for key, array in arrays.items():
             buffer = io.BytesIO()
@@ -124,7 +124,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Reads numeric arrays from an ``.npz`` file; never unpickles.
+    """Read numeric arrays from an ``.npz`` file; never unpickle.
 
     Raises:
         InputError: the file cannot be read or lacks a required array.
@@ -152,7 +152,7 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
 
 
 def write_dense_label(path: Path, label: DenseLabel) -> None:
-    """Writes a dense label; barycentric coordinates are kept as float16 and set to zero off the surface."""
+    """Write a dense label; barycentric coordinates are kept as float16 and set to zero off the surface."""
     on_surface = label.face >= 0
     arrays: dict[str, np.ndarray] = {
         "face": np.where(on_surface, label.face, -1).astype(np.int32),
@@ -164,7 +164,7 @@ def write_dense_label(path: Path, label: DenseLabel) -> None:
 
 
 def read_dense_label(path: Path) -> DenseLabel:
-    """Reads a dense label; weights are divided by their sum, which undoes most of the rounding of float16."""
+    """Read a dense label; weights are divided by their sum, which undoes most of the rounding of float16."""
     arrays = read_npz(path, ("face", "barycentric"), ("known",))
     face, known = arrays["face"], arrays.get("known")
     return DenseLabel(
@@ -173,7 +173,7 @@ def read_dense_label(path: Path) -> DenseLabel:
 
 
 def write_sparse_label(path: Path, points: SparseLabel) -> None:
-    """Writes labelled points."""
+    """Write labelled points."""
     write_npz(
         path,
         {
@@ -185,7 +185,7 @@ def write_sparse_label(path: Path, points: SparseLabel) -> None:
 
 
 def read_sparse_label(path: Path) -> SparseLabel:
-    """Reads labelled points."""
+    """Read labelled points."""
     arrays = read_npz(path, ("pixels", "face", "barycentric"))
     return SparseLabel(
         pixels=arrays["pixels"].astype(np.float64), face=_whole(path, arrays["face"]), barycentric=arrays["barycentric"]
@@ -201,7 +201,7 @@ def _whole(path: Path, face: np.ndarray) -> np.ndarray:
 
 
 def normalised(label: DenseLabel) -> DenseLabel:
-    """Returns the label with float32 weights that sum to one on the surface and are zero elsewhere."""
+    """Return the label with float32 weights that sum to one on the surface and are zero elsewhere."""
     on_surface = label.face >= 0
     weights = label.barycentric[on_surface].astype(np.float32)
     barycentric = np.zeros(label.barycentric.shape, np.float32)

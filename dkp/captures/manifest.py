@@ -97,7 +97,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Reads and checks ``capture.json``.
+    """Read and check ``capture.json``.
 
     Raises:
         InputError: one sentence with the key, what was found and what was expected.
@@ -172,7 +172,7 @@ def _read_splits(splits: Any, where: str) -> dict[str, list[str]]:
 
 
 def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False) -> list[View]:
-    """Reads and checks ``views.jsonl`` against the manifest and the files that exist."""
+    """Read and check ``views.jsonl`` against the manifest and the files that exist."""
     path = folder / VIEWS_FILE
     if not path.is_file():
         raise InputError(f"{folder} has no {VIEWS_FILE}, expected one line of JSON per image")
@@ -234,7 +234,7 @@ def _check_together(path: Path, views: list[View], manifest: Manifest) -> None:
 
 
 def read_row(row: Any, where: str) -> View:
-    """Checks one line of ``views.jsonl`` and returns it as a :class:`View`."""
+    """Check one line of ``views.jsonl`` and return it as a :class:`View`."""
     known_keys(row, where, VIEW_REQUIRED, VIEW_OPTIONAL)
     files: dict[str, str | None] = {}
     for key in FILE_KEYS:
@@ -333,7 +333,7 @@ def _parse(content: str, where: str) -> Any:
 
 
 def instants_of(views: list[View]) -> Iterator[Instant]:
-    """Groups views by frame, in the order in which frames first appear."""
+    """Group views by frame, in the order in which frames first appear."""
     groups: dict[str, list[View]] = {}
     for view in views:
         groups.setdefault(view.frame, []).append(view)

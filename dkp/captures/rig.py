@@ -16,7 +16,7 @@ OVERRIDE_KEYS = ("intrinsics", "distortion", "rotation", "translation")
 
 
 def metres_per_unit(unit: Any, where: str) -> float:
-    """Returns how many metres one unit of length is.
+    """Return how many metres one unit of length is.
 
     Args:
         unit: "m", "cm" or "mm".
@@ -30,7 +30,7 @@ def metres_per_unit(unit: Any, where: str) -> float:
 def camera_from_arrays(
     intrinsics: np.ndarray, rotation: np.ndarray, translation: np.ndarray, distortion: np.ndarray, size: tuple[int, int]
 ) -> Camera:
-    """Builds a float64 camera from NumPy arrays (3, 3) [px], (3, 3), (3,) [m], (5,) and (width, height) [px]."""
+    """Build a float64 camera from NumPy arrays (3, 3) [px], (3, 3), (3,) [m], (5,) and (width, height) [px]."""
     return Camera.create(
         torch.as_tensor(intrinsics, dtype=torch.float64),
         rotation=torch.as_tensor(rotation, dtype=torch.float64),
@@ -41,7 +41,7 @@ def camera_from_arrays(
 
 
 def read_camera(entry: Any, where: str, unit: float) -> Camera:
-    """Reads one entry of ``cameras`` in capture.json.
+    """Read one entry of ``cameras`` in capture.json.
 
     Args:
         entry: the JSON object, without its name.
@@ -62,7 +62,7 @@ def read_camera(entry: Any, where: str, unit: float) -> Camera:
 
 
 def read_override(entry: Any, where: str) -> dict[str, list]:
-    """Checks the ``override`` of a view: the camera fields that differ from the rig's in this one frame."""
+    """Check the ``override`` of a view: the camera fields that differ from the rig's in this one frame."""
     known_keys(entry, where, (), OVERRIDE_KEYS)
     checked: dict[str, list] = {}
     if "intrinsics" in entry:
@@ -77,7 +77,7 @@ def read_override(entry: Any, where: str) -> dict[str, list]:
 
 
 def overridden(camera: Camera, override: Mapping[str, list], unit: float) -> Camera:
-    """Returns ``camera`` with the fields of a checked ``override`` in place of its own (``unit``: metres per unit)."""
+    """Return ``camera`` with the fields of a checked ``override`` in place of its own (``unit``: metres per unit)."""
     fields = camera_arrays(camera)
     fields.update({key: np.asarray(value, np.float64) for key, value in override.items()})
     if "translation" in override:
@@ -88,24 +88,24 @@ def overridden(camera: Camera, override: Mapping[str, list], unit: float) -> Cam
 
 
 def camera_arrays(camera: Camera) -> dict[str, np.ndarray]:
-    """Returns the camera's intrinsics [px], distortion, rotation and translation [m] as float64 arrays."""
+    """Return the camera's intrinsics [px], distortion, rotation and translation [m] as float64 arrays."""
     return {key: getattr(camera, key).detach().cpu().numpy().astype(np.float64) for key in OVERRIDE_KEYS}
 
 
 def camera_size(camera: Camera) -> tuple[int, int]:
-    """Returns the camera's image (width, height) [px]."""
+    """Return the camera's image (width, height) [px]."""
     width, height = (round(float(v)) for v in camera.image_size.reshape(2))
     return width, height
 
 
 def camera_entry(name: str, camera: Camera, unit: float) -> dict[str, Any]:
-    """Returns the JSON object of a camera in metres, for a capture whose unit has ``unit`` metres."""
+    """Return the JSON object of a camera in metres, for a capture whose unit has ``unit`` metres."""
     entry: dict[str, Any] = {"name": name, "size": list(camera_size(camera)), **override_entry(camera, unit)}
     return {key: entry[key] for key in CAMERA_KEYS}
 
 
 def override_entry(camera: Camera, unit: float) -> dict[str, list]:
-    """Returns the JSON object of a view's ``override`` for a camera in metres."""
+    """Return the JSON object of a view's ``override`` for a camera in metres."""
     fields = camera_arrays(camera)
     fields["translation"] = fields["translation"] / unit
     return {key: array.tolist() for key, array in fields.items()}

@@ -111,11 +111,11 @@ class CaptureWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_view(self, frame: str, camera: str, image: np.ndarray | str | Path, **options: Any) -> None:
-        """Writes the files of one view and adds its row; options as of :func:`write_view_files`, but for the unit."""
+        """Write the files of one view and add its row; options as of :func:`write_view_files`, but for the unit."""
         self.add_row(write_view_files(self.folder, frame, camera, image, unit=self.unit, **options))
 
     def add_row(self, row: dict[str, Any]) -> None:
-        """Adds a row that :func:`write_view_files` returned.
+        """Add a row that :func:`write_view_files` returned.
 
         Raises:
             InputError: unknown camera, or a second row for the same frame and camera.
@@ -130,7 +130,7 @@ class CaptureWriter:
         self._rows[key] = row
 
     def add_truth(self, frame: str, vertices: np.ndarray) -> None:
-        """Writes the posed surface of a frame, ``vertices``: (V, 3) m in the world."""
+        """Write the posed surface of a frame, ``vertices``: (V, 3) m in the world."""
         write_truth(self.folder, frame, vertices, unit=self.unit)
 
     def _finish(self) -> None:
@@ -205,7 +205,7 @@ def write_view_files(
     domain: str | None = None,
     unit: str = "m",
 ) -> dict[str, Any]:
-    """Writes the files of one view; needs no writer, so worker processes can call it.
+    """Write the files of one view; needs no writer, so worker processes can call it.
 
     Args:
         folder: the writer's ``folder``.
@@ -285,7 +285,7 @@ def write_view_files(
 
 
 def write_truth(folder: str | Path, frame: str, vertices: np.ndarray, unit: str = "m") -> None:
-    """Writes ``truth/<frame>.npz`` into a writer's folder; worker processes can call it.
+    """Write ``truth/<frame>.npz`` into a writer's folder; worker processes can call it.
 
     Args:
         folder: the writer's ``folder``.

@@ -12,12 +12,12 @@ DIFFERENCE = 30.0
 
 
 def box_of_points(points: np.ndarray) -> np.ndarray:
-    """Returns the box (4,) x0 y0 x1 y1 around points (N, 2), N at least 1 [px]."""
+    """Return the box (4,) x0 y0 x1 y1 around points (N, 2), N at least 1 [px]."""
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def outline(mask: np.ndarray, least_share: float = 1e-3) -> np.ndarray | None:
-    """Returns the outline of the largest connected part of a mask.
+    """Return the outline of the largest connected part of a mask.
 
     Args:
         mask: (H, W) bool.
@@ -36,7 +36,7 @@ def outline(mask: np.ndarray, least_share: float = 1e-3) -> np.ndarray | None:
 
 
 def smooth_boxes(boxes: Mapping[int, np.ndarray], window: int) -> dict[int, np.ndarray]:
-    """Smooths square boxes over time: mean centre and largest side of the frames around each frame.
+    """Smooth square boxes over time: mean centre and largest side of the frames around each frame.
 
     Args:
         boxes: frame number -> (4,) x0 y0 x1 y1 [px], square.
@@ -63,7 +63,7 @@ class Background:
     """
 
     def __init__(self, frames: Iterable[np.ndarray], height: int = 360):
-        """Takes the median.
+        """Take the median.
 
         Args:
             frames: (H, W, 3) uint8 frames spread over the recording, some 30 of them.
@@ -85,7 +85,7 @@ class Background:
         return cv2.GaussianBlur(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
 
     def mask(self, frame: np.ndarray) -> np.ndarray:
-        """Returns (H, W) bool: the largest connected part of the frame that differs from the background."""
+        """Return (H, W) bool: the largest connected part of the frame that differs from the background."""
         reduced = self._reduced(frame)
         different = (cv2.absdiff(reduced, self.image).max(axis=2) > DIFFERENCE).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.

@@ -49,7 +49,7 @@ class Detections:
 
 
 def read_detections(folder: str | Path) -> Detections:
-    """Reads a folder of OpenPose files.
+    """Read a folder of OpenPose files.
 
     The number of a frame is the last number in the name of its file ("cam01.0012.json",
     "take_000000000012_keypoints.json").
@@ -96,7 +96,7 @@ def _read_people(path: Path) -> list[np.ndarray]:
 
 
 def _read_person(person: Any, where: str) -> np.ndarray:
-    """Returns (K, 3); K is zero for a person of whom only face or hands were found."""
+    """Return (K, 3); K is zero for a person of whom only face or hands were found."""
     values = person.get("pose_keypoints_2d") if isinstance(person, Mapping) else None
     if not isinstance(values, list) or len(values) % 3:
         found = f"has {len(values)} numbers" if isinstance(values, list) else f"is {shown(values)}"
@@ -111,7 +111,7 @@ def _read_person(person: Any, where: str) -> np.ndarray:
 
 
 def _check_pixels(found: Detections) -> None:
-    """Refuses shares of the image's size, which some detectors can be told to write."""
+    """Refuse shares of the image's size, which some detectors can be told to write."""
     points = np.concatenate([np.zeros((0, 2)), *(person[:, :2] for person in found.people)])
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) >= 3 and np.abs(points).max() <= 1.5:
@@ -123,7 +123,7 @@ def _check_pixels(found: Detections) -> None:
 
 
 def inside_frame(detections: Detections, size: tuple[int, int]) -> Detections:
-    """Returns the detections without what cannot be in the frame, with a warning that counts.
+    """Return the detections without what cannot be in the frame, with a warning that counts.
 
     Args:
         detections: of a camera.
@@ -158,7 +158,7 @@ def inside_frame(detections: Detections, size: tuple[int, int]) -> Detections:
 
 
 def find_layout(detections: Sequence[Detections], layout: str = "auto") -> str:
-    """Returns the order of the keypoints in the files.
+    """Return the order of the keypoints in the files.
 
     Args:
         detections: of all cameras.
@@ -216,7 +216,7 @@ def named_joints(keypoints: np.ndarray, layout: str) -> Joints:
 
 
 def main_person(people: list[Joints], previous: np.ndarray | None = None) -> Joints | None:
-    """Chooses one person: the one nearest to where the last one stood, or the largest clearly seen one.
+    """Choose one person: the one nearest to where the last one stood, or the largest clearly seen one.
 
     Args:
         people: the people of one frame.
@@ -234,23 +234,23 @@ def main_person(people: list[Joints], previous: np.ndarray | None = None) -> Joi
 
 
 def joint_pixels(joints: Joints) -> np.ndarray:
-    """Returns the positions (N, 2) of a person's joints [px], in their order."""
+    """Return the positions (N, 2) of a person's joints [px], in their order."""
     return np.array([value[:2] for value in joints.values()])
 
 
 def middle(joints: Joints) -> np.ndarray:
-    """Returns the median position (2,) of a person's joints [px]."""
+    """Return the median position (2,) of a person's joints [px]."""
     return np.median(joint_pixels(joints), axis=0)
 
 
 def prominence(joints: Joints) -> float:
-    """Returns how large and how surely a person is seen: extent [px] times the sum of confidences."""
+    """Return how large and how surely a person is seen: extent [px] times the sum of confidences."""
     values = np.array(list(joints.values()))
     return float(np.ptp(values[:, :2], axis=0).max() * values[:, 2].sum())
 
 
 def move_joints(joints: Joints, pixels: np.ndarray) -> Joints:
-    """Returns the joints at new pixels (N, 2), in the order of ``joints``; confidences stay."""
+    """Return the joints at new pixels (N, 2), in the order of ``joints``; confidences stay."""
     return {
         name: (float(x), float(y), value[2])
         for (name, value), (x, y) in zip(joints.items(), pixels.tolist(), strict=True)

@@ -37,7 +37,7 @@ _HAND = 0.45  # how far a hand reaches beyond the wrist, as a share of the forea
 
 
 def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.2) -> np.ndarray | None:
-    """Segments one person.
+    """Segment one person.
 
     Limbs drawn thick between detected joints are sure foreground; what lies far from every limb is sure background;
     GrabCut decides between. The mask therefore rests on the detections.
@@ -82,7 +82,7 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
 
 
 def _skeleton(shape: tuple[int, ...], joints: dict[str, np.ndarray], body: float, extra: float) -> np.ndarray:
-    """Draws the limbs; ``extra`` is added to each limb's half thickness, as a share of ``body`` [px]."""
+    """Draw the limbs; ``extra`` is added to each limb's half thickness, as a share of ``body`` [px]."""
     canvas = np.zeros(shape[:2], np.uint8)
     for first, second, thickness in LIMBS:
         if first in joints and second in joints:
@@ -93,7 +93,7 @@ def _skeleton(shape: tuple[int, ...], joints: dict[str, np.ndarray], body: float
 
 
 def _joined(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
-    """Keeps the parts of a mask that touch the sure foreground."""
+    """Keep the parts of a mask that touch the sure foreground."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     kept = np.zeros(int(parts.max()) + 1, bool)
     kept[np.unique(parts[sure])] = True

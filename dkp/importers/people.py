@@ -36,7 +36,7 @@ def same_person(
     numbers: Sequence[int],
     confidence: float,
 ) -> dict[str, dict[int, Joints]]:
-    """Chooses one person over time, the same one in every view, by the epipolar distances between the views.
+    """Choose one person over time, the same one in every view, by the epipolar distances between the views.
 
     A detection that fits none of those on which other cameras agree is left out, with a warning that counts. Where
     that would leave out more than half of a camera's detections, all cameras keep what they follow by themselves: then
@@ -114,7 +114,7 @@ def _distances(
     numbers: Sequence[int],
     confidence: float,
 ) -> dict[tuple[str, str], np.ndarray]:
-    """Returns pair of cameras -> (frames, people, people): median epipolar distance as a share of the extent."""
+    """Return pair of cameras -> (frames, people, people): median epipolar distance as a share of the extent."""
     names = sorted({joint for frames in seen.values() for people in frames.values() for p in people for joint in p})
     column = {joint: index for index, joint in enumerate(names)}
     pixels, extents = {}, {}
@@ -155,7 +155,7 @@ def _distances(
 
 
 def _groups(here: Mapping[str, Sequence[Joints]], between: Mapping[tuple[str, str], np.ndarray]) -> list[_Group]:
-    """Builds, from every detection, the group of those that agree with it and with each other."""
+    """Build, from every detection, the group of those that agree with it and with each other."""
 
     def distance(camera: str, index: int, other: str, its: int) -> float:
         if (camera, other) in between:

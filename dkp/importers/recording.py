@@ -77,7 +77,7 @@ def import_toml(
     threads: int | None = None,
     on_bad: OnBad = "raise",
 ) -> Capture:
-    """Imports a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
+    """Import a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
 
     Frames are synchronised by their number: frame 12 of every camera shows the same moment. A video's frames count from
     0, images have their number in their names; masks and detections are numbered as the frames, or from 1 where those
@@ -172,7 +172,7 @@ class _Plan:
     mask_kind: str
 
     def read(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
-        """Yields (number, frame, given mask (H, W) bool or None); what lacks its mask is left out."""
+        """Yield (number, frame, given mask (H, W) bool or None); what lacks its mask is left out."""
         if self.masks is None:
             yield from ((number, frame, None) for number, frame in self.frames.frames(numbers))
             return
@@ -199,7 +199,7 @@ class _Recording:
     boxes: str
 
     def track(self, plan: _Plan) -> Track:
-        """Finds the subject in every frame of a camera."""
+        """Find the subject in every frame of a camera."""
         if plan.boxes == "detections" and plan.people is not None:
             return track_people(plan.people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
         numbers = [number for number in self.numbers if number in plan.frames]
@@ -210,7 +210,7 @@ class _Recording:
         return Track()
 
     def write(self, job: tuple[Path, _Plan, Track, list[int]]) -> list[dict[str, Any]]:
-        """Cuts and writes a camera's views; returns their rows."""
+        """Cut and write a camera's views; return their rows."""
         folder, plan, track, kept = job
         numbers = kept if self.whole else [number for number in kept if number in track.boxes]
         rows = []
@@ -236,7 +236,7 @@ class _Recording:
         return rows
 
     def _cut(self, plan: _Plan, track: Track, number: int) -> tuple[np.ndarray | None, CropMap | None]:
-        """Returns the view's affine map and where its pixels lie in the frame; None for the frame as it is."""
+        """Return the view's affine map and where its pixels lie in the frame; None for the frame as it is."""
         if self.whole:
             return None if plan.lens.frame_map is None else invert_affine(plan.lens.frame_map), None
         affine = crop_affine(track.boxes[number], self.size)
@@ -253,7 +253,7 @@ def _plan(
     masks: Paths | str,
     on_bad: OnBad,
 ) -> list[_Plan]:
-    """Decides per camera where boxes, joints and masks come from, and checks that what they need is there."""
+    """Decide per camera where boxes, joints and masks come from, and check that what they need is there."""
     names = list(cameras)
     folders = None if detections is None else match_names(detections, names, "a folder of detections", Path.is_dir)
     kinds = ("auto", "none", "grabcut", "background")
@@ -292,7 +292,7 @@ def _plan(
 
 
 def _mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource]) -> int:
-    """Checks that masks fit the frames; returns a mask's number less that of its frame."""
+    """Check that masks fit the frames; return a mask's number less that of its frame."""
     for name, mask in masks.items():
         frames = sources[name]
         if mask.size != frames.size or 2 * len(mask.numbers) < len(frames.numbers):
@@ -316,7 +316,7 @@ def _people(
     sources: Mapping[str, FrameSource],
     lenses: Mapping[str, Lens],
 ) -> tuple[dict[str, dict[int, Joints]], dict[str, str]]:
-    """Reads detections; returns, per camera, one person over time, and in words what the files hold."""
+    """Read detections; return, per camera, one person over time, and in words what the files hold."""
     read = dict(zip(folders, in_threads(read_detections, list(folders.values())), strict=True))
     found = {name: inside_frame(some, sources[name].size) for name, some in read.items()}
     layout = find_layout(list(found.values()), layout)
@@ -341,7 +341,7 @@ def _people(
 
 
 def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recording) -> list[int]:
-    """Keeps the frames in which at least two cameras have found the subject."""
+    """Keep the frames in which at least two cameras have found the subject."""
     if recording.whole:
         return numbers
     kept = [number for number in numbers if sum(number in track.boxes for track in tracks) >= 2]

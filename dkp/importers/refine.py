@@ -44,7 +44,7 @@ class Refinement:
 
 
 def refine_extrinsics(cameras: Mapping[str, Camera], observations: Mapping[str, np.ndarray]) -> Refinement:
-    """Moves every camera but the first so that corresponding points agree with the epipolar geometry.
+    """Move every camera but the first so that corresponding points agree with the epipolar geometry.
 
     Minimises the robust Sampson distance of all pairs of views at once over the poses, with a normal prior about the
     given ones, which also fixes the scale that epipolar geometry leaves open. No 3D point is a parameter, so the

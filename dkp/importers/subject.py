@@ -53,7 +53,7 @@ class Lens:
     undistort: bool = True
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Moves raw frame pixels (N, 2) to pixels of the rig camera."""
+        """Move raw frame pixels (N, 2) to pixels of the rig camera."""
         if self.frame_map is not None:
             pixels = apply_affine(self.frame_map, pixels)
         return undistorted(self.camera, pixels) if self.undistort else pixels
@@ -62,7 +62,7 @@ class Lens:
 def track_people(
     people: Mapping[int, Joints], lens: Lens, margin: float, smooth: int, confidence: float, found: str
 ) -> Track:
-    """Puts boxes around one person's joints.
+    """Put boxes around one person's joints.
 
     Args:
         people: frame number -> the person's joints [px of the raw frame].
@@ -85,7 +85,7 @@ def track_people(
 def track_masks(
     masks: FrameSource, offset: int, lens: Lens, numbers: Sequence[int], margin: float, smooth: int
 ) -> Track:
-    """Puts boxes around given masks, one image per frame, of the raw frames' size.
+    """Put boxes around given masks, one image per frame, of the raw frames' size.
 
     Args:
         masks: of the camera.
@@ -115,7 +115,7 @@ def track_masks(
 
 
 def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], margin: float, smooth: int) -> Track:
-    """Puts boxes around what differs from the median of a static camera's frames."""
+    """Put boxes around what differs from the median of a static camera's frames."""
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(BACKGROUND_FRAMES, len(indices))).round().astype(int))
     background = Background(frame for _, frame in frames.frames([indices[i] for i in chosen]))
     track = Track(background=background)

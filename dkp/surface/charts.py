@@ -66,7 +66,7 @@ def is_disc(faces: np.ndarray) -> bool:
 
 
 def flatten_disc(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Maps a disc of faces into the unit square, one to one.
+    """Map a disc of faces into the unit square, one to one.
 
     The border goes to a rounded square by arc length and every inner vertex to a positive weighted mean of its
     neighbours, which cannot fold (Tutte 1963, Floater 1997). The weights are then divided by the local stretch and
@@ -109,7 +109,7 @@ def flatten_disc(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def automatic_parts(vertices: np.ndarray, faces: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Cuts any surface into discs of about equal size, split further until each is a disc.
+    """Cut any surface into discs of about equal size, split further until each is a disc.
 
     Args:
         vertices: (V, 3) [m].
@@ -152,7 +152,7 @@ class ChartLookup:
             self._parts[int(part)] = (chosen, ClosestPoint(corners, np.arange(3 * len(chosen)).reshape(-1, 3)))
 
     def __call__(self, part: np.ndarray, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Finds the surface points of chart coordinates; a uv outside its chart goes to the chart's nearest point.
+        """Find the surface points of chart coordinates; a uv outside its chart goes to the chart's nearest point.
 
         Args:
             part: (N,) 1..K.
@@ -174,7 +174,7 @@ class ChartLookup:
 
 
 def _split_faces(vertices: np.ndarray, faces: np.ndarray, count: int) -> list[np.ndarray]:
-    """Cuts faces into at most ``count`` connected pieces around seeds that lie far apart."""
+    """Cut faces into at most ``count`` connected pieces around seeds that lie far apart."""
     pairs = face_adjacency(faces)
     centres = vertices[faces].mean(1)
     length = np.linalg.norm(centres[pairs[:, 0]] - centres[pairs[:, 1]], axis=1) + 1e-12
@@ -226,7 +226,7 @@ def _mean_value_weights(points: np.ndarray, faces: np.ndarray) -> csr_matrix:
 
 
 def _solve_means(weights: csr_matrix, position: np.ndarray, inner: np.ndarray) -> np.ndarray:
-    """Puts every inner vertex at the weighted mean of its neighbours."""
+    """Put every inner vertex at the weighted mean of its neighbours."""
     rows = weights[inner]
     rows = rows.multiply(1.0 / np.asarray(rows.sum(1))).tocsr()
     fixed = position.copy()

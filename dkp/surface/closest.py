@@ -90,7 +90,7 @@ class ClosestPoint:
         self._tree = cKDTree(np.concatenate(centres), balanced_tree=False)
 
     def __call__(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Finds the closest surface points.
+        """Find the closest surface points.
 
         Args:
             points: (N, 3) [m].
@@ -130,7 +130,7 @@ class ClosestPoint:
         barycentric: np.ndarray,
         distance: np.ndarray,
     ) -> None:
-        """Tests one face (R,) for each of the queries ``rows`` (R,) and keeps what is closer, in place."""
+        """Test one face (R,) for each of the queries ``rows`` (R,) and keep what is closer, in place."""
         corners, query = self._triangles[owner], points[rows]
         weights = closest_on_triangles(query, corners)
         found = np.linalg.norm(np.einsum("nc,nci->ni", weights, corners) - query, axis=-1)

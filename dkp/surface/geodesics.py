@@ -109,7 +109,7 @@ class GeodesicTable:
 
     @classmethod
     def load(cls, vertices: np.ndarray, faces: np.ndarray, mirror: np.ndarray | None = None) -> GeodesicTable:
-        """Reads the table of a mesh from the cache folder, or computes it and puts it there.
+        """Read the table of a mesh from the cache folder, or compute it and put it there.
 
         Several processes may do so at once: each writes a file of its own and renames it. Where the folder cannot be
         written, the table is only kept in memory.

@@ -23,7 +23,7 @@ _PLY_TYPES = {
 
 
 def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Reads vertices (V, 3) float64 and faces (F, 3) int64 of an .obj or .ply file; polygons become fans.
+    """Read vertices (V, 3) float64 and faces (F, 3) int64 of an .obj or .ply file; polygons become fans.
 
     Raises:
         InputError: if the file cannot be read as a mesh.
@@ -46,7 +46,7 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_mesh(vertices: np.ndarray, faces: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Checks that a mesh is one connected, consistently oriented manifold without unused vertices.
+    """Check that a mesh is one connected, consistently oriented manifold without unused vertices.
 
     Args:
         vertices: (V, 3).

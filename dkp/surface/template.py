@@ -67,7 +67,7 @@ class Surface:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> Surface:
-        """Loads a shipped surface by name (``human``, ``dog``) or a file: .npz as ``save`` writes it, .obj or .ply.
+        """Load a shipped surface by name (``human``, ``dog``) or a file: .npz as ``save`` writes it, .obj or .ply.
 
         Raises:
             InputError: if there is no such surface or the file is not usable.
@@ -88,7 +88,7 @@ class Surface:
 
     @classmethod
     def from_mesh(cls, vertices: np.ndarray, faces: np.ndarray, name: str, parts: int | None = None) -> Surface:
-        """Makes a surface of any connected, oriented manifold mesh; its charts are cut and flattened automatically.
+        """Make a surface of any connected, oriented manifold mesh; its charts are cut and flattened automatically.
 
         Args:
             vertices: (V, 3) [m].
@@ -128,7 +128,7 @@ class Surface:
         return cls("plane", vertices, faces, np.ones(len(faces)), corner_uv, ["plane"], flat=True)
 
     def save(self, path: str | Path) -> None:
-        """Writes the surface as .npz, which ``load`` reads; an existing file is replaced only when all is written."""
+        """Write the surface as .npz, which ``load`` reads; an existing file is replaced only when all is written."""
         path = Path(path)
         if path.suffix.lower() != ".npz":
             raise InputError(f"{path}: found a file ending in '{path.suffix}', expected .npz")

@@ -52,7 +52,7 @@ class SkinnedBody:
 
     @classmethod
     def load(cls, name: str = "human") -> SkinnedBody:
-        """Loads a shipped body.
+        """Load a shipped body.
 
         Raises:
             InputError: if there is no body of that name.
@@ -85,7 +85,7 @@ class SkinnedBody:
     def pose(
         self, shape: np.ndarray | None, rotations: np.ndarray, root: np.ndarray | None = None
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Poses the body.
+        """Pose the body.
 
         Args:
             shape: (S,) shape coefficients, or None for the mean body.

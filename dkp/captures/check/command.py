@@ -35,7 +35,7 @@ LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epi
 
 
 def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> CheckReport | str:
-    """Checks a capture.
+    """Check a capture.
 
     Args:
         capture: the capture's folder.
@@ -55,7 +55,7 @@ def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> Che
 
 
 def check_capture(capture: Capture, *, instants: int = 40, threads: int | None = None) -> CheckReport:
-    """Decodes every file of a capture and measures how well cameras and labels agree.
+    """Decode every file of a capture and measure how well cameras and labels agree.
 
     Args:
         capture: the capture.
@@ -94,7 +94,7 @@ def check_capture(capture: Capture, *, instants: int = 40, threads: int | None =
 
 
 def _decode_everything(capture: Capture, threads: int | None) -> dict[str, str]:
-    """Returns file (for the posed surface: frame) -> one sentence, for every file that is not usable."""
+    """Return file (for the posed surface: frame) -> one sentence, for every file that is not usable."""
     _ = capture.surface  # an unusable surface is an error of its own
 
     def tried(reads: dict[str | None, Callable[[], object]]) -> dict[str, str]:
@@ -174,7 +174,7 @@ def _split_rows(capture: Capture) -> list[SplitRow]:
 def _pair_rows(
     capture: Capture, instants: Sequence[Instant], points: dict[str, np.ndarray | None]
 ) -> tuple[list[PairRow], dict[str, Residual]]:
-    """Returns a row for each pair, and the residuals of all pairs together by kind."""
+    """Return a row for each pair, and the residuals of all pairs together by kind."""
     angles: dict[tuple[str, str], list[float]] = {}
     inside: dict[tuple[str, str], list[bool]] = {}
     eligible: dict[tuple[str, str], list[bool]] = {}
@@ -222,7 +222,7 @@ def _pair_rows(
 
 
 def _summary(distances: list[np.ndarray]) -> Residual:
-    """Sums up distances (2, N) [px] of stored images and of source frames."""
+    """Sum up distances (2, N) [px] of stored images and of source frames."""
     together = np.concatenate(distances, axis=1)
     stored, source = ((round(float(row.mean()), 3), round(float(np.median(row)), 3)) for row in together)
     return Residual(together.shape[1], *stored, *source)
@@ -236,7 +236,7 @@ def _coordinate_image(capture: Capture, view: View) -> CoordinateImage | None:
 def _matches(
     capture: Capture, view: View, other: View, image: CoordinateImage | None, other_image: CoordinateImage | None
 ) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """Returns what two views have in common: kind, pixels (N, 2) and the other view's pixels (N, 2)."""
+    """Return what two views have in common: kind, pixels (N, 2) and the other view's pixels (N, 2)."""
     found = []
     if image is not None and other_image is not None:
         found.append(("label", *dense_matches(image, other_image)))
@@ -254,7 +254,7 @@ def _sees(camera: Camera, other: Camera) -> bool:
 
 
 def _source(capture: Capture, view: View, camera: Camera, pixels: np.ndarray) -> tuple[Camera, np.ndarray]:
-    """Takes a view's camera and pixels (N, 2) back through its crop, to the pixels of the camera that took it."""
+    """Take a view's camera and pixels (N, 2) back through its crop, to the pixels of the camera that took it."""
     if view.crop is None:
         return camera, pixels
     back = invert_affine(np.asarray(view.crop, np.float64))
@@ -269,7 +269,7 @@ def _residual(camera: Camera, other: Camera, pixels: np.ndarray, other_pixels: n
 
 
 def _label_agreement(capture: Capture, instants: Sequence[Instant]) -> LabelAgreement | None:
-    """Compares dense labels with the posed surface: where the named surface point projects to, against the pixel."""
+    """Compare dense labels with the posed surface: where the named surface point projects to, against the pixel."""
     pixel_errors, ray_errors = [], []
     for instant in instants:
         truth = capture.truth(instant.frame)

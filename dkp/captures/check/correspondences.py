@@ -32,7 +32,7 @@ class CoordinateImage:
 
     @classmethod
     def create(cls, label: DenseLabel, surface: Surface) -> "CoordinateImage":
-        """Looks up the coordinates of a label."""
+        """Look up the coordinates of a label."""
         foreground = label.foreground
         coordinate = np.zeros((*foreground.shape, 3))
         coordinate[foreground] = surface.coordinates(label.face[foreground], label.barycentric[foreground])
@@ -40,7 +40,7 @@ class CoordinateImage:
         return cls(coordinate, foreground, rows, columns, cKDTree(coordinate[foreground]))
 
     def find(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Finds where the view shows surface points.
+        """Find where the view shows surface points.
 
         From the pixel with the nearest coordinate, the coordinate is taken to change linearly over its eight neighbours
         and the map is inverted.
@@ -80,7 +80,7 @@ class CoordinateImage:
 
 
 def dense_matches(first: CoordinateImage, second: CoordinateImage, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pixels (N, 2) and (N, 2) [px] of the same surface points in two views with dense labels.
+    """Return pixels (N, 2) and (N, 2) [px] of the same surface points in two views with dense labels.
 
     Args:
         first: the view whose pixel centres are looked up, at most ``count`` of them, evenly spread.
@@ -94,7 +94,7 @@ def dense_matches(first: CoordinateImage, second: CoordinateImage, count: int = 
 
 
 def sparse_matches(first: SparseLabel, second: SparseLabel, surface: Surface) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pixels (N, 2) and (N, 2) [px] of the labelled points that two views have in common."""
+    """Return pixels (N, 2) and (N, 2) [px] of the labelled points that two views have in common."""
     if not len(first.face) or not len(second.face):
         return np.zeros((0, 2)), np.zeros((0, 2))
     own, other = (surface.coordinates(points.face, points.barycentric) for points in (first, second))
@@ -104,7 +104,7 @@ def sparse_matches(first: SparseLabel, second: SparseLabel, surface: Surface) ->
 
 
 def joint_matches(first: View, second: View, least_confidence: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-    """Returns pixels (N, 2) and (N, 2) [px] of the joints that both views show with enough confidence."""
+    """Return pixels (N, 2) and (N, 2) [px] of the joints that both views show with enough confidence."""
     own, other = first.joints or {}, second.joints or {}
     names = [n for n in own if n in other and min(own[n][2], other[n][2]) >= least_confidence]
     left, right = (np.array([joints[n][:2] for n in names]).reshape(-1, 2) for joints in (own, other))

@@ -121,11 +121,11 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the report as plain lists, dictionaries, numbers and strings."""
+        """Return the report as plain lists, dictionaries, numbers and strings."""
         return asdict(self)
 
     def __str__(self) -> str:
-        """Returns the report as tables in plain text."""
+        """Return the report as tables in plain text."""
         console = Console(file=io.StringIO(), width=150, force_terminal=False, color_system=None, markup=False)
         console.print(f"capture {self.name} in {self.path}: unit {self.unit}, surface {self.surface}", soft_wrap=True)
         console.print(self._camera_table(), self._split_table(), self._pair_table())

@@ -10,14 +10,14 @@ from dkp.captures.manifest import Instant, View
 
 
 def spread(instants: Sequence[Instant], count: int) -> list[Instant]:
-    """Returns at most ``count`` instants, evenly spread."""
+    """Return at most ``count`` instants, evenly spread."""
     if len(instants) <= count:
         return list(instants)
     return [instants[i] for i in np.linspace(0, len(instants) - 1, count).round().astype(int)]
 
 
 def instant_point(capture: Capture, instant: Instant) -> np.ndarray | None:
-    """Returns the point nearest to the lines of sight through the middle of the subject in every view.
+    """Return the point nearest to the lines of sight through the middle of the subject in every view.
 
     The middle is the median of the joints where there are some, else the mean of the mask, else of the labelled pixels,
     else the middle of the image. The posed surface, where it is known, gives the point by itself.

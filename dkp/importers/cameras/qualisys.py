@@ -24,7 +24,7 @@ _CENTRED = 0.5  # px: the file counts pixel centres from 0
 
 
 def read_qualisys_cameras(path: str | Path) -> dict[str, Camera]:
-    """Reads the cameras of a Qualisys calibration.
+    """Read the cameras of a Qualisys calibration.
 
     Args:
         path: a ``.qca.txt`` file.

@@ -29,7 +29,7 @@ _OTHER_NAMES = {"distortions": ("dist", "dist_coeffs", "distcoef", "d"), "matrix
 
 
 def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
-    """Reads a rig from the TOML file that Anipose, Pose2Sim or caliscope writes.
+    """Read a rig from the TOML file that Anipose, Pose2Sim or caliscope writes.
 
     Args:
         path: the file.
@@ -64,7 +64,7 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
 
 
 def _camera_tables(data: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Returns the tables that hold a camera, with their names; ``[cameras.N]`` tables take part as "N"."""
+    """Return the tables that hold a camera, with their names; ``[cameras.N]`` tables take part as "N"."""
     nested = data.get("cameras")
     if isinstance(nested, dict) and all(isinstance(table, dict) for table in nested.values()):
         data = nested
@@ -81,7 +81,7 @@ def _camera_tables(data: dict[str, Any], path: Path) -> list[tuple[str, dict[str
 
 
 def _no_misspelled_key(table: dict[str, Any], where: str) -> None:
-    """Refuses a key that nobody reads where one that is read is missing and nearly has its name."""
+    """Refuse a key that nobody reads where one that is read is missing and nearly has its name."""
     for key in table:
         if key in _READ:
             continue

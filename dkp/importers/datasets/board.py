@@ -70,7 +70,7 @@ def import_board(
     overwrite: bool = False,
     on_bad: OnBad = "raise",
 ) -> Capture:
-    """Writes a capture of square undistorted crops of a printed board, labelled densely.
+    """Write a capture of square undistorted crops of a printed board, labelled densely.
 
     A view with eight corners or more takes its dense label from a homography that is fitted to its own undistorted
     corners alone, unless they are so few or so blurred that the homography is uncertain by more than 2 px of the source
@@ -158,7 +158,7 @@ def import_board(
 
 
 def read_recording(source: Path, on_bad: OnBad = "raise") -> BoardRecording:
-    """Reads cameras, corners and videos of a recording and solves for the board's pose in every frame.
+    """Read cameras, corners and videos of a recording and solve for the board's pose in every frame.
 
     Args:
         source: folder of the recording.
@@ -199,7 +199,7 @@ def _video_positions(
     numbers: Mapping[int, str],
     media: Mapping[str, FrameSource],
 ) -> dict[str, dict[int, int]]:
-    """Finds which frame of each video belongs to a sync index.
+    """Find which frame of each video belongs to a sync index.
 
     A video holds either the synchronised frames only, one for every sync index, or everything that the camera recorded,
     counted by ``frame_index``.
@@ -265,7 +265,7 @@ def board_crop(homography: np.ndarray, size: int, margin: float, mirrored: bool)
 
 
 def view_homography(corners: Corners, start: np.ndarray) -> np.ndarray | None:
-    """Fits a homography to the corners of one view, with a Huber loss so that single wrong corners do not count.
+    """Fit a homography to the corners of one view, with a Huber loss so that single wrong corners do not count.
 
     Args:
         corners: those of the view.
@@ -322,7 +322,7 @@ def _positions(homography: np.ndarray, size: int) -> np.ndarray:
 
 
 def board_splits(frames: list[str]) -> dict[str, list[str]]:
-    """Splits consecutive frames into ``train`` and ``test`` by blocks, and into ``early`` and ``late``.
+    """Split consecutive frames into ``train`` and ``test`` by blocks, and into ``early`` and ``late``.
 
     Args:
         frames: frame ids in the order of time.

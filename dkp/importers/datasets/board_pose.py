@@ -83,7 +83,7 @@ class BoardPose:
 def read_corners(
     path: Path, cameras: Mapping[int, Camera]
 ) -> tuple[dict[tuple[int, int], Corners], dict[tuple[int, int], int]]:
-    """Reads a table of detected corners (caliscope's ``xy.csv``), moves them to the undistorted image.
+    """Read a table of detected corners (caliscope's ``xy.csv``) and move them to the undistorted image.
 
     Args:
         path: the CSV file; pixels with centres at integers, board positions in metres.
@@ -131,7 +131,7 @@ def read_corners(
 
 
 def solve_pose(views: Mapping[Name, Corners], cameras: Mapping[Name, Camera]) -> BoardPose | None:
-    """Fits one board pose to the corners of all views of an instant.
+    """Fit one board pose to the corners of all views of an instant.
 
     Every view with four corners or more proposes its two planar poses; the best two over all views are refined with a
     Huber loss, and the cheaper wins. A mirrored print on the back of the board with the same corner positions needs

@@ -83,7 +83,7 @@ def import_person(
     overwrite: bool = False,
     on_bad: OnBad = "raise",
 ) -> Capture:
-    """Writes a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
+    """Write a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
 
     Joints are OpenPose detections that come with the recording. Masks are GrabCut's, seeded by those joints, so they
     are no independent truth. Splits: ``train`` frames 0 to 79, ``test`` frames 80 to 99.
@@ -175,7 +175,7 @@ def _box(joints: Joints) -> np.ndarray:
 
 
 def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBad = "raise") -> PersonRecording:
-    """Reads cameras, videos and detections of the recording; chooses the person; refines the extrinsics if need be.
+    """Read cameras, videos and detections of the recording; choose the person; refine the extrinsics if need be.
 
     Args:
         source: folder of the recording.
@@ -223,7 +223,7 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
 
 
 def _undistorted(joints: dict[int, Joints], camera: Camera, to_camera: np.ndarray) -> dict[int, Joints]:
-    """Moves a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
+    """Move a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
     if not joints:
         raise InputError("no person was detected in the frames of a camera, expected one to crop around")
     given = np.concatenate([joint_pixels(person) for person in joints.values()])
@@ -276,7 +276,7 @@ def joint_observations(joints: Mapping[str, Mapping[int, Joints]]) -> dict[str, 
 
 
 def fetch_demo(folder: Path) -> Path:
-    """Downloads the published demo with pip and unpacks what is needed of it.
+    """Download the published demo with pip and unpack what is needed of it.
 
     Args:
         folder: an empty folder to work in.

@@ -15,7 +15,7 @@ def match_names(
     kind: str,
     accept: Callable[[Path], bool] = Path.exists,
 ) -> dict[str, Path]:
-    """Finds each camera's path.
+    """Find each camera's path.
 
     A file or folder belongs to a camera when their names are equal once case, separators and leading zeros of numbers
     are dropped ("Cam-01.mp4", "cam_1"); failing that, when it is the only one whose name contains the camera's
@@ -81,7 +81,7 @@ def _by_own_name(folder: Path, cameras: Sequence[str], kind: str, entries: Seque
 
 
 def _by_all_names(cameras: Sequence[str], entries: Sequence[Path]) -> dict[str, Path] | None:
-    """Returns the only assignment in which every camera's name contains a file's, or what sets them apart is equal."""
+    """Return the only assignment in which every camera's name contains a file's, or what sets them apart is equal."""
     names, stems = {name: _words(name) for name in cameras}, {path: _words(_stem(path)) for path in entries}
     inside = {name: [path for path in entries if stems[path] and _contains(names[name], stems[path])] for name in names}
     apart = _told_apart(list(cameras))
@@ -99,7 +99,7 @@ def _by_all_names(cameras: Sequence[str], entries: Sequence[Path]) -> dict[str, 
 
 
 def _told_apart(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns the words of every name without what all of them begin and end with; numbers are not cut in two."""
+    """Return the words of every name without what all of them begin and end with; numbers are not cut in two."""
     plain = [unicodedata.normalize("NFC", name).lower() for name in names]
     start = _common_start(plain)
     rest = [name[start:] for name in plain]

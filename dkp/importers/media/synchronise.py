@@ -22,7 +22,7 @@ FrameMap = Literal["same", "stretch"] | Mapping[str, Sequence[Sequence[float]]]
 
 
 def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: Rates = "same") -> list[int]:
-    """Returns the frame numbers to import, and checks that frames of one number show one moment.
+    """Return the frame numbers to import, and check that frames of one number show one moment.
 
     Args:
         sources: camera name -> frames.
@@ -61,7 +61,7 @@ def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: R
 
 
 def _same_rates(sources: Mapping[str, FrameSource], numbers: Sequence[int]) -> None:
-    """Refuses videos that are half a frame or more apart at the last frame, as their rates have it."""
+    """Refuse videos that are half a frame or more apart at the last frame, as their rates have it."""
     known = {name: source.rate for name, source in sources.items() if source.rate is not None}
     if known and numbers[-1] * (max(known.values()) / min(known.values()) - 1) > _MOST_DRIFT:
         found = ", ".join(f"{name} {rate:.6g}" for name, rate in known.items())
@@ -72,20 +72,20 @@ def _same_rates(sources: Mapping[str, FrameSource], numbers: Sequence[int]) -> N
 
 
 def report_gaps(source: FrameSource, numbers: Sequence[int], kind: str, offset: int = 0) -> None:
-    """Logs one warning that names the first of the wanted frames that a source lacks."""
+    """Log one warning that names the first of the wanted frames that a source lacks."""
     missing = [number + offset for number in numbers if number + offset not in source]
     if missing:
         logger.warning("%s", gap_sentence(source.path, missing, len(numbers), kind))
 
 
 def gap_sentence(path: Path, missing: Sequence[int], total: int, kind: str) -> str:
-    """Says which frames are missing, the first five by number."""
+    """Say which frames are missing, the first five by number."""
     named = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
     return f"{path}: no {kind} for {len(missing)} of {total} frames ({named})"
 
 
 def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, FrameSource]) -> int:
-    """Returns what is added to a frame's number to get the number of its mask or its file of detections.
+    """Return what is added to a frame's number to get the number of its mask or its file of detections.
 
     Both are numbered alike, or one counts from 0 and the other from 1: of all cameras in one way.
 
@@ -114,7 +114,7 @@ def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, Fra
 
 
 def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
-    """Returns start, stop and step of "start:stop:step", each of which may be left out."""
+    """Return start, stop and step of "start:stop:step", each of which may be left out."""
     parts = value.split(":") if value else [""]
     try:
         start, stop, step = ([int(part) if part.strip() else None for part in parts] + [None, None])[:3]
@@ -128,7 +128,7 @@ def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
 def frame_maps(
     cameras: Mapping[str, Camera], sources: Mapping[str, FrameSource], frame_map: FrameMap
 ) -> dict[str, np.ndarray | None]:
-    """Returns, per camera, the (2, 3) affine map from frame pixels to calibrated pixels; None where they are the same.
+    """Return, per camera, the (2, 3) affine map from frame pixels to calibrated pixels; None where they are the same.
 
     Raises:
         InputError: frames differ in size from the calibration and nothing is said about how they relate.

@@ -34,7 +34,7 @@ class FrameSource:
     """
 
     def __init__(self, path: str | Path, on_bad: OnBad = "raise", masks: bool = False):
-        """Opens a video or a folder.
+        """Open a video or a folder.
 
         Args:
             path: file or folder.
@@ -71,11 +71,11 @@ class FrameSource:
         return f"{self.numbers[0]} to {self.numbers[-1]}"
 
     def near(self, numbers: Sequence[int], offset: int) -> list[int]:
-        """Returns the numbers plus the offset, without those before the first frame and beyond the last one."""
+        """Return the numbers plus the offset, without those before the first frame and beyond the last one."""
         return [n + offset for n in numbers if self.numbers[0] <= n + offset <= self.numbers[-1]]
 
     def brightest(self) -> int:
-        """Returns the largest grey level of the first mask."""
+        """Return the largest grey level of the first mask."""
         if self._images is None:
             return max(int(frame.max()) for _, frame in FrameSource(self.path).frames(self.numbers[:1]))
         return int(mask_levels(self._images[self.numbers[0]]).max())
@@ -101,7 +101,7 @@ class FrameSource:
         return size, depth
 
     def _read_video_head(self) -> None:
-        """Finds the number of frames, their size and rate; of the header only what holds is believed."""
+        """Find the number of frames, their size and rate; of the header only what holds is believed."""
         video = self._opened()
         try:
             claimed, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
@@ -143,7 +143,7 @@ class FrameSource:
         return video
 
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields (number, frame (H, W, 3) uint8 RGB, or mask (H, W) bool) for increasing numbers.
+        """Yield (number, frame (H, W, 3) uint8 RGB, or mask (H, W) bool) for increasing numbers.
 
         Numbers that are missing between others are passed over.
 
@@ -167,7 +167,7 @@ class FrameSource:
                 raise InputError(f"{frame}; on_bad skip leaves such frames out")
 
     def _image_frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
-        """Yields (number, frame, or what is wrong with it)."""
+        """Yield (number, frame, or what is wrong with it)."""
         images = self._images or {}
         for number in numbers:
             try:
@@ -180,7 +180,7 @@ class FrameSource:
             yield number, frame
 
     def _video_frames(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
-        """Yields (index, frame, or what is wrong with it).
+        """Yield (index, frame, or what is wrong with it).
 
         Frames are counted by decoding: seeking is not exact in many files. After one that was not decoded, the count
         holds only as far as the times of the following ones say so.
@@ -214,7 +214,7 @@ def _in_time(video: cv2.VideoCapture, index: int) -> bool:
 
 
 def report_bad(name: str, sources: Iterable[FrameSource]) -> None:
-    """Logs one warning that counts the frames that were left out, and says what is wrong with the first.
+    """Log one warning that counts the frames that were left out, and say what is wrong with the first.
 
     Args:
         name: of what is imported.
@@ -226,13 +226,13 @@ def report_bad(name: str, sources: Iterable[FrameSource]) -> None:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sorts "img_2" before "img_10"."""
+    """Sort "img_2" before "img_10"."""
     parts = re.findall(r"\d+|\D+", name)
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Returns the images of a folder in natural order of their names."""
+    """Return the images of a folder in natural order of their names."""
     found = [
         path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     ]
@@ -240,7 +240,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def numbered(images: Sequence[Path]) -> dict[int, Path]:
-    """Returns frame number -> image, in increasing order.
+    """Return frame number -> image, in increasing order.
 
     The number is the one in the name that differs from image to image, the last one where several do. Images without
     any number in their names are numbered from 0 in the order given.
@@ -274,7 +274,7 @@ def open_media(
     on_bad: OnBad = "raise",
     masks: bool = False,
 ) -> dict[str, FrameSource]:
-    """Opens the frames of every camera.
+    """Open the frames of every camera.
 
     Args:
         media: a folder with one video or one image folder per camera, matched by name; or the paths in the order of the

@@ -96,7 +96,7 @@ class Skin:
 
 
 def read_skin(path: Path) -> Skin:
-    """Reads a skin in MuJoCo's binary format and welds vertices at the same position (within a micrometre).
+    """Read a skin in MuJoCo's binary format and weld vertices at the same position (within a micrometre).
 
     Format: https://mujoco.readthedocs.io/en/stable/XMLreference.html#asset-skin: the counts of vertices, texture
     coordinates, faces and bones; then these arrays; then for every bone its name (40 bytes), bind position and
@@ -168,7 +168,7 @@ def bone_name(name: str) -> str:
 
 
 def bake(folder: Path, out: Path) -> None:
-    """Makes the asset from the folder ``dm_control/suite``."""
+    """Make the asset from the folder ``dm_control/suite``."""
     skin = read_skin(folder / "dog_assets" / "dog_skin.skn")
     bodies = read_skeleton(folder / "dog.xml")
     order = _parents_first(skin.bones, bodies)
@@ -246,7 +246,7 @@ def _parent(bone: str, bones: list[str], bodies: dict[str, tuple[str, np.ndarray
 
 
 def _slim_tail(vertices: np.ndarray, weights: np.ndarray, names: list[str], heads: np.ndarray) -> np.ndarray:
-    """Gives the rump's share in the tail's bones back to the pelvis, or lifting the tail would pull a web of skin up.
+    """Give the rump's share in the tail's bones back to the pelvis, or lifting the tail would pull a web of skin up.
 
     The tail keeps what lies within 1.8 cm of its bones, and a share that falls to nothing at 4 cm.
     """

@@ -93,7 +93,7 @@ _HAND = ("hand", "thumb", "index", "middle", "ring", "little")
 
 
 def sample_bodies(count: int, seed: int) -> dict[str, Any]:
-    """Samples adult bodies from anny, in its own rest pose, in the axes of the baked body.
+    """Sample adult bodies from anny, in its own rest pose, in the axes of the baked body.
 
     Returns:
         ``vertices`` (B, V, 3), ``heads`` (B, J, 3), ``regressed`` name -> (B, 3), quads, skin, bone names and parents.
@@ -147,13 +147,13 @@ def sample_bodies(count: int, seed: int) -> dict[str, Any]:
 
 
 def write_bodies(path: Path, bodies: dict[str, Any]) -> None:
-    """Keeps what `sample_bodies` returned, as plain arrays."""
+    """Keep what `sample_bodies` returned, as plain arrays."""
     regressed = {f"regressed.{name}": points for name, points in bodies["regressed"].items()}
     np.savez(path, **{key: value for key, value in bodies.items() if key != "regressed"}, **regressed)
 
 
 def read_bodies(path: Path) -> dict[str, Any]:
-    """Reads what `write_bodies` wrote."""
+    """Read what `write_bodies` wrote."""
     with np.load(path, allow_pickle=False) as data:
         arrays = {key: data[key] for key in data.files}
     regressed = {
@@ -164,7 +164,7 @@ def read_bodies(path: Path) -> dict[str, Any]:
 
 
 def to_rest_pose(bodies: dict[str, Any]) -> None:
-    """Spreads the arms and the legs of all sampled bodies, in place (linear blend skinning with anny's own weights)."""
+    """Spread the arms and the legs of all sampled bodies, in place (linear blend skinning with anny's own weights)."""
     names, parents = bodies["names"], bodies["parents"]
     index = {name: k for k, name in enumerate(names)}
     right = {k: index[name[:-2] + ".R"] for name, k in index.items() if name.endswith(".L")}
@@ -214,7 +214,7 @@ def to_rest_pose(bodies: dict[str, Any]) -> None:
 
 
 def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """Merges bones.
+    """Merge bones.
 
     Returns:
         Names (J), parents (J,), the mean-free heads (B, J, 3) and skin weights (V, J) of the bones that stay.
@@ -242,7 +242,7 @@ def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndar
 
 
 def bake(out: Path, cache: Path | None = None) -> None:
-    """Makes the asset."""
+    """Make the asset."""
     if cache is not None and cache.exists():
         bodies = read_bodies(cache)
     else:

@@ -124,7 +124,7 @@ def _axis_side(region: str, centre: np.ndarray, joints: dict[str, np.ndarray]) -
 
 
 def majority(faces: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Straightens the borders between labels and removes islands, by votes of the faces around."""
+    """Straighten the borders between labels and remove islands, by votes of the faces around."""
     pairs = face_adjacency(faces)
     label = label.copy()
     values = np.unique(label)

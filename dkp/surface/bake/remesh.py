@@ -40,7 +40,7 @@ class HalfMesh:
 
 
 def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
-    """Cuts quads (Q, 4) along their shorter diagonal; returns faces (2Q, 3)."""
+    """Cut quads (Q, 4) along their shorter diagonal; return faces (2Q, 3)."""
     first = np.linalg.norm(vertices[quads[:, 0]] - vertices[quads[:, 2]], axis=1)
     second = np.linalg.norm(vertices[quads[:, 1]] - vertices[quads[:, 3]], axis=1)
     along = np.where((first <= second)[:, None], quads, np.roll(quads, -1, axis=1))
@@ -65,7 +65,7 @@ def boundary_loops(faces: np.ndarray) -> list[list[int]]:
 
 
 def fill_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
-    """Closes every hole with a fan around a new vertex.
+    """Close every hole with a fan around a new vertex.
 
     Returns:
         The faces including the fans, whose new vertices are numbered from ``len(vertices)`` on, and the loops in that
@@ -82,7 +82,7 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, lis
 def collapse_short_edges(
     vertices: np.ndarray, faces: np.ndarray, wanted: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Collapses edges, the relatively shortest first, until ``count`` vertices are left.
+    """Collapse edges, the relatively shortest first, until ``count`` vertices are left.
 
     An edge's cost is its length over the wanted length at its ends. A collapse is refused where it would change the
     topology (link condition), turn a face over, pull a vertex off the border, or join two border vertices by an inner
@@ -164,7 +164,7 @@ def collapse_short_edges(
 
 
 def mirror_half(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Completes the left half (x >= 0) of a mesh with its mirror image.
+    """Complete the left half (x >= 0) of a mesh with its mirror image.
 
     Returns:
         The index (W,) of the left vertex each vertex of the whole mesh comes from, the faces (2F, 3) of the whole, and
@@ -180,7 +180,7 @@ def mirror_half(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np
 
 
 def thin_out(mean: np.ndarray, faces: np.ndarray, wanted: np.ndarray, count: int) -> HalfMesh:
-    """Closes the outer surface of the mean body, keeps its left half and collapses the short edges.
+    """Close the outer surface of the mean body, keep its left half and collapse the short edges.
 
     Args:
         mean: (V, 3) the mean body [m], symmetric, with vertices but no inner edge points on the mirror plane x = 0.
@@ -205,7 +205,7 @@ def thin_out(mean: np.ndarray, faces: np.ndarray, wanted: np.ndarray, count: int
 
 
 def with_fans(values: np.ndarray, loops: list[list[int]]) -> np.ndarray:
-    """Appends the mean over each hole's loop to values (V, C)."""
+    """Append the mean over each hole's loop to values (V, C)."""
     if not loops:
         return values.copy()
     return np.concatenate([values, [values[loop].mean(0) for loop in loops]])

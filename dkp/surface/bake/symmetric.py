@@ -48,7 +48,7 @@ def strongest_bones(skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def symmetric_charts(
     vertices: np.ndarray, half: HalfMesh, left: np.ndarray, mirror_part: np.ndarray, names: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Flattens the parts; right parts are the mirror images of left ones.
+    """Flatten the parts; right parts are the mirror images of left ones.
 
     Args:
         vertices: (W, 3) of the whole surface [m].
@@ -88,7 +88,7 @@ def write_asset(
     skin: tuple[np.ndarray, np.ndarray],
     basis: np.ndarray,
 ) -> None:
-    """Packs a body and writes it as .npz.
+    """Pack a body and write it as .npz.
 
     Args:
         path: the file.

@@ -87,7 +87,7 @@ def synthesize_board(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Capture:
-    """Writes a labelled capture of drawn views of the printed board.
+    """Write a labelled capture of drawn views of the printed board.
 
     Each instant has four cameras. Labels and masks are exact; hands and what lies outside the source frame are not
     board. One instant in ten is ``test``, the rest ``train``. Equal arguments give equal files, however many workers.
@@ -137,7 +137,7 @@ def synthesize_board(
 
 
 def sample_shot(rng: np.random.Generator, intrinsics: np.ndarray, azimuth: float, size: int) -> BoardShot:
-    """Places a camera before the board and frames the board in a square crop.
+    """Place a camera before the board and frame the board in a square crop.
 
     Args:
         rng: random numbers.
@@ -228,7 +228,7 @@ _worker: dict[str, Any] = {}
 
 
 def _start() -> None:
-    """Makes the surface once in each worker process."""
+    """Make the surface once in each worker process."""
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     surface = board_surface()
@@ -240,7 +240,7 @@ def _draw_in_worker(task: Task) -> list[dict[str, Any]]:
 
 
 def _draw_instant(task: Task, vertices: np.ndarray, labeller: BoardLabeller) -> list[dict[str, Any]]:
-    """Draws and writes the views of one instant; returns their rows."""
+    """Draw and write the views of one instant; return their rows."""
     folder, index, size, seed, intrinsics = task
     rng = np.random.default_rng([seed, 1, index])
     frame = f"{index:06d}"

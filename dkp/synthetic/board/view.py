@@ -39,7 +39,7 @@ class BoardView:
 
 
 def draw_view(homography: np.ndarray, size: int, rng: Rng, frame: np.ndarray | None = None) -> BoardView:
-    """Draws the board as a pinhole camera sees it.
+    """Draw the board as a pinhole camera sees it.
 
     Args:
         homography: (3, 3), board positions (x, y, 1) [m] to image pixels [px, centres at integer + 0.5].

@@ -21,7 +21,7 @@ def sample_dog_motion(
     activity: str | None = None,
     shape: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples a motion of a dog.
+    """Sample a motion of a dog.
 
     Args:
         rng: source of all randomness.
@@ -70,7 +70,7 @@ def _sample_controls(rng: np.random.Generator, times: np.ndarray, activity: str 
 def _add_steps(
     rng: np.random.Generator, gait: Gait, controls: np.ndarray, times: np.ndarray, amount: np.ndarray
 ) -> None:
-    """Adds a gait on the spot to controls (T, C) in place; ``amount`` (T,) in [0, 1] scales it."""
+    """Add a gait on the spot to controls (T, C) in place; ``amount`` (T,) in [0, 1] scales it."""
     column = {name: k for k, name in enumerate(CONTROLS)}
     rate, duty = rng.uniform(*gait.rate), rng.uniform(*gait.duty)
     step, lift = rng.uniform(*gait.step), rng.uniform(*gait.lift)

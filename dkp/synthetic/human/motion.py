@@ -28,7 +28,7 @@ def sample_motion(
     activity: str | None = None,
     shape: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Samples a motion of the human body.
+    """Sample a motion of the human body.
 
     Args:
         rng: source of all randomness.
@@ -82,7 +82,7 @@ def _sample_angles(rng: np.random.Generator, times: np.ndarray, activity: str | 
 
 
 def _add_steps(rng: np.random.Generator, angles: np.ndarray, times: np.ndarray, amount: np.ndarray) -> None:
-    """Adds walking on the spot, as on a treadmill, to angles (T, A) in place; ``amount`` (T,) in [0, 1] scales it."""
+    """Add walking on the spot, as on a treadmill, to angles (T, A) in place; ``amount`` (T,) in [0, 1] scales it."""
     column = {name: k for k, name in enumerate(ANGLES)}
     phase = 2 * np.pi * (rng.uniform(0.6, 1.1) * times + rng.uniform())
     swing, lift, arms = rng.uniform(16, 30), rng.uniform(40, 65), np.radians(rng.uniform(5, 30))
