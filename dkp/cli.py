@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
+import errno
 import importlib
 import inspect
 import os
 import re
-import signal
 import sys
-import threading
 from argparse import ArgumentError
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
-from dkp import __version__
+from dkp import __version__, signals
 from dkp.errors import InputError
+from dkp.run_options import LIGHTNING, run_help, with_underscores
+from dkp.sentences import BRANCH, near, one_sentence
 
-LIGHTNING = {
-    "fit": "Train a task from configurations, into a run folder.",
-    "resume": "Go on with a run that was interrupted, in its folder.",
-    "validate": "Evaluate a task on the validation views.",
-    "test": "Evaluate a task on the test views.",
-    "predict": "Write one npz a view: foreground, coordinate, vertex.",
-}
-"""Commands of the Lightning command line."""
+DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR)
+DISK += (errno.ENAMETOOLONG, errno.ESTALE)
+"""Errors of the system that are about a disk or its rights, not about dkp."""
 
 FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
@@ -123,31 +117,49 @@ def main(args: Sequence[str] | None = None) -> None:
         args: the words after ``dkp``; None = those of the process.
 
     Raises:
-        SystemExit: with status 2 for bad input, 1 where training stopped, 130 after Ctrl-C, 143 after SIGTERM.
+        SystemExit: with status 2 for bad input, 1 where training stopped, 128 + N where signal N ended it: 130 after
+            Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     words = list(sys.argv[1:] if args is None else args)
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    try:
-        dispatch(words)
-    except (InputError, UsageError) as error:
-        fail(str(error), 2)
-    except ArgumentError as error:
-        fail(one_sentence(str(error)), 2)
-    except KeyboardInterrupt:
-        fail("interrupted", 130)
-    except Exception as error:
-        cause = input_error(error)
-        if cause is not None:
-            fail(str(cause), 2)
-        status = 2 if str(error).startswith(BRANCH[0]) else KNOWN_ERRORS.get(type(error).__name__)
-        if status is None:
-            raise
-        fail(one_sentence(str(error)), status)
+    found = None
+    with signals.ended_by_signals():
+        try:
+            dispatch(words)
+            sys.stdout.flush()
+        except BaseException as error:
+            found = explained(error)
+            if found is None:
+                raise
+    if found is not None:
+        fail(*found)
 
 
-def input_error(error: BaseException | None) -> InputError | None:
+def explained(error: BaseException) -> tuple[str, int] | None:
+    """What a command says about an exception, and its status; None for what needs a traceback or says enough."""
+    if (ended := signals.ending()) is not None:  # whatever came of it
+        return ended
+    if isinstance(error, SystemExit):
+        return None
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return "what reads the output has ended", 141
+    if isinstance(error, ArgumentError):
+        return one_sentence(str(error)), 2
+    cause = input_error(error)
+    if cause is not None:
+        return str(cause), 2
+    if isinstance(error, OSError) and error.filename is not None and error.errno in DISK:
+        return f"{error.filename} cannot be used ({error.strerror})", 2
+    status = 2 if str(error).startswith(BRANCH[0]) else KNOWN_ERRORS.get(type(error).__name__)
+    return None if status is None else (one_sentence(str(error)), status)
+
+
+def input_error(error: BaseException | None) -> Exception | None:
     """The `InputError` that another exception was raised from, if there is one."""
-    while error is not None and not isinstance(error, InputError):
+    while error is not None and not isinstance(error, InputError | UsageError):
         error = error.__cause__ or error.__context__
     return error
 
@@ -167,11 +179,16 @@ def dispatch(words: list[str]) -> None:
         print(f"dkp {__version__}")
         return
     command, rest = words[0], words[1:]
-    if command == "resume":
-        importlib.import_module("dkp.lightning_cli").resume(rest)
-        return
     if command in LIGHTNING:
-        importlib.import_module("dkp.lightning_cli").run(command, rest)
+        if {"-h", "--help"} & set(rest) or (command == "resume" and not rest):
+            print(run_help(command))
+        if not {"-h", "--help"} & set(rest):
+            lightning = importlib.import_module("dkp.lightning_cli")
+            rest = ["--help" if word == "--help-all" else word for word in rest]
+            if command == "resume" and rest[0] != "--help":
+                lightning.resume(rest)
+            else:
+                lightning.run("fit" if command == "resume" else command, rest)
         return
     groups = {name.split()[0] for name in FUNCTIONS if " " in name}
     if command in groups:
@@ -192,51 +209,43 @@ def call(command: str, words: list[str]) -> None:
     """Run a command that is a function, with options made from its signature, and print what it returns."""
     from jsonargparse import ArgumentParser
 
-    place, description = FUNCTIONS[command]
-    module, attribute = place.split(":")
+    module, attribute = FUNCTIONS[command][0].split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    parser = ArgumentParser(prog=f"dkp {command}", description=description, exit_on_error=False, allow_abbrev=False)
+    parser = ArgumentParser(
+        prog=f"dkp {command}", description=FUNCTIONS[command][1], exit_on_error=False, allow_abbrev=False
+    )
     parameters = inspect.signature(function).parameters.values()
     required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     bare = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     parser.add_function_arguments(function, as_positional=False, fail_untyped=False, skip={*required})
-    hints = get_type_hints(function)
+    hints = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
     described = argument_help(function)
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True, help=described.get(name, ""))
-    options = parser.instantiate_classes(parser.parse_args(spelled_out(words, hints, bare)))
-    with ended_by_sigterm():
-        report(function(**options.as_dict()))
-
-
-@contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM unwinds the command as Ctrl-C does, so that the processes it has started end with it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+    if {"-h", "--help"} & set(words):
+        print(re.sub(r"--[a-z][\w.]*", lambda found: found[0].replace("_", "-"), parser.format_help()))
         return
-    before = signal.signal(signal.SIGTERM, lambda number, _: fail("ended by SIGTERM", 128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    options = parser.instantiate_classes(parser.parse_args(spelled_out(command, words, hints, bare)))
+    report(function(**options.as_dict()))
 
 
-def spelled_out(words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:
+def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:
     """Options as the parser wants them: `--as-json` is `--as_json true`, and words without a name get theirs.
 
     Args:
+        command: for messages.
         words: of the command line.
         hints: type of each parameter.
         bare: parameters that may be given without their name, in order.
 
     Raises:
-        UsageError: there is a word more than parameters without a name.
+        UsageError: an option is none of the command's, a value is torn, or there is a word more than parameters
+            without a name.
     """
     result: list[str] = []
-    given = {word.removeprefix("--").partition("=")[0].replace("-", "_") for word in words if word.startswith("--")}
+    rest = with_underscores(words)
+    given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
     free = [name for name in bare if name not in given]
-    rest = list(words)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
@@ -245,16 +254,19 @@ def spelled_out(words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[s
             result += [f"--{free.pop(0)}", word]
             continue
         name, equals, value = word.removeprefix("--").partition("=")
-        known = name.replace("-", "_")
-        kind = hints.get(known.split(".")[0])
-        result.append(f"--{known}{equals}{value}" if kind is not None else word)
-        if equals or word == "--help":
-            continue
+        kind = hints.get(name.split(".")[0])
+        if kind is None:
+            shown, known = (one.replace("_", "-") for one in (f"--{name}", " ".join(f"--{one}" for one in hints)))
+            raise UsageError(f"{shown} is not an option of dkp {command}{near(shown, known.split())}")
+        result.append(word)
         following = rest[0].lower() if rest else ""
-        if kind is bool and following not in ("true", "false"):
+        if not equals and kind is bool and following not in ("true", "false"):
             result.append("true")
-        elif kind is not None and rest:
-            result.append(rest.pop(0))
+        elif not equals and rest:
+            value = rest.pop(0)
+            result.append(value)
+        if value.startswith(("{", "[")) and sum(value.count(one) for one in "{[") > sum(map(value.count, "}]")):
+            raise UsageError(f"--{name} {value} ends before its brackets do: put all of the value in quotes")
     return result
 
 
@@ -275,54 +287,3 @@ def report(result: Any) -> None:
         print(f"dkp: wrote {result.path} ({len(result.views)} views)")
     else:
         print(result)
-
-
-BRANCH = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
-"""Lines of jsonargparse's messages that say nothing to a user."""
-
-
-def one_sentence(message: str) -> str:
-    """What a user needs of one of jsonargparse's messages, which may be a tree over many lines.
-
-    Such a tree has a line `Parser key "..."` for every level of the key and, in its first branch, the reason.
-    """
-    interpolation = re.search(
-        r"(Interpolation key '[^']+' not found).*full_key: (?:[a-z]+\.)?(\S+)", message, re.DOTALL
-    )
-    if interpolation:
-        return f"{interpolation[2]}: {interpolation[1]}"
-    keys: list[str] = []
-    owner = ""
-    reason = ""
-    for line in (line.strip(" -") for line in message.splitlines()):
-        key = re.fullmatch(r'Parser key "([^"]+)":(.*)', line)
-        problem = re.match(r"Problem with given class_path '([^']+)':", line)
-        if key:
-            keys.append(key[1])
-            reason = key[2].strip()
-        elif problem:
-            owner = problem[1]
-        elif line and not line.startswith(BRANCH):
-            reason = line
-        if reason:
-            break
-    if not reason:
-        return re.sub(r"\s+", " ", message).strip() or "the options cannot be parsed"
-    option = re.fullmatch(r"Option '([^']+)' is not accepted", reason)
-    if option:
-        place = ".".join([*keys, option[1]])
-        return f"{place} is not an option of {owner}{did_you_mean(owner, option[1])}"
-    if not keys and len(message.splitlines()) > 1:
-        reason = re.sub(r"\s+", " ", message).strip()
-    return f"{'.'.join(keys)}: {reason}" if keys else reason
-
-
-def did_you_mean(owner: str, option: str) -> str:
-    """The closest option of a class, as the end of a sentence; empty where nothing is close."""
-    module, _, name = owner.rpartition(".")
-    try:
-        parameters = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-    except (ImportError, AttributeError, ValueError, TypeError):
-        return ""
-    near = difflib.get_close_matches(option, parameters, 1)
-    return f" (did you mean {near[0]}?)" if near else ""

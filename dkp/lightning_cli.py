@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonargparse
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint
+import yaml
+from pytorch_lightning.callbacks import BasePredictionWriter, Callback, ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.plugins.environments import ClusterEnvironment, SLURMEnvironment
 from pytorch_lightning.plugins.io import CheckpointIO
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
+from torch.nn.modules.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d
 
 import dkp.data
 import dkp.models
 import dkp.tasks
+from dkp import signals
 from dkp.callbacks import (
     MetricsFile,
     PredictionWriter,
@@ -32,38 +33,33 @@ from dkp.callbacks import (
     SaveRunConfig,
     WholeFileIO,
     newest_checkpoint,
+    require_fitting_checkpoint,
     run_folder,
 )
+from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
-from dkp.recipes import CONFIG, one_config, recipe_folder
-from dkp.weights import configuration, names
+from dkp.lightning_internals import RunProgressBar
+from dkp.recipes import one_config
+from dkp.run_options import SHARED, given, with_underscores
+from dkp.run_parser import RunParser, own_run, require_effect, without_shipped
 
-# "omegaconf+" resolves ${...} once, after all files and overrides; with absolute paths made relative, a configuration
-# works at the top level and below a subcommand alike.
+# "omegaconf+" resolves ${...} once, after all files and overrides.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
-
-SHARED: dict[str, tuple[Any, Any, str]] = {
-    "name": (str, "run", "Name of the run's folder below root."),
-    "root": (str, "runs", "Folder of all runs."),
-    "source": (str | None, None, "Capture with labels: PATH or PATH#SPLIT."),
-    "target": (str | None, None, "Capture to adapt to and to be tested on: PATH or PATH#SPLIT."),
-    "surface": (str, "human", "Name or file of the canonical surface."),
-    "size": (int, 64, "Side of the network's input images [px]."),
-    "stride": (int, 2, "Input pixels per cell of the field."),
-    "sigma": (float, 0.05, "Width of the matchability [m]."),
-    "clip": (float | None, 20.0, "Greatest epipolar distance that counts [px]."),
-    "scale": (float, 0.1, "Difference of coordinates that makes a loss of one [m]."),
-    "beta": (float, 0.03, "Difference of coordinates at which smooth L1 turns linear [m]."),
-    "joints": (list[str] | None, None, "Names of joints to measure the joint error at."),
-}
-"""Values that data, network and losses share: type, default and description."""
-
-KEYWORDS = ("best", "last", "hpc", "registry")
-"""Values of ckpt_path that Lightning resolves."""
-
 
 LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "DistBackendError", "Socket")
 """What errors of torch.distributed say where another process is gone."""
+
+NO_USE = (
+    ".*does not have many workers.*",
+    ".*log directory.*exists and is not empty.*",
+    ".*module.s. in eval mode at the start of training.*",
+    ".*weights_only.* was not set.*",
+    ".*Total length of .* across ranks is zero.*",
+    ".*LeafSpec.*is deprecated.*",
+    ".*callbacks used to create the checkpoint need to be provided.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+"""Warnings that a user can do nothing about."""
 
 
 class ProcessLost(RuntimeError):
@@ -85,64 +81,117 @@ class Resumed:
     steps: int
 
 
+class OwnSignals(Started):
+    """Take the handling of signals back from Lightning, whose handlers wait for processes that may be gone."""
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """Do it."""
+        signals.install()
+
+
 class TrainingCLI(LightningCLI):
-    """One subcommand of the Lightning command line.
+    """The Lightning command line of one command.
 
     Beside Lightning's own options there are the values of `SHARED`, which configurations use by interpolation
     (`${size}`), so that data, network and losses agree and one option changes them all.
 
     Args:
-        subcommand: "fit", "validate", "test" or "predict".
-        args: the options after the subcommand.
+        command: "fit", "validate", "test" or "predict".
+        words: the options after the command.
         callbacks: for the trainer, beside those of the configuration.
         resumed: the run that goes on in its folder; None = a new run.
     """
 
     def __init__(
-        self, subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
+        self, command: str, words: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
     ) -> None:
-        self.only = subcommand
+        self.command = command
+        self.words, self.shipped = without_shipped(words)
         self.resumed = resumed
         self.further = list(callbacks)
-        jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        self.own_run = own_run(self.words) if resumed is None and command != "fit" else None
         super().__init__(
             model_class=dkp.tasks.DenseKeypointTask,
             datamodule_class=pl.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            save_config_callback=SaveRunConfig,
+            save_config_callback=self.save_config,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
-            parser_kwargs={**PARSER, subcommand: dict(PARSER)},
-            args=[subcommand, *args],
+            parser_class=RunParser,
+            parser_kwargs={**PARSER, "prog": f"dkp {command}"},
+            args=self.words,
+            run=False,
             auto_configure_optimizers=False,
         )
 
-    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
-        """The one subcommand asked for: building the parsers of all four takes seconds."""
-        return {self.only: LightningCLI.subcommands()[self.only]}
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, whatever `sys.argv` is."""
-        words, shipped = without_shipped(args[1:])
-        self.config = parser.parse_args([args[0], *one_config(words, shipped)])
-        checkpoint = self.config[self.only].get("ckpt_path")
-        if checkpoint and checkpoint not in KEYWORDS and not Path(checkpoint).is_file():
-            raise InputError(f"ckpt_path {checkpoint} does not exist where a checkpoint file is expected")
-        if self.config[self.only].get("weights_only") is False:
-            raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
-
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the shared values."""
+        """Add the shared values and the checkpoint."""
         for name, (kind, default, text) in SHARED.items():
             parser.add_argument(f"--{name}", type=kind, default=default, help=text)
+        text = 'Checkpoint to begin from; "best" and "last" are those of the run.'
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=text)
+        text = "Lightning's; a checkpoint is never unpickled."
+        parser.add_argument("--weights_only", type=bool | None, default=None, help=text)
 
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: the configuration at hand is used, and a checkpoint gives weights and states only."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, whatever `sys.argv` is, and find what is to be read."""
+        data = given(self.words, "data")
+        if data is not None and Path(data).is_dir():
+            raise InputError(
+                f"--data {data} is a folder where the class of a data module is expected; a capture is given by "
+                "--source, --target, or --data.KEY such as --data.test"
+            )
+        self.config = parser.parse_args(one_config(args, self.shipped))
+        if self.config["weights_only"] is False:
+            raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
+        self.said = yaml.safe_load(getattr(parser, "said", None) or parser.dump(self.config, skip_none=False))
+        warning = require_effect(self.command, self.words, self.said)
+        if warning:
+            rank_zero_warn(warning)
+        self.checkpoint = self.find_checkpoint()
+
+    def find_checkpoint(self) -> Path | None:
+        """The checkpoint to begin from: the one that is given, or else that of the run that is evaluated.
+
+        Raises:
+            InputError: it does not exist, or an evaluation would be one of random weights.
+        """
+        evaluates = self.command != "fit"
+        if self.shipped:
+            return None
+        path = given(self.words, "ckpt_path") if self.own_run is not None else self.config["ckpt_path"]
+        if path in ("best", "last"):
+            if (run := self.own_run or own_run(self.words)) is None:
+                raise InputError(f"ckpt_path is {path}, but no --config RUN/config.yaml says of which run")
+            path = str(run / "checkpoints" / f"{path}.ckpt")
+        if path and not Path(path).is_file():
+            raise InputError(f"ckpt_path {path} does not exist where a checkpoint file is expected")
+        if path or not evaluates:
+            return Path(path) if path else None
+        weights = [f"model.{prefix}detector.{prefix}weights" for prefix in ("", "init_args.")]
+        weights += ["model.init_args.detector.weights", "model.detector.init_args.weights"]
+        if given(self.words, *weights) is not None:
+            return None
+        if self.own_run is not None:
+            last = self.own_run / "checkpoints" / "last.ckpt"
+            if not last.is_file():
+                raise InputError(f"{last} does not exist where the checkpoint of the run is expected")
+            rank_zero_info(f"dkp: the weights are {last}")
+            return last
+        if self.config.get("model.init_args.detector.init_args.weights"):
+            return None
+        raise InputError(
+            f"dkp {self.command} has no trained weights: name a run (dkp {self.command} RUN), or give --ckpt_path FILE "
+            "or --model.detector.init_args.weights FILE"
+        )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """The trainer with the run's folder, checkpoints and metrics file."""
-        config = self._get(self.config_init, "trainer")
+        config = self.config_init["trainer"]
+        if self.checkpoint is not None:
+            limits = (config["max_steps"], config["max_epochs"]) if self.command == "fit" else (-1, None)
+            require_fitting_checkpoint(self.checkpoint, self.model, *limits)
         loggers = config["logger"]
         if not config.get("fast_dev_run") and loggers is not False:
             others = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
@@ -150,40 +199,44 @@ class TrainingCLI(LightningCLI):
         self.add_plugins(config)
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
-        config["callbacks"] += [*self.further, MetricsFile()]
+        config["callbacks"] += [*self.further, MetricsFile(), OwnSignals()]
+        shows = config["enable_progress_bar"] is not False and not config.get("barebones")
         checkpoints = config["enable_checkpointing"] is not False and not config.get("fast_dev_run")
-        if self.subcommand == "fit" and checkpoints and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
+        if self.command == "fit" and checkpoints and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
             config["callbacks"].append(RunCheckpoint())
-        if self.subcommand == "predict" and not any(isinstance(c, BasePredictionWriter) for c in config["callbacks"]):
+        if self.command == "predict" and not any(isinstance(c, BasePredictionWriter) for c in config["callbacks"]):
             config["callbacks"].append(PredictionWriter())
+        if shows and not any(isinstance(c, ProgressBar) for c in config["callbacks"]):
+            config["callbacks"].append(RunProgressBar())
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"trainer: {error}") from error
-        for logger in trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.claim()  # before any further process is started
-        return trainer
+
+    def save_config(self, parser: RunParser, config: Any) -> SaveRunConfig:
+        """What writes the configuration: as it was said, and as it was resolved."""
+        resolved = yaml.safe_load(parser.dump(config, skip_none=False))
+        return SaveRunConfig(self.said | {"seed_everything": resolved["seed_everything"]}, resolved)
 
     def run_logger(self) -> RunLogger:
-        """The run's folder: a new one, or that of the run that goes on."""
+        """The run's folder: a new one, one in the run that is evaluated, or that of the run that goes on."""
         if self.resumed is not None:
             folder = self.resumed.folder
             return RunLogger(str(folder.parent), folder.name, resumed_steps=self.resumed.steps)
-        name = self._get(self.config, "name")
-        return RunLogger(
-            self._get(self.config, "root"), name if self.subcommand == "fit" else f"{name}/{self.subcommand}"
-        )
+        if self.own_run is not None and given(self.words, "root", "name") is None:
+            return RunLogger(str(self.own_run), self.command)
+        name = self.config["name"]
+        return RunLogger(self.config["root"], name if self.command == "fit" else f"{name}/{self.command}")
 
     def add_plugins(self, config: Any) -> None:
         """Whole checkpoint files; on SLURM no requeueing by Lightning, which would mix up the runs of a folder.
 
         Batch normalisation over processes is left out where there is none: torch has it for GPUs only.
         """
-        given = config["plugins"] or []
-        plugins = given if isinstance(given, list) else [given]
+        given_plugins = config["plugins"] or []
+        plugins = given_plugins if isinstance(given_plugins, list) else [given_plugins]
         if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
             plugins = [*plugins, WholeFileIO()]
         if SLURMEnvironment.detect() and not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
@@ -192,24 +245,38 @@ class TrainingCLI(LightningCLI):
         accelerator = config["accelerator"]
         if config["sync_batchnorm"] and (accelerator == "cpu" or (accelerator == "auto" and not on_gpu())):
             config["sync_batchnorm"] = False
-            if any(isinstance(module, torch.nn.modules.batchnorm._BatchNorm) for module in self.model.modules()):
+            if any(isinstance(module, BatchNorm1d | BatchNorm2d | BatchNorm3d) for module in self.model.modules()):
                 rank_zero_warn(
                     "trainer.sync_batchnorm is for GPUs: on the CPU every process normalises by its own batch"
                 )
 
-    def _run_subcommand(self, subcommand: str) -> None:
+    def execute(self) -> None:
+        """Run the command; a start that fails leaves no folder.
+
+        Raises:
+            InputError: an input is not usable.
+            ProcessLost: another process of the run has ended.
+            KeyboardInterrupt: Ctrl-C.
+        """
+        logger = next((one for one in self.trainer.loggers if isinstance(one, RunLogger)), None)
+        options: dict[str, Any] = {"predict": {"return_predictions": False}, "fit": {}}.get(
+            self.command, {"verbose": False}
+        )
+        options |= {"ckpt_path": None if self.checkpoint is None else str(self.checkpoint), "weights_only": True}
         try:
-            super()._run_subcommand(subcommand)
-        except SystemExit as error:
-            if not self.trainer.interrupted:
-                raise
-            raise KeyboardInterrupt from error
-        except Exception as error:
+            if logger is not None:
+                logger.claim()  # before any further process is started
+            getattr(self.trainer, self.command)(self.model, datamodule=self.datamodule, **options)
+        except BaseException as error:
             self.end_other_processes()
+            if logger is not None:
+                logger.release()
+            if isinstance(error, SystemExit) and self.trainer.interrupted and error.code == 1:
+                raise KeyboardInterrupt from error
             if isinstance(error, pickle.UnpicklingError):
                 raise InputError(
-                    f"ckpt_path {self.config[subcommand].get('ckpt_path')} holds more than tensors and plain values, "
-                    "expected a checkpoint of dkp; nothing of it was run"
+                    f"ckpt_path {self.checkpoint} holds more than tensors and plain values, expected a checkpoint of "
+                    "dkp; nothing of it was run"
                 ) from error
             if lost_process(error) and self.trainer.world_size > 1:
                 raise ProcessLost(
@@ -222,40 +289,8 @@ class TrainingCLI(LightningCLI):
     def end_other_processes(self) -> None:
         """End the processes that this one started: they would wait for it."""
         launcher = self.trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
+        if launcher is not None:
             launcher.kill(signal.SIGTERM)
-
-    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        kwargs = super()._prepare_subcommand_kwargs(subcommand)
-        kwargs["weights_only"] = True
-        if subcommand == "predict":
-            kwargs["return_predictions"] = False
-        if subcommand in ("validate", "test"):
-            kwargs["verbose"] = False
-        return kwargs
-
-
-def without_shipped(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """Take `--ckpt_path NAME` of a shipped detector out of a command line.
-
-    Args:
-        words: the options.
-
-    Returns:
-        The other words, with a recipe for evaluation where they name none; and the settings in place of the name: the
-        detector with its weights, and the size of its crops.
-    """
-    left = list(words)
-    for index, word in enumerate(left):
-        option, equals, value = word.partition("=")
-        value = value if equals else "".join(left[index + 1 : index + 2])
-        if option != "--ckpt_path" or value not in names() or Path(value).is_file():
-            continue
-        del left[index : index + (1 if equals else 2)]
-        if not any(one.partition("=")[0] in CONFIG for one in left):
-            left.insert(0, f"--config={recipe_folder() / 'people' / 'evaluate.yaml'}")
-        return left, configuration(value)
-    return left, {}
 
 
 def on_gpu() -> bool:
@@ -282,59 +317,60 @@ def resume(words: Sequence[str]) -> None:
         InputError: there is no such run.
     """
     if not words or words[0].startswith("-"):
-        print(RESUME_HELP)
-        if not words:
-            raise InputError("dkp resume has no folder where RUN, the folder of a run, is expected")
-        return
-    folder, options = Path(words[0]), list(words[1:])
-    config, finished = folder / "config.yaml", folder / "metrics.json"
+        raise InputError("dkp resume has no folder where RUN, the folder of a run, is expected")
+    folder, options = Path(words[0]), with_underscores(words[1:])
+    config = folder / "config.yaml"
     if not config.is_file():
         raise InputError(f"{config} does not exist where the configuration of a run is expected")
-    if finished.is_file() and not options:
+    for name in ("name", "root"):
+        if (value := given(options, name)) is not None:
+            raise InputError(f"--{name} {value} would change nothing: dkp resume goes on in {folder}")
+    if (folder / "metrics.json").is_file() and not options:
         print(f"dkp: {folder} is complete, there is nothing to resume")
         return
-    found = newest_checkpoint(folder)
+    found = newest_checkpoint(folder, given(options, "ckpt_path"))
     resumed = Resumed(folder, None, 0) if found is None else Resumed(folder, *found)
-    finished.unlink(missing_ok=True)
     place = f"step {resumed.steps}, {resumed.checkpoint}" if found else "the beginning: it has no checkpoint"
     rank_zero_info(f"dkp: {folder} goes on from {place}")
     checkpoint = [] if resumed.checkpoint is None else ["--ckpt_path", str(resumed.checkpoint)]
-    run("fit", ["--config", str(config), *checkpoint, *options], resumed=resumed)
-
-
-RESUME_HELP = """usage: dkp resume RUN [OPTIONS]
-
-Go on with an interrupted run, in its own folder, from its newest checkpoint that can be read.
-OPTIONS are those of `dkp fit` and count this once, such as --trainer.devices 1 or --trainer.max_steps 4000."""
+    run("fit", ["--config", str(config), *options, *checkpoint], resumed=resumed)
 
 
 def run(
-    subcommand: str, args: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
+    command: str, words: Sequence[str], callbacks: Sequence[Callback] = (), resumed: Resumed | None = None
 ) -> TrainingCLI:
-    """Parse the options, run the subcommand and say where the results are.
+    """Parse the options, run the command and say where the results are.
 
     Args:
-        subcommand: "fit", "validate", "test" or "predict".
-        args: the options after the subcommand.
+        command: "fit", "validate", "test" or "predict".
+        words: the options after the command; all but "fit" take the folder of a run first, in place of its
+            configuration.
         callbacks: for the trainer, beside those of the configuration; one that writes predictions takes the place of
             `PredictionWriter`.
         resumed: the run that goes on in its folder; None = a new run.
     """
-    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
+    words = with_underscores(words)
+    if words and not words[0].startswith("-") and command != "fit":
+        words = [f"--config={Path(words[0]) / 'config.yaml'}", *words[1:]]
+    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
+        logging.getLogger(f"pytorch_lightning.{name}").addFilter(useful)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*log directory.*exists and is not empty.*")
-        warnings.filterwarnings("ignore", message=".*module.s. in eval mode at the start of training.*")
-        cli = TrainingCLI(subcommand, args, callbacks, resumed)
+        for message in NO_USE:
+            warnings.filterwarnings("ignore", message=message)
+        cli = TrainingCLI(command, words, callbacks, resumed)
+        cli.execute()
     folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:
-        if subcommand != "predict":
+        if command != "predict":
             print(summary({name: float(value) for name, value in cli.trainer.callback_metrics.items()}))
         if folder is not None:
             print(f"dkp: results are in {folder}")
     return cli
+
+
+def useful(record: logging.LogRecord) -> bool:
+    """Whether a message of Lightning's is of any use to a user."""
+    return not any(words in record.getMessage() for words in ("Tip:", "`weights_only` was not set"))
 
 
 def summary(metrics: Mapping[str, float]) -> str:

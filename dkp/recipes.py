@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from dkp.config_files import read_mapping
 from dkp.errors import InputError
 
 CONFIG = ("--config", "-c")
@@ -42,18 +43,9 @@ def read_recipe(path: str | Path, name: str | None = None) -> dict[str, Any]:
 
 
 def _read(path: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{name} does not exist where a YAML file is expected")
     if path.resolve() in seen:
         raise InputError(f"{name} leads back to a file that is based on it, expected a base that is complete in itself")
-    try:
-        recipe = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"{name}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})") from error
-    if not isinstance(recipe, dict):
-        raise InputError(f"{name} holds {type(recipe).__name__} where keys with values are expected")
+    recipe = read_mapping(path, name)
     base = recipe.pop("base", None)
     if base is None:
         return recipe
@@ -66,8 +58,8 @@ def _read(path: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
 def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings put on top of each other: mappings key by key, anything else whole.
 
-    Where both have a `class_path` and it differs, the later mapping takes the place of the earlier one, whose options
-    are those of another class.
+    Callbacks add up; a later one takes the place of an earlier one of its class. Where two mappings have a `class_path`
+    and it differs, the later one takes the place of the earlier one, whose options are those of another class.
 
     Example:
         >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
@@ -81,7 +73,21 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
             if both and "class_path" in value and value["class_path"] != before.get("class_path", value["class_path"]):
                 both = False
             result[key] = merged(before, value) if both else value
+            if key == "callbacks" and value is not None:
+                own = as_list(value)
+                result[key] = [one for one in as_list(before) if class_name(one) not in map(class_name, own)] + own
     return result
+
+
+def as_list(value: Any) -> list[Any]:
+    """One, several or none."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def class_name(callback: Any) -> str:
+    """The last part of a callback's class path."""
+    path = callback.get("class_path", "") if isinstance(callback, Mapping) else callback
+    return str(path).rpartition(".")[2]
 
 
 def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> list[str]:

@@ -15,8 +15,9 @@ import torch
 import yaml
 
 from dkp.captures import CaptureWriter, DenseLabel
-from dkp.cli import did_you_mean, main, one_sentence
+from dkp.cli import main
 from dkp.geometry import Camera, pixel_grid
+from dkp.sentences import did_you_mean, one_sentence
 from dkp.surface import Surface
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -106,7 +107,9 @@ def test_a_run_folder_holds_config_checkpoints_and_metrics(workspace):
     folder = workspace / "runs" / "teacher"
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["size"] == SIZE
-    assert config["data"]["init_args"]["size"] == SIZE
+    assert config["data"]["init_args"]["size"] == "${size}"
+    resolved = yaml.safe_load((folder / "config.resolved.yaml").read_text())
+    assert resolved["size"] == resolved["data"]["init_args"]["size"] == SIZE
     assert {"best.ckpt", "last.ckpt"} <= {path.name for path in (folder / "checkpoints").iterdir()}
     assert "train/labelled" in (folder / "metrics.csv").read_text().splitlines()[0]
     metrics = json.loads((folder / "metrics.json").read_text())

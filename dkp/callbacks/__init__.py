@@ -1,7 +1,7 @@
 """Lightning callbacks: the run's folder, its checkpoints and metrics, averaged weights, predictions as files."""
 
 from dkp.callbacks.average import DetectorAverage
-from dkp.callbacks.checkpoints import RunCheckpoint, WholeFileIO, newest_checkpoint
+from dkp.callbacks.checkpoints import RunCheckpoint, WholeFileIO, newest_checkpoint, require_fitting_checkpoint
 from dkp.callbacks.compiled import CompiledPrediction
 from dkp.callbacks.predictions import PredictionWriter
 from dkp.callbacks.pseudo_labels import PseudoLabelWriter
@@ -20,5 +20,6 @@ __all__ = [
     "SaveRunConfig",
     "WholeFileIO",
     "newest_checkpoint",
+    "require_fitting_checkpoint",
     "run_folder",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities import rank_zero_warn
 
 from dkp.callbacks.run_folder import RunLogger
+from dkp.errors import InputError
 from dkp.files import cannot_write, whole_file
 
 NAMES = ("last.ckpt", "best.ckpt")
@@ -98,23 +100,100 @@ class RunCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
 
 
-def newest_checkpoint(run: Path) -> tuple[Path, int] | None:
+def newest_checkpoint(run: Path, given: str | None = None) -> tuple[Path, int] | None:
     """The checkpoint of a run with the most steps, and its steps; damaged files are passed over with a warning.
 
     Args:
         run: the run's folder.
+        given: the checkpoint that is asked for instead: a file, or "best" or "last".
 
     Returns:
         None where there is no checkpoint.
+
+    Raises:
+        InputError: the one that is asked for does not exist or cannot be read.
     """
+    if given is not None:
+        path = run / "checkpoints" / f"{given}.ckpt" if f"{given}.ckpt" in NAMES else Path(given)
+        return path, int(read_checkpoint(path)["global_step"])
     found: list[tuple[Path, int]] = []
     for name in NAMES:
         path = run / "checkpoints" / name
-        if not path.is_file():
-            continue
-        try:
-            found.append((path, int(torch.load(path, "cpu", weights_only=True)["global_step"])))
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            rank_zero_warn(f"{path} is no checkpoint that can be read ({line}) and is passed over")
+        if path.is_file():
+            try:
+                found.append((path, int(read_checkpoint(path)["global_step"])))
+            except InputError as error:
+                rank_zero_warn(f"{error}; it is passed over")
     return max(found, key=lambda entry: entry[1]) if found else None
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of a run holds.
+
+    Raises:
+        InputError: it does not exist, is damaged or is something else.
+    """
+    if not path.is_file():
+        raise InputError(f"ckpt_path {path} does not exist where a checkpoint file is expected")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is empty, cut off or something else")
+        content = torch.load(path, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"ckpt_path {path} holds more than tensors and plain values, expected a checkpoint of dkp; nothing of it "
+            "was run"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is no checkpoint that can be read ({line})") from error
+    if not isinstance(content, dict) or not {"state_dict", "global_step"} <= content.keys():
+        raise InputError(f"{path} is no checkpoint that can be read (no run wrote it)")
+    return content
+
+
+def require_fitting_checkpoint(
+    path: Path, task: pl.LightningModule, max_steps: int = -1, max_epochs: int | None = None
+) -> None:
+    """Refuse a checkpoint of another detector than that of a task, or one beyond the end of a training.
+
+    Args:
+        path: the checkpoint.
+        task: has the module `detector`.
+        max_steps: of the training; -1 = any number.
+        max_epochs: of the training; None or -1 = any number.
+
+    Raises:
+        InputError: it cannot be read or does not fit; the sentence says what it holds and what is described.
+    """
+    content = read_checkpoint(path)
+    steps, epochs = int(content["global_step"]), int(content.get("epoch", -1)) + 1
+    if max_steps is not None and 0 <= max_steps < steps:
+        raise InputError(f"trainer.max_steps is {max_steps}, but {path} has {steps} steps, expected as many or more")
+    if max_epochs is not None and 0 <= max_epochs < epochs:
+        raise InputError(
+            f"trainer.max_epochs is {max_epochs}, but {path} has {epochs} epochs, expected as many or more"
+        )
+    detector = task.get_submodule("detector")
+    found = {
+        name.removeprefix("detector."): value.shape
+        for name, value in content["state_dict"].items()
+        if name.startswith("detector.")
+    }
+    wanted = {name: value.shape for name, value in detector.state_dict().items()}
+    if found == wanted:
+        return
+    options = getattr(detector, "config", {})
+    held = (content.get("hyper_parameters") or {}).get("detector") or {}
+    held = held.get("init_args") or {} if isinstance(held, dict) else {}
+    other = [name for name in options if name in held and held[name] != options[name]]
+    if other:
+        reason = (
+            f"holds a detector with {', '.join(f'{name} {held[name]}' for name in other)}, where the configuration "
+            f"describes one with {', '.join(f'{name} {options[name]}' for name in other)}"
+        )
+    else:
+        name = next(name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name))
+        shapes = [f"{tuple(shapes[name])}" if name in shapes else "missing" for shapes in (found, wanted)]
+        reason = f"holds a detector whose {name} is {shapes[0]}, where {shapes[1]} is described"
+    raise InputError(f"ckpt_path {path} {reason}")

@@ -14,8 +14,10 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from dkp.callbacks.run_folder import run_folder
+from dkp.data.capture_module import CaptureDataModule
+from dkp.data.places import split_of
 from dkp.errors import InputError
-from dkp.files import whole_file
+from dkp.files import cannot_write, whole_file
 from dkp.surface import Surface
 
 WRITERS = 2
@@ -26,7 +28,9 @@ WAITING = 256
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Write OUT/<frame>/<camera>.npz for every view that is predicted.
+    """Write OUT/<frame>/<camera>.npz for every view that is predicted; of several captures, OUT/<capture>/<frame>/...
+
+    Captures of one name get a number: OUT/<capture>-2/....
 
     Keys: "foreground" (H, W) float16 probability; "coordinate" (H, W, 3) float32 [m]; "vertex" (H, W) int32, the
     nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and
@@ -44,7 +48,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.out = out
         self.threshold = threshold
-        self._folder: Path | None = None
+        self._folders: list[Path] = []
         self._pool: ThreadPoolExecutor | None = None
         self._waiting: deque[Future[None]] = deque()
 
@@ -57,7 +61,15 @@ class PredictionWriter(BasePredictionWriter):
             raise InputError(
                 "PredictionWriter.out is not set where a folder is expected: the trainer has no run folder"
             )
-        self._folder = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
+        out = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
+        data = getattr(trainer, "datamodule", None)
+        places = data.evaluated["predict"] if isinstance(data, CaptureDataModule) else []
+        captures = [Path(split_of(place, "")[0]).resolve().name for place in places]
+        names = [
+            name if (earlier := captures[:index].count(name)) == 0 else f"{name}-{earlier + 1}"
+            for index, name in enumerate(captures)
+        ]
+        self._folders = [out / name for name in names] if len(names) > 1 else [out]
 
     def write_on_batch_end(
         self,
@@ -70,12 +82,15 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Hand the views of one batch that are present to the threads."""
-        assert self._folder is not None
         self._pool = self._pool or ThreadPoolExecutor(WRITERS, thread_name_prefix="predictions")
         surface = getattr(pl_module, "surface", None)
         views = {name: value.cpu() for name, value in prediction.items()}
         for instant, slot in batch["present"].nonzero().tolist():
-            path = self._folder / str(batch["frame"][instant]) / f"{batch['camera_name'][instant][slot]}.npz"
+            path = (
+                self._folders[dataloader_idx]
+                / str(batch["frame"][instant])
+                / f"{batch['camera_name'][instant][slot]}.npz"
+            )
             view = {name: value[instant, slot] for name, value in views.items()}
             camera = batch["camera"][instant, slot]
             extra = {
@@ -88,9 +103,12 @@ class PredictionWriter(BasePredictionWriter):
             self._waiting.popleft().result()
 
     def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial, partial.open("wb") as stream:
-            np.savez_compressed(stream, **prediction_arrays(view, surface, self.threshold), **extra)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as partial, partial.open("wb") as stream:
+                np.savez_compressed(stream, **prediction_arrays(view, surface, self.threshold), **extra)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Wait until everything is written; what went wrong with a file is raised here at the latest."""

@@ -2,87 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 import yaml
-from jsonargparse import Namespace
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
-from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
-from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from dkp.files import cannot_write, whole_file, write_text
+from dkp.files import cannot_write, write_text
+
+CONFIG = "config.yaml"
+RESOLVED = "config.resolved.yaml"
 
 
-def claim_folder(root: str | Path, name: str) -> str:
-    """Make ROOT/NAME, or ROOT/NAME-2, -3, ... where that exists, and return the part below ROOT."""
+def claim_folder(folder: Path) -> Path:
+    """Make a folder, or NAME-2, NAME-3, ... where that exists, and return it.
+
+    Raises:
+        InputError: it cannot be made.
+    """
     count = 1
     while True:
-        version = name if count == 1 else f"{name}-{count}"
+        path = folder if count == 1 else folder.with_name(f"{folder.name}-{count}")
         try:
-            (Path(root) / version).mkdir(parents=True)
-            return version
+            path.mkdir(parents=True)
+            return path
         except FileExistsError:
             count += 1
-
-
-class MetricsTable(ExperimentWriter):
-    """metrics.csv, which is whole at any moment but for its last line.
-
-    Args:
-        log_dir: the run's folder.
-        steps: keep the rows of the first so many steps of a file that is there; None = there is none.
-    """
-
-    def __init__(self, log_dir: str, steps: int | None) -> None:
-        self.steps = steps
-        super().__init__(log_dir)
-
-    def _check_log_dir_exists(self) -> None:
-        """Take over the rows to keep, and leave out a last line that was torn."""
-        path = Path(self.metrics_file_path)
-        if self.steps is None or not path.is_file():
-            return
-        text = path.read_text()
-        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-        rows = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < self.steps]
-        self.metrics_keys = sorted({name for row in rows for name in row})
-        self._write(path, rows)
-
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
-        path = Path(self.metrics_file_path)
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        self._write(path, rows)
-
-    def _write(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        with whole_file(path) as partial, partial.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=self.metrics_keys)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    def save(self) -> None:
-        """Append the new rows.
-
-        Raises:
-            InputError: the disk is full or the folder cannot be written.
-        """
-        try:
-            super().save()
         except OSError as error:
-            self.metrics = []  # or they would be tried again when training ends
-            raise cannot_write(Path(self.metrics_file_path), error) from error
+            raise cannot_write(path, error) from error
 
 
-class RunLogger(CSVLogger):
-    """The run's folder ROOT/NAME and its metrics.csv.
+class RunLogger(Logger):
+    """The run's folder ROOT/NAME and its metrics.csv, which is whole at any moment but for its last line.
 
     The folder is claimed by the first process at first use; a folder that exists is left alone and NAME-2, NAME-3, ...
     is taken. Checkpoints and the configuration go to the same folder.
@@ -101,34 +63,100 @@ class RunLogger(CSVLogger):
         flush_logs_every_n_steps: int = 50,
         resumed_steps: int | None = None,
     ) -> None:
-        super().__init__(root, name="", version="", flush_logs_every_n_steps=flush_logs_every_n_steps)
-        self._run_name = name
+        super().__init__()
+        self.flush_every = flush_logs_every_n_steps
         self.resumed_steps = resumed_steps
-        self._claimed: str | None = None if resumed_steps is None else name
+        self._folder = Path(root) / name
+        self._claimed = resumed_steps is not None
+        self._made: list[Path] = []
+        self._rows: list[dict[str, Any]] = []
+        self._columns: list[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """Nothing: the folder says it."""
+        return ""
 
     @property
     def version(self) -> str:
-        """The run's folder below the root."""
-        return self.claim()
-
-    def claim(self) -> str:
-        """Make the folder, once and by the first process only, and return its place below the root."""
-        if self._claimed is None:
-            if getattr(rank_zero_only, "rank", 0) != 0:
-                return self._run_name
-            self._claimed = claim_folder(self.save_dir, self._run_name)
-        return self._claimed
+        """Nothing: the folder says it."""
+        return ""
 
     @property
-    @rank_zero_experiment
-    def experiment(self) -> MetricsTable:
-        """What writes metrics.csv."""
-        if not isinstance(self._experiment, MetricsTable):
-            self._experiment = MetricsTable(self.log_dir, self.resumed_steps)
-        return self._experiment
+    def save_dir(self) -> str:
+        """The run's folder."""
+        return str(self.claim())
+
+    def claim(self) -> Path:
+        """Make the folder, once and by the first process only, and return it.
+
+        Raises:
+            InputError: it cannot be made.
+        """
+        if not self._claimed and getattr(rank_zero_only, "rank", 0) == 0:
+            self._made = [path for path in self._folder.parents if not path.exists()]
+            self._folder = claim_folder(self._folder)
+            self._made.insert(0, self._folder)
+            self._claimed = True
+        return self._folder
+
+    def release(self) -> None:
+        """Remove the folder where this made it and nothing was written into it, and the folders above likewise."""
+        if self._made and not any(path.is_file() for path in self._folder.rglob("*")):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for path in self._made[1:]:
+                    path.rmdir()
 
     @rank_zero_only
-    def log_hyperparams(self, params: Any = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Add a row; every so many steps all new rows are written."""
+        row = {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in metrics.items()}
+        step = len(self._rows) if step is None else step
+        self._rows.append({**row, "step": step})
+        if (step + 1) % self.flush_every == 0:
+            self.save()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Append the new rows to metrics.csv; of a run that goes on, its rows up to the checkpoint are kept.
+
+        Raises:
+            InputError: the disk is full or the folder cannot be written.
+        """
+        rows, self._rows = self._rows, []  # or they would be tried again when training ends
+        if not rows:
+            return
+        path = self.claim() / "metrics.csv"
+        names = {name for row in rows for name in row}
+        try:
+            if self._columns is None or names - set(self._columns):
+                rows = self._kept(path) + rows
+                self._columns = sorted({name for row in rows for name in row})
+                text = io.StringIO(newline="")
+                writer = csv.DictWriter(text, self._columns)
+                writer.writeheader()
+                writer.writerows(rows)
+                write_text(path, text.getvalue())
+            else:
+                with path.open("a", newline="") as file:
+                    csv.DictWriter(file, self._columns).writerows(rows)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def _kept(self, path: Path) -> list[dict[str, Any]]:
+        """The rows of metrics.csv so far, without a last line that was torn and what is after the checkpoint."""
+        if not path.is_file():
+            return []
+        text = path.read_text()
+        rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
+        if self._columns is None:
+            last = self.resumed_steps or 0
+            rows = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < last]
+        return rows
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Any = None, *args: Any, **kwargs: Any) -> None:
         """Nothing: config.yaml holds everything."""
 
 
@@ -139,29 +167,66 @@ def run_folder(trainer: pl.Trainer) -> Path | None:
     return Path(str(trainer.log_dir))
 
 
-class SaveRunConfig(SaveConfigCallback):
-    """Write the merged configuration to the run's folder as config.yaml and give it to other loggers."""
+class Started(Callback):
+    """What is done once, when nothing can stop a command any more: its inputs were read and its checkpoint fits."""
 
-    def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
-        super().__init__(parser, config, save_to_log_dir=False)
+    started = False
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Save once, at the first stage; a run that is resumed has its configuration."""
-        self.folder = None if self.already_saved else run_folder(trainer)
-        super().setup(trainer, pl_module, stage)
+    def start(self, trainer: pl.Trainer) -> None:
+        """Do it."""
+        raise NotImplementedError
 
-    def save_config(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """On the first process only."""
-        text = self.parser.dump(self.config, skip_none=False)
+    def _start(self, trainer: pl.Trainer) -> None:
+        if not self.started:
+            self.started = True
+            self.start(trainer)
+
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer)
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start(trainer)
+
+
+class SaveRunConfig(Started):
+    """Write the merged configuration to the run's folder and give it to other loggers.
+
+    config.yaml keeps references such as ``${target}``, so that an option changes all that refers to it;
+    config.resolved.yaml has their values. A run that is resumed has both.
+
+    Args:
+        said: the configuration with its references.
+        resolved: the configuration without them.
+    """
+
+    def __init__(self, said: Mapping[str, Any], resolved: Mapping[str, Any]) -> None:
+        self.said = said
+        self.resolved = resolved
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """Save, on the first process only."""
+        folder = run_folder(trainer)
+        if not trainer.is_global_zero:
+            return
         resumed = any(isinstance(one, RunLogger) and one.resumed_steps is not None for one in trainer.loggers)
-        if self.folder is not None and not resumed:
-            write_text(self.folder / self.config_filename, text)
+        if folder is not None and not resumed:
+            for name, content in ((CONFIG, self.said), (RESOLVED, self.resolved)):
+                write_text(folder / name, yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True))
         for logger in trainer.loggers:
             if not isinstance(logger, RunLogger):
-                logger.log_hyperparams(yaml.safe_load(text))
+                logger.log_hyperparams(dict(self.resolved))
 
 
-class MetricsFile(Callback):
+class MetricsFile(Started):
     """Write the last metrics to metrics.json when fitting, validating or testing ends.
 
     Checkpoints hold them too: a run that is resumed after its last step has none of its own.
@@ -181,6 +246,15 @@ class MetricsFile(Callback):
     ) -> None:
         """Remember the metrics."""
         self.resumed = checkpoint.get("metrics", {})
+
+    def start(self, trainer: pl.Trainer) -> None:
+        """A run that goes on is not complete, and what a killed one has half written is of no use."""
+        if trainer.is_global_zero:
+            for logger in trainer.loggers:
+                if isinstance(logger, RunLogger) and logger.resumed_steps is not None:
+                    (logger.claim() / "metrics.json").unlink(missing_ok=True)
+                    for partial in logger.claim().rglob("*.partial"):
+                        partial.unlink(missing_ok=True)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, "fit")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.core.mixins import hparams_mixin
 from torch import Tensor, nn
 
 from dkp.batches import MultiviewBatch, TrainingBatch, flatten_views
 from dkp.errors import InputError
 from dkp.fields import ChartAtlas, ChartField, Field
+from dkp.lightning_internals import from_command_line
 from dkp.losses import LossContext, LossTerm
 from dkp.models import Detector
 from dkp.surface import Surface
@@ -94,8 +94,7 @@ class DenseKeypointTask(pl.LightningModule):
         From the command line the arguments are stored as their configuration, so `load_from_checkpoint` rebuilds
         everything; from Python, arguments that are objects are left out and have to be given again.
         """
-        configured = hparams_mixin._given_hyperparameters.get() is not None
-        objects = () if configured else ("detector", "teacher", "surface", "terms", "metrics")
+        objects = () if from_command_line() else ("detector", "teacher", "surface", "terms", "metrics")
         frame = inspect.currentframe()
         self.save_hyperparameters(ignore=list(objects), frame=frame.f_back if frame else None, logger=False)
 

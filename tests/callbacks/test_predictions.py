@@ -70,7 +70,7 @@ def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp
     writer = PredictionWriter(str(tmp_path / "taken"))
     writer.setup(trainer, task, "predict")
     writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
-    with pytest.raises(OSError, match="taken"):
+    with pytest.raises(InputError, match=r"taken.* cannot be written"):
         writer.on_predict_end(trainer, task)
     writer.teardown(trainer, task, "predict")
 

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from dkp.callbacks import MetricsFile, RunCheckpoint, RunLogger, run_folder
 from dkp.callbacks.run_folder import claim_folder
+from dkp.errors import InputError
 
 
 class Line(pl.LightningModule):
@@ -53,17 +54,36 @@ def fit(tmp_path, name="run", metric="val/size", monitor="val/size", epochs=2, v
 def test_claiming_a_folder_never_takes_one_that_exists(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "kept").write_text("as it was")
-    assert [claim_folder(tmp_path, "a") for _ in range(3)] == ["a-2", "a-3", "a-4"]
-    assert claim_folder(tmp_path, "b/test") == "b/test"
+    assert [claim_folder(tmp_path / "a").name for _ in range(3)] == ["a-2", "a-3", "a-4"]
+    assert claim_folder(tmp_path / "b" / "test") == tmp_path / "b" / "test"
     assert (tmp_path / "a" / "kept").read_text() == "as it was"
 
 
 def test_a_logger_claims_once_and_only_when_used(tmp_path):
     logger = RunLogger(str(tmp_path), "run")
     assert not (tmp_path / "run").exists()
-    assert logger.version == logger.version == "run"
-    assert logger.log_dir == str(tmp_path / "run")
-    assert RunLogger(str(tmp_path), "run").version == "run-2"
+    assert logger.save_dir == logger.save_dir == str(tmp_path / "run")
+    assert RunLogger(str(tmp_path), "run").save_dir == str(tmp_path / "run-2")
+
+
+def test_only_a_folder_that_is_empty_and_was_made_is_given_back(tmp_path):
+    (tmp_path / "kept").mkdir()
+    logger = RunLogger(str(tmp_path / "a" / "b"), "run")
+    logger.claim()
+    logger.release()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    logger = RunLogger(str(tmp_path / "a"), "run")
+    (logger.claim() / "file").write_text("written")
+    logger.release()
+    assert (tmp_path / "a" / "run" / "file").is_file()
+    RunLogger(str(tmp_path), "kept", resumed_steps=1).release()
+    assert (tmp_path / "kept").is_dir()
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("a file where a folder is expected")
+    with pytest.raises(InputError, match=r"file/run cannot be written \(Not a directory\)"):
+        RunLogger(str(tmp_path / "file"), "run").claim()
 
 
 def test_a_run_writes_metrics_and_checkpoints_into_one_folder(tmp_path):

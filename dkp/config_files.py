@@ -1,0 +1,61 @@
+"""Configuration files of runs: reading them as what was written, or saying what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dkp.errors import InputError
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with the words of its version 1.2: `no`, `off` and `y` are words, and 1e-3 is a number."""
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+    ),
+    list("-+.0123456789"),
+)
+
+
+def read_mapping(path: Path, name: str) -> dict[str, Any]:
+    """What a YAML file says.
+
+    Args:
+        path: the file.
+        name: of the file in messages.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is no YAML with keys; the sentence says where.
+    """
+    if not path.is_file():
+        raise InputError(f"{name} {'is a folder' if path.is_dir() else 'does not exist'} where a YAML file is expected")
+    try:
+        content = Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise InputError(f"{name}, line {line}: not UTF-8, expected a YAML file in UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        raise InputError(f"{name}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{name} holds {type(content).__name__} where keys with values are expected")
+    return content

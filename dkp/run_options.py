@@ -1,0 +1,90 @@
+"""The options that runs share, and the short help of the commands that run one; nothing here imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+LIGHTNING = {
+    "fit": "Train a task from configurations, into a run folder.",
+    "resume": "Go on with a run that was interrupted, in its folder.",
+    "validate": "Evaluate a task on the validation views.",
+    "test": "Evaluate a task on the test views.",
+    "predict": "Write one npz a view: foreground, coordinate, vertex.",
+}
+"""Commands that run a task."""
+
+SHARED: dict[str, tuple[Any, Any, str]] = {
+    "name": (str, "run", "Name of the run's folder below root."),
+    "root": (str, "runs", "Folder of all runs."),
+    "source": (str | None, None, "Capture with labels: PATH or PATH#SPLIT."),
+    "target": (str | None, None, "Capture to adapt to and to be tested on: PATH or PATH#SPLIT."),
+    "surface": (str, "human", "Name or file of the canonical surface."),
+    "size": (int, 64, "Side of the network's input images [px]."),
+    "stride": (int, 2, "Input pixels per cell of the field."),
+    "sigma": (float, 0.05, "Width of the matchability [m]."),
+    "clip": (float | None, 20.0, "Greatest epipolar distance that counts [px]."),
+    "scale": (float, 0.1, "Difference of coordinates that makes a loss of one [m]."),
+    "beta": (float, 0.03, "Difference of coordinates at which smooth L1 turns linear [m]."),
+    "joints": (list[str] | None, None, "Names of joints to measure the joint error at."),
+}
+"""Values that data, network and losses share: type, default and description."""
+
+FURTHER = {
+    "--config FILE": "A configuration; several are put on top of each other.",
+    "--ckpt-path FILE": "Checkpoint to begin from; `best` and `last` are those of the run.",
+    "--seed-everything N": "Seed of all random draws (default 0).",
+    "--trainer.KEY VALUE": "Of Lightning's Trainer: max_steps, accelerator, devices, precision, ...",
+    "--model.KEY VALUE": "Of the task: learning_rate, weights of its loss terms, detector, ...",
+    "--data.KEY VALUE": "Of the data: labelled, unlabelled, test, predict, num_workers, ...",
+    "--print-config": "Print the merged configuration and run nothing.",
+    "--help-all": "List every option of Lightning's, too.",
+}
+"""Options beside the shared ones, for the help."""
+
+USAGE = {
+    "fit": "dkp fit --config FILE [OPTIONS]",
+    "resume": "dkp resume RUN [OPTIONS]",
+    "validate": "dkp validate RUN [OPTIONS]",
+    "test": "dkp test RUN [OPTIONS]",
+    "predict": "dkp predict RUN [OPTIONS]",
+}
+
+NOTES = {
+    "fit": "The run's folder is ROOT/NAME, or NAME-2, -3, ... where that exists.",
+    "resume": "It goes on in its own folder from its newest checkpoint. OPTIONS are those of fit and count this once.",
+    "validate": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.val.",
+    "test": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.test.",
+    "predict": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.predict or data.test.",
+}
+
+
+def run_help(command: str) -> str:
+    """The text of ``dkp COMMAND --help`` for a command of `LIGHTNING`."""
+    lines = [f"usage: {USAGE[command]}", "", LIGHTNING[command], NOTES[command], "", "options:"]
+    lines += [f"  {option:<22} {text}" for option, text in FURTHER.items()]
+    lines += ["", "values that data, network and losses share:"]
+    for name, (_, default, text) in SHARED.items():
+        shown = "" if default is None else f" (default {default})"
+        lines.append(f"  {f'--{name} VALUE':<22} {text}{shown}")
+    return "\n".join(lines)
+
+
+def given(words: Sequence[str], *names: str) -> str | None:
+    """The last value that a command line gives to an option of one of these names; None where it gives none."""
+    found = None
+    for index, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name in [f"--{one}" if len(one) > 1 else f"-{one}" for one in names]:
+            found = value if equals else words[index + 1] if index + 1 < len(words) else ""
+    return found
+
+
+def with_underscores(words: Sequence[str]) -> list[str]:
+    """A command line with the names of its options as Python spells them: ``--ckpt-path`` is ``--ckpt_path``."""
+    result = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        long = name.startswith("--") and len(name) > 2
+        result.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if long else word)
+    return result

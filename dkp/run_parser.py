@@ -1,0 +1,116 @@
+"""The parser of the commands that run a task: what was said before it was resolved, and whether it counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning.cli import LightningArgumentParser
+
+from dkp.errors import InputError
+from dkp.recipes import CONFIG, recipe_folder
+from dkp.run_options import SHARED, given
+from dkp.weights import configuration, names
+
+EVALUATED = {"validate": ("val",), "test": ("test",), "predict": ("predict", "test")}
+"""Keys of the data that a command evaluates; a later one counts where the earlier ones are not set."""
+
+
+class RunParser(LightningArgumentParser):
+    """A parser that keeps the configuration as it was before ``${...}`` were replaced.
+
+    Attributes:
+        said: that configuration, as YAML; None where nothing in it refers to anything.
+    """
+
+    said: str | None = None
+
+    def dump(self, *args: Any, **kwargs: Any) -> str:
+        """The configuration as text; before the references are resolved it is dumped once, and kept."""
+        text = super().dump(*args, **kwargs)
+        if "${" in text:
+            self.said = text
+        return text
+
+
+def require_effect(command: str, words: Sequence[str], said: dict[str, Any]) -> str | None:
+    """Refuse shared values of the command line that would change nothing.
+
+    Args:
+        command: of the words.
+        words: of the command line.
+        said: the configuration with its references.
+
+    Returns:
+        A warning, where values are of no use to a task that uses others.
+
+    Raises:
+        InputError: nothing that counts refers to the value.
+    """
+    text = yaml.safe_dump(said)
+    referring = bool(re.search(r"\$\{\w+\}", text))
+    useless = []
+    for name in SHARED:
+        value = given(words, name)
+        if value is None or name in ("name", "root"):
+            continue
+        if name == "target" and command in EVALUATED:
+            require_target(command, words, said, value)
+        elif f"${{{name}}}" not in text:
+            if command != "fit" or not referring:
+                raise InputError(
+                    f"--{name} {value} would change nothing: no key of the configuration refers to ${{{name}}}; give "
+                    "the keys themselves, which --print_config lists"
+                )
+            useless.append(f"--{name}")
+    return f"{', '.join(useless)}: nothing in this configuration uses it" if useless else None
+
+
+def require_target(command: str, words: Sequence[str], said: dict[str, Any], value: str) -> None:
+    """Refuse a target that is not what a command evaluates."""
+    data = said.get("data") or {}
+    data = data.get("init_args") or data
+    keys = EVALUATED[command]
+    if given(words, *(f"data.{prefix}{key}" for key in keys for prefix in ("", "init_args."))) is not None:
+        return
+    key = next((key for key in keys if data.get(key)), keys[-1])
+    if "${target}" not in str(data.get(key)):
+        raise InputError(
+            f"--target {value} would change nothing: data.{key} is {data.get(key)}, which does not refer to "
+            f"${{target}}; give --data.{key} {value}"
+        )
+
+
+def own_run(words: Sequence[str]) -> Path | None:
+    """The folder of the run whose saved configuration is the last file of a command line."""
+    config = given(words, "config") or given(words, "c")
+    if config is None or Path(config).name != "config.yaml":
+        return None
+    folder = Path(config).parent
+    return folder if (folder / "checkpoints").is_dir() or (folder / "metrics.csv").is_file() else None
+
+
+def without_shipped(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take `--ckpt_path NAME` of a shipped detector out of a command line.
+
+    Args:
+        words: the options.
+
+    Returns:
+        The other words, with a recipe for evaluation where they name none; and the settings in place of the name: the
+        detector with its weights, and the size of its crops.
+    """
+    left = list(words)
+    for index, word in enumerate(left):
+        option, equals, value = word.partition("=")
+        value = value if equals else "".join(left[index + 1 : index + 2])
+        if option != "--ckpt_path" or value not in names() or Path(value).is_file():
+            continue
+        del left[index : index + (1 if equals else 2)]
+        if not any(one.partition("=")[0] in CONFIG for one in left):
+            left.insert(0, f"--config={recipe_folder() / 'people' / 'evaluate.yaml'}")
+        return left, configuration(value)
+    return left, {}

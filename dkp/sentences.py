@@ -1,0 +1,64 @@
+"""One sentence for a user out of jsonargparse's messages, which have no other form than text."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import re
+from collections.abc import Iterable
+
+BRANCH = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
+"""Lines of jsonargparse's messages that say nothing to a user."""
+
+
+def one_sentence(message: str) -> str:
+    """What a user needs of one of jsonargparse's messages, which may be a tree over many lines.
+
+    Such a tree has a line `Parser key "..."` for every level of the key and, in its first branch, the reason.
+    """
+    interpolation = re.search(
+        r"(Interpolation key '[^']+' not found).*full_key: (?:[a-z]+\.)?(\S+)", message, re.DOTALL
+    )
+    if interpolation:
+        return f"{interpolation[2]}: {interpolation[1]}"
+    keys: list[str] = []
+    owner = ""
+    reason = ""
+    for line in (line.strip(" -") for line in message.splitlines()):
+        key = re.fullmatch(r'Parser key "([^"]+)":(.*)', line)
+        problem = re.match(r"Problem with given class_path '([^']+)':", line)
+        if key:
+            keys.append(key[1])
+            reason = key[2].strip()
+        elif problem:
+            owner = problem[1]
+        elif line and not line.startswith(BRANCH):
+            reason = line
+        if reason:
+            break
+    if not reason:
+        return re.sub(r"\s+", " ", message).strip() or "the options cannot be parsed"
+    option = re.fullmatch(r"Option '([^']+)' is not accepted", reason)
+    if option:
+        place = ".".join([*keys, option[1]])
+        return f"{place} is not an option of {owner}{did_you_mean(owner, option[1])}"
+    if not keys and len(message.splitlines()) > 1:
+        reason = re.sub(r"\s+", " ", message).strip()
+    return f"{'.'.join(keys)}: {reason}" if keys else reason
+
+
+def did_you_mean(owner: str, option: str) -> str:
+    """The closest option of a class, as the end of a sentence; empty where nothing is close."""
+    module, _, name = owner.rpartition(".")
+    try:
+        parameters = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return ""
+    return near(option, parameters)
+
+
+def near(option: str, known: Iterable[str]) -> str:
+    """The closest of known options, as the end of a sentence; empty where nothing is close."""
+    found = difflib.get_close_matches(option, [*known], 1)
+    return f" (did you mean {found[0]}?)" if found else ""
