@@ -6,13 +6,13 @@ import errno
 import importlib
 import inspect
 import os
-import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from dkp import __version__, signals
+from dkp.command_help import command_help
 from dkp.errors import InputError
 from dkp.run_options import LIGHTNING, run_help, with_underscores
 from dkp.sentences import BRANCH, near, one_sentence
@@ -56,7 +56,7 @@ FUNCTIONS = {
     "study status": ("dkp.study.command:status", "List the cells of a study and whether there is a result of each."),
     "study report": ("dkp.study.command:report", "Write summary, tables and pictures of a study."),
     "study check": ("dkp.study.command:check", "Run a cell of a study again and compare it with the committed result."),
-    "sweep": ("dkp.sweep:sweep", "Run a fit with many values of its options, and find the best."),
+    "sweep": ("dkp.sweep.command:sweep", "Run a fit with many values of its options, and find the best."),
     "bench": ("dkp.bench.command:bench", "Measure speed: the loss's engines, a training step, loader, renderer."),
 }
 """Commands that are a function: where it is and what it does."""
@@ -202,7 +202,10 @@ def dispatch(words: list[str]) -> None:
     if command not in FUNCTIONS:
         known = [*LIGHTNING, *FUNCTIONS]
         raise UsageError(f"unknown command {command!r}, expected one of {', '.join(known)}")
-    call(command, rest)
+    if {"-h", "--help"} & set(rest):
+        print(command_help(command, *FUNCTIONS[command]))
+    else:
+        call(command, rest)
 
 
 def call(command: str, words: list[str]) -> None:
@@ -211,20 +214,14 @@ def call(command: str, words: list[str]) -> None:
 
     module, attribute = FUNCTIONS[command][0].split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
-    parser = ArgumentParser(
-        prog=f"dkp {command}", description=FUNCTIONS[command][1], exit_on_error=False, allow_abbrev=False
-    )
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parameters = inspect.signature(function).parameters.values()
     required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     bare = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     parser.add_function_arguments(function, as_positional=False, fail_untyped=False, skip={*required})
     hints = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
-    described = argument_help(function)
     for name in required:
-        parser.add_argument(f"--{name}", type=hints.get(name, str), required=True, help=described.get(name, ""))
-    if {"-h", "--help"} & set(words):
-        print(re.sub(r"--[a-z][\w.]*", lambda found: found[0].replace("_", "-"), parser.format_help()))
-        return
+        parser.add_argument(f"--{name}", type=hints.get(name, str), required=True)
     options = parser.instantiate_classes(parser.parse_args(spelled_out(command, words, hints, bare)))
     report(function(**options.as_dict()))
 
@@ -268,15 +265,6 @@ def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], ba
         if value.startswith(("{", "[")) and sum(value.count(one) for one in "{[") > sum(map(value.count, "}]")):
             raise UsageError(f"--{name} {value} ends before its brackets do: put all of the value in quotes")
     return result
-
-
-def argument_help(function: Callable[..., Any]) -> dict[str, str]:
-    """What a function's docstring says about each argument."""
-    from docstring_parser import parse
-
-    return {
-        entry.arg_name: " ".join((entry.description or "").split()) for entry in parse(function.__doc__ or "").params
-    }
 
 
 def report(result: Any) -> None:

@@ -1,0 +1,52 @@
+"""The help of commands that are a function, from its source: importing it may take seconds."""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+WIDTH = 100
+
+
+def command_help(command: str, function: str, description: str) -> str:
+    """The text of ``dkp COMMAND --help``.
+
+    Args:
+        command: its name.
+        function: ``MODULE:NAME`` where it is defined.
+        description: what it does.
+    """
+    from docstring_parser import parse
+
+    node = definition(function)
+    described = {
+        entry.arg_name: " ".join((entry.description or "").split())
+        for entry in parse(ast.get_docstring(node) or "").params
+    }
+    named = node.args.args + node.args.kwonlyargs
+    defaults = [None] * (len(node.args.args) - len(node.args.defaults)) + node.args.defaults + node.args.kw_defaults
+    bare, options = [], []
+    for argument, default in zip(named, defaults, strict=True):
+        kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
+        positional = default is None and argument in node.args.args
+        shown = argument.arg.upper() if positional else f"--{argument.arg.replace('_', '-')}"
+        value = "" if default is None else f", default {ast.unparse(default)}"
+        text = f"{described.get(argument.arg, '')} ({kind}{', required' if default is None else ''}{value})"
+        (bare if positional else options).append((shown, text))
+        if default is None and not positional:
+            bare.append((f"{shown} VALUE", ""))
+    lines = [" ".join(["usage: dkp", command, *(shown for shown, _ in bare), "[OPTIONS]"]), "", description, ""]
+    for shown, text in [*(entry for entry in bare if entry[1]), *options]:
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"  {shown:<22} ", subsequent_indent=" " * 25)
+    return "\n".join(lines)
+
+
+def definition(function: str) -> ast.FunctionDef:
+    """The source of a function ``MODULE:NAME`` of this package."""
+    module, name = function.split(":")
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
