@@ -31,7 +31,7 @@ FUNCTIONS = {
         "dkp.pipeline.compare_labels:compare_labels",
         "Measure the labels of a capture by those that another has of the same views.",
     ),
-    "weights": ("dkp.weights:list_weights", "List the detectors that dkp ships, or the card of one."),
+    "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
     "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
     "check": (
         "dkp.captures.check.command:check",
