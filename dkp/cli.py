@@ -17,8 +17,8 @@ from dkp.errors import InputError
 from dkp.run_options import LIGHTNING, run_help, with_underscores
 from dkp.sentences import BRANCH, near, one_sentence
 
-DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR)
-DISK += (errno.ENAMETOOLONG, errno.ESTALE)
+DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR}
+DISK |= {errno.ENAMETOOLONG, errno.ESTALE}
 """Errors of the system that are about a disk or its rights, not about dkp."""
 
 FUNCTIONS = {

@@ -27,7 +27,8 @@ def command_help(command: str, function: str, description: str) -> str:
     }
     named = node.args.args + node.args.kwonlyargs
     defaults = [None] * (len(node.args.args) - len(node.args.defaults)) + node.args.defaults + node.args.kw_defaults
-    bare, options = [], []
+    bare: list[tuple[str, str]] = []
+    options: list[tuple[str, str]] = []
     for argument, default in zip(named, defaults, strict=True):
         kind = "" if argument.annotation is None else ast.unparse(argument.annotation)
         positional = default is None and argument in node.args.args

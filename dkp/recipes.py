@@ -69,10 +69,11 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     for layer in settings:
         for key, value in layer.items():
             before = result.get(key)
-            both = isinstance(value, Mapping) and isinstance(before, Mapping)
-            if both and "class_path" in value and value["class_path"] != before.get("class_path", value["class_path"]):
-                both = False
-            result[key] = merged(before, value) if both else value
+            if isinstance(value, Mapping) and isinstance(before, Mapping):
+                path = value.get("class_path")
+                other = path is not None and path != before.get("class_path", path)
+                value = value if other else merged(before, value)
+            result[key] = value
             if key == "callbacks" and value is not None:
                 own = as_list(value)
                 result[key] = [one for one in as_list(before) if class_name(one) not in map(class_name, own)] + own

@@ -41,9 +41,9 @@ def one_sentence(message: str) -> str:
         return re.sub(r"\s+", " ", message).strip() or "the options cannot be parsed"
     option = re.fullmatch(r"(?:Group '([^']+)' does not accept option|Option) '([^']+)'(?: is not accepted)?", reason)
     if option:
-        key = ".".join([*keys, *filter(None, option.groups())])
+        full = ".".join([*keys, *filter(None, option.groups())])
         owner = owner or {"trainer": "pytorch_lightning.Trainer"}.get(option[1] or "", "this command")
-        return f"{key} is not an option of {owner}{did_you_mean(owner, option[2])}"
+        return f"{full} is not an option of {owner}{did_you_mean(owner, option[2])}"
     if not keys and len(message.splitlines()) > 1:
         reason = re.sub(r"\s+", " ", message).strip()
     return f"{'.'.join(keys)}: {reason}" if keys else reason
