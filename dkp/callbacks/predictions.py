@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dkp.callbacks.run_folder import run_folder
 from dkp.data.capture_module import CaptureDataModule
-from dkp.data.places import split_of
+from dkp.data.splits import split_of
 from dkp.errors import InputError
 from dkp.files import cannot_write, whole_file
 from dkp.surface import Surface
