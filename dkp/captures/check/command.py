@@ -54,18 +54,17 @@ def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> Che
     return shown
 
 
-def check_capture(capture: Capture, *, instants: int = 40, threads: int | None = None) -> CheckReport:
+def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
     """Decode every file of a capture and measure how well cameras and labels agree.
 
     Args:
         capture: the capture.
         instants: how many instants, evenly spread, are looked at for pair angles, residuals and label agreement.
-        threads: see :func:`dkp.captures.images.in_threads`.
 
     Returns:
         The report; files that are not usable are its ``problems``.
     """
-    broken = _decode_everything(capture, threads)
+    broken = _decode_everything(capture)
     usable = []
     for instant in capture.instants():
         views = tuple(view for view in instant.views if not broken.keys() & {getattr(view, key) for key in FILE_KEYS})
@@ -93,7 +92,7 @@ def check_capture(capture: Capture, *, instants: int = 40, threads: int | None =
     )
 
 
-def _decode_everything(capture: Capture, threads: int | None) -> dict[str, str]:
+def _decode_everything(capture: Capture) -> dict[str, str]:
     """Return file (for the posed surface: frame) -> one sentence, for every file that is not usable."""
     _ = capture.surface  # an unusable surface is an error of its own
 
@@ -120,8 +119,8 @@ def _decode_everything(capture: Capture, threads: int | None) -> dict[str, str]:
     def truth_problems(frame: str) -> dict[str, str]:
         return tried({frame: lambda: capture.truth(frame)})
 
-    found = in_threads(view_problems, capture.views, threads)
-    found += in_threads(truth_problems, list(capture.frames), threads)
+    found = in_threads(view_problems, capture.views)
+    found += in_threads(truth_problems, list(capture.frames))
     return {file: sentence for problems in found for file, sentence in problems.items()}
 
 

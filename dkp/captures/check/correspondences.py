@@ -10,6 +10,7 @@ from dkp.captures.manifest import View
 from dkp.surface import Surface
 
 _NEIGHBOURS = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
+_LEAST_CONFIDENCE = 0.3  # of a joint in both views
 _SAME_POINT = 1e-3  # m on the surface, labelled points nearer than this are one point
 
 
@@ -103,9 +104,9 @@ def sparse_matches(first: SparseLabel, second: SparseLabel, surface: Surface) ->
     return first.pixels[same], second.pixels[nearest[same]]
 
 
-def joint_matches(first: View, second: View, least_confidence: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+def joint_matches(first: View, second: View) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels (N, 2) and (N, 2) [px] of the joints that both views show with enough confidence."""
     own, other = first.joints or {}, second.joints or {}
-    names = [n for n in own if n in other and min(own[n][2], other[n][2]) >= least_confidence]
+    names = [n for n in own if n in other and min(own[n][2], other[n][2]) >= _LEAST_CONFIDENCE]
     left, right = (np.array([joints[n][:2] for n in names]).reshape(-1, 2) for joints in (own, other))
     return left, right
