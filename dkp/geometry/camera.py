@@ -222,6 +222,23 @@ class Camera:
         """Optical centre in the world, (..., 3) [m]."""
         return -multiply(self.rotation.mT, self.translation.unsqueeze(-2)).squeeze(-2)
 
+    def only(self, mask: Tensor) -> Camera:
+        """The cameras where a mask (...) is on, and plain ones elsewhere, so that what stands there does not matter.
+
+        A plain camera is at the origin, with identity for intrinsics and rotation and no image size.
+        """
+        plain = {"intrinsics": torch.eye(3), "rotation": torch.eye(3)}
+        values = {}
+        for key, own in _FIELDS.items():
+            value = getattr(self, key)
+            given = mask.view(*mask.shape, *(1,) * len(own))
+            values[key] = torch.where(given, value, plain.get(key, torch.zeros(())).to(value))
+        return Camera(**values)
+
+    def about(self, origin: Tensor) -> Camera:
+        """The same cameras in a world whose origin is at a point (..., 3) [m] of this one."""
+        return self._replace(translation=self.translation + multiply(self.rotation, origin.unsqueeze(-2)).squeeze(-2))
+
     @full_precision
     def viewing_direction(self) -> Tensor:
         """Unit direction (..., 3) of the ray through the image's middle.

@@ -70,7 +70,7 @@ def triangulate(
         cameras: Batch shape (..., V); lens distortion is undone.
         pixels: (..., V, N, 2) [px], where each view sees each point.
         weights: (..., V, N), confidence of each observation; 0 = the view does not see the point. Observations that are
-            not finite count as missing. Default: all 1.
+            not finite count as missing, and the camera of a view without any may be anything. Default: all 1.
         threshold: An observation further than this from the projected point [px] takes no part.
         min_angle: Least angle that two of a point's rays have to make [degrees].
         min_views: Least number of views that have to agree, 2 or more.
@@ -90,6 +90,7 @@ def triangulate(
         weight = given.to(precise)
     else:
         weight = torch.where(given & weights.isfinite(), weights.to(precise), 0.0).clamp_min(0.0)
+    cameras = cameras.only((weight > 0).any(-1))
     pixels = torch.where(given[..., None], pixels, cameras.image_size[..., None, :] / 2)
     problem = _Problem.create(cameras, pixels, weight, threshold)
     points = problem.refined(problem.proposed(min_angle))
@@ -123,7 +124,8 @@ class _Problem:
         rotation: (..., V, 3, 3).
         translation: (..., V, 3) [m], about `origin`.
         centre: (..., V, 3) [m], about `origin`.
-        origin: (..., 3) [m], mean of the cameras' centres: numbers stay small wherever the world's origin is.
+        origin: (..., 3) [m], mean of the centres of the cameras that see anything: numbers stay small wherever the
+            world's origin is.
         observed: (..., V, N, 2) normalised coordinates.
         weight: (..., V, N).
         threshold: [px].
@@ -143,7 +145,8 @@ class _Problem:
         linear = cameras.undistort(pixels) - cameras.intrinsics[..., None, :2, 2]
         scale = cameras.intrinsics[..., :2, :2]
         centre = cameras.centre()
-        origin = centre.mean(-2)
+        used = (weight > 0).any(-1).to(centre)[..., None]
+        origin = (used * centre).sum(-2) / used.sum(-2).clamp_min(1)
         centre = centre - origin[..., None, :]
         translation = -(cameras.rotation @ centre[..., None])[..., 0]
         observed = linear @ torch.linalg.inv(scale).mT

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
 from dkp.geometry import epipolar_lines, full_precision
-from dkp.losses.arguments import Sides, blank, expect_positive
+from dkp.geometry.arguments import blank, expect_positive
 from dkp.losses.cells import VISIBLE_WITHIN_TWO_SIGMA, foreground_cells
 from dkp.losses.penalty import coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule
+from dkp.losses.sides import Sides
 from dkp.losses.term import LossContext, LossTerm
 from dkp.losses.value import LossValue, Mean, masked_mean, share
 

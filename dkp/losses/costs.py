@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from dkp.geometry import pairwise_epipolar_distance
+from dkp.geometry.arguments import expect_positive
 from dkp.geometry.epipolar import DistanceKind, raw_epipolar_lines
-from dkp.losses.arguments import expect_positive
 
 Distance = Literal["point_line", "squared", "symmetric", "sampson"]
 PointDistance = Literal["euclidean", "squared"]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dkp.batches import ViewPairs
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field
-from dkp.losses.arguments import blank_cells
+from dkp.geometry.arguments import blank_cells
 from dkp.losses.multiview import epipolar_residuals
 from dkp.losses.penalty import Penalty, coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dkp.batches import flatten_views
 from dkp.fields import ChartField, EmbeddingField, Field
-from dkp.losses.arguments import blank, blank_cells, expect_mask
+from dkp.geometry.arguments import blank, blank_cells, expect_mask
 from dkp.losses.likelihood import laplace_loss
 from dkp.losses.penalty import coordinate_penalty
 from dkp.losses.term import LossContext, LossTerm, Need

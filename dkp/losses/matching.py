@@ -18,7 +18,7 @@ from typing import NamedTuple, get_args
 from torch import Tensor
 
 from dkp.geometry import epipolar_distance, full_precision
-from dkp.losses.arguments import Sides, blank, expect_positive
+from dkp.geometry.arguments import blank, expect_positive
 from dkp.losses.costs import (
     Distance,
     EpipolarCost,
@@ -31,6 +31,7 @@ from dkp.losses.costs import (
 )
 from dkp.losses.engines import EXPECTATIONS, Engine, find_engine
 from dkp.losses.ragged import over_groups
+from dkp.losses.sides import Sides
 
 
 class Matched(NamedTuple):

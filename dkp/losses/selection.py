@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dkp.fields import ChartField, EmbeddingField, Field
-from dkp.losses.arguments import blank, expect_mask
+from dkp.geometry.arguments import blank, expect_mask
 
 
 class Selection(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dkp.fields import Field
 from dkp.geometry import full_precision, promote
-from dkp.losses.arguments import expect_positive, expect_shape
+from dkp.geometry.arguments import expect_positive, expect_shape
 from dkp.losses.costs import EpipolarCost
 from dkp.losses.selection import gather_pixels, pick_cells, select_cells
 from dkp.losses.term import LossContext, LossTerm

@@ -12,7 +12,7 @@ from typing import get_args
 from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
-from dkp.losses.arguments import expect_mask, expect_shape
+from dkp.geometry.arguments import expect_mask, expect_shape
 from dkp.losses.cells import MatchingTerm, gather_field
 from dkp.losses.costs import PointDistance, check_distance
 from dkp.losses.matching import expected_warp_distance

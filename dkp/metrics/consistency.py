@@ -202,13 +202,16 @@ class MultiviewConsistency(Metric):
             InputError: A camera has lens distortion, or a name that ``cameras`` does not have.
         """
         batch, views, _, height, width = coordinate.shape
+        valid = torch.ones_like(pairs[..., 0], dtype=torch.bool) if pair_valid is None else pair_valid.bool()
+        instant, slot = valid.nonzero(as_tuple=True)
+        chosen_pairs = pairs[instant, slot]
+        used = torch.zeros(batch, views, dtype=torch.bool, device=pairs.device)
+        used[instant[:, None], chosen_pairs] = True
+        camera = camera.only(used)
         if bool(camera.distortion.any()):
             raise InputError(
                 "camera: found lens distortion, expected undistorted views, whose epipolar lines are straight."
             )
-        valid = torch.ones_like(pairs[..., 0], dtype=torch.bool) if pair_valid is None else pair_valid.bool()
-        instant, slot = valid.nonzero(as_tuple=True)
-        chosen_pairs = pairs[instant, slot]
         number = self._camera_numbers(instant, chosen_pairs, camera_name)
         ends = number.sort(dim=1).values
         pair_number = (ends[:, 0] * _CAMERAS + ends[:, 1]).float()

@@ -12,6 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 from dkp.errors import InputError
+from dkp.geometry.arguments import expect_mask
 from dkp.metrics.sampling import concatenate, quantile
 from dkp.surface.closest import ClosestPoint
 
@@ -63,19 +64,19 @@ def procrustes(points: Tensor, target: Tensor, mask: Tensor | None = None) -> Te
         True
     """
     points, target = points.double(), target.double()
-    weight = torch.ones_like(points[..., 0]) if mask is None else mask.double()
-    points = torch.where(weight[..., None] > 0, points, points.nan_to_num())
-    target = torch.where(weight[..., None] > 0, target, target.nan_to_num())
-    share = (weight / weight.sum(-1, keepdim=True).clamp_min(1))[..., None]
-    middle, target_middle = (share * points).sum(-2, keepdim=True), (share * target).sum(-2, keepdim=True)
-    centred, target_centred = points - middle, target - target_middle
+    expect_mask("mask", mask, *points.shape[:-1])
+    mask = torch.ones_like(points[..., 0], dtype=torch.bool) if mask is None else mask
+    share = (mask.double() / mask.sum(-1, keepdim=True).clamp_min(1))[..., None]
+    own, target = (torch.where(mask[..., None], one, 0.0) for one in (points, target))
+    middle, target_middle = (share * own).sum(-2, keepdim=True), (share * target).sum(-2, keepdim=True)
+    centred, target_centred = own - middle, target - target_middle
     left, size, right = torch.linalg.svd((share * target_centred).mT @ centred)
     sign = torch.ones_like(size)
     sign[..., 2] = torch.where(torch.linalg.det(left @ right) < 0, -1.0, 1.0)
     rotation = (left * sign[..., None, :]) @ right
     variance = (share * centred.square()).sum((-2, -1))
     scale = (size * sign).sum(-1) / variance.clamp_min(torch.finfo(variance.dtype).tiny)
-    return scale[..., None, None] * centred @ rotation.mT + target_middle
+    return scale[..., None, None] * (points - middle) @ rotation.mT + target_middle
 
 
 def keypoint_distances(points: Tensor, truth: Tensor) -> Tensor:
@@ -135,7 +136,7 @@ class SurfaceError3D(Metric):
 
         Args:
             points: (B, N, 3) [m], NaN where a point was not recovered.
-            truth: (B, N, 3) [m], where each surface point is.
+            truth: (B, N, 3) [m], where each surface point is, NaN where that is not known.
             visible: (B, N) bool, points that could be recovered: seen by two views or more.
             vertices: (B, V, 3) [m], the true surface.
             faces: (F, 3) long, of all of them.
@@ -149,7 +150,7 @@ class SurfaceError3D(Metric):
                 f"{tuple(visible.shape)}, expected (B, N, 3), (B, N, 3) and (B, N)."
             )
         found = points.isfinite().all(dim=-1)
-        self.distances.append((points.double() - truth.double()).norm(dim=-1)[found].float())
+        self.distances.append(keypoint_distances(points, truth)[found & truth.isfinite().all(dim=-1)].float())
         corners = faces.cpu().numpy()
         for instant in range(len(points)):
             own = points[instant][found[instant]].double().cpu().numpy()

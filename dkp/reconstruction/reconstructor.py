@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dkp.errors import check_settings
 from dkp.geometry import Camera, Triangulation, triangulate
+from dkp.geometry.arguments import expect_mask
 from dkp.reconstruction.observations import observe
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface
 from dkp.reconstruction.visibility import depth_map, in_sight
@@ -99,6 +100,10 @@ class Reconstructor:
             The points, batch shape (B,); residuals in px of these images.
         """
         settings = self.settings
+        if present is not None:
+            expect_mask("present", present, *camera.shape)
+            camera = camera.only(present)
+            foreground = torch.where(present[..., None, None], foreground, torch.zeros_like(foreground))
         points = torch.from_numpy(self.samples.coordinate).to(coordinate)
         seen = observe(
             coordinate,
@@ -114,7 +119,7 @@ class Reconstructor:
         return triangulate(
             camera,
             seen.pixels,
-            seen.weights if present is None else seen.weights * present[..., None],
+            seen.weights,
             threshold=settings.threshold * float(camera.image_size.amax()),
             min_angle=settings.min_angle,
             min_views=settings.min_views,

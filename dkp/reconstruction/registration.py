@@ -23,6 +23,7 @@ from torch import Tensor
 
 from dkp.errors import check_settings
 from dkp.geometry import Camera, full_precision, pixel_grid
+from dkp.geometry.arguments import expect_mask
 from dkp.reconstruction.deformation import Attachment, Deformation, DeformationGraph
 from dkp.reconstruction.reconstructor import ReconstructionSettings, Reconstructor
 from dkp.surface import Surface
@@ -132,6 +133,9 @@ class SurfaceRegistration:
             The surfaces; they carry no gradient.
         """
         self.graph.to(coordinate.device)
+        expect_mask("present", present, *camera.shape)
+        expect_mask("mask", mask, *foreground.shape)
+        camera = camera if present is None else camera.only(present)
         foreground = foreground.to(coordinate)
         shown = foreground > self.settings.foreground
         silhouette = shown
