@@ -52,6 +52,7 @@ class MultiviewBatch(TypedDict):
         pair_valid: (B, P) bool, false for padding.
         frame: B names of instants.
         camera_name: B lists of V names, "" where there is no view.
+        origin: B lists x, y, z [m], where the world of the cameras has its origin in the capture's.
         mask: (B, V, N, N) bool, the captured mask; all false where a view has none.
         has_label: (B, V) bool, views with a label; then there are foreground, known and coordinate, and for charts part
             and uv, as in a `LabelledBatch` but with axes (B, V).
@@ -70,6 +71,7 @@ class MultiviewBatch(TypedDict):
     pair_valid: Tensor
     frame: list[str]
     camera_name: list[list[str]]
+    origin: list[list[float]]
     mask: NotRequired[Tensor]
     has_label: NotRequired[Tensor]
     foreground: NotRequired[Tensor]

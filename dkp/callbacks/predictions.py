@@ -35,7 +35,8 @@ class PredictionWriter(BasePredictionWriter):
     Keys: "foreground" (H, W) float16 probability; "coordinate" (H, W, 3) float32 [m]; "vertex" (H, W) int32, the
     nearest vertex of the surface, -1 on the background; for charts "part" (H, W) int16 and "uv" (H, W, 2) float32; and
     the camera of the image that the field belongs to: "intrinsics" (3, 3), "rotation" (3, 3), "translation" (3,) [m],
-    "image_size" (2,) [px], "stride" [px per cell].
+    "image_size" (2,) [px], "stride" [px per cell]; and "origin" (3,) [m], where the world of that camera has its origin
+    in the capture's: zero unless the capture's cameras stand further than 100 m from its origin.
 
     Files are written by threads; all of them are there when prediction ends, also when it ends by an error.
 
@@ -97,6 +98,7 @@ class PredictionWriter(BasePredictionWriter):
                 name: getattr(camera, name).cpu().double().numpy()
                 for name in ("intrinsics", "rotation", "translation", "image_size")
             }
+            extra["origin"] = np.asarray(batch["origin"][instant])
             extra["stride"] = np.int32(batch["image"].shape[-1] // view["foreground"].shape[-1])
             self._waiting.append(self._pool.submit(self._write, path, view, surface, extra))
         while len(self._waiting) > WAITING:

@@ -297,7 +297,8 @@ def write_truth(folder: str | Path, frame: str, vertices: np.ndarray, unit: str 
     vertices = np.asarray(vertices, np.float64)
     if vertices.ndim != 2 or vertices.shape[1] != 3 or not np.isfinite(vertices).all():
         raise InputError(f"truth of frame {frame} has shape {vertices.shape}, expected (V, 3) finite numbers")
-    stored = (vertices / metres_per_unit(unit, "unit")).astype(np.float32)
+    far = np.abs(vertices).max(initial=0.0) > 1000  # float32 resolves 0.1 mm at one kilometre
+    stored = (vertices / metres_per_unit(unit, "unit")).astype(np.float64 if far else np.float32)
     write_npz(_target(Path(folder), f"truth/{frame}.npz"), {"vertices": stored})
 
 

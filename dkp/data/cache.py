@@ -63,6 +63,8 @@ class CaptureImages(StoredImages):
             is "raise", or the cache cannot be written.
 
     Attributes:
+        origin: (3,) float64 [m], the point of the capture's world at which that of cameras and vertices begins; zero
+            unless the capture is far away, see `near_origin`.
         skipped: number of views left out for want of foreground.
         bad: what was wrong with each view or posed surface that was left out.
     """
@@ -119,6 +121,7 @@ class CaptureImages(StoredImages):
             }  # fmt: skip
             files = reader.files(chosen, truth or next_frame == "truth")
             stored = taken_or_made(Path(cache), lambda: cache_key(capture, options, files), write, self.name)
+        self.origin = reader.origin
         self._folder = stored.folder
         self._adopt(stored.arrays)
         self._describe(chosen)

@@ -33,7 +33,7 @@ logger = logging.getLogger("dkp.data")
 FORMAT = 1
 """Of a finished folder."""
 
-DECODING = 1
+DECODING = 2
 """What decoding means: to be raised whenever the same files and options give other arrays."""
 
 DESCRIPTION = "cache.json"

@@ -116,6 +116,7 @@ class MultiviewInstants(Dataset):
         sample["present"] = np.arange(self.slots) < len(slots)
         sample["pairs"], sample["pair_valid"] = pairs_among(chosen, pairs, self.pair_slots)
         sample["frame"] = images.frame[int(views[0])]
+        sample["origin"] = images.origin.tolist()
         if self.truth:
             vertices = images.vertices[instant]
             sample["posed"] = np.asarray(vertices is not None)

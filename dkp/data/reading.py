@@ -28,6 +28,17 @@ class ReadView:
     points: PointCoordinates | None
 
 
+FAR = 100.0
+"""Cameras further than this from the world's origin [m] get a world of their own: float32 resolves 0.01 mm here, but
+only half a metre at 5,000 km, where the origin of geographic coordinates is."""
+
+
+def near_origin(cameras: Sequence[Camera]) -> np.ndarray:
+    """The middle of the cameras (3,) [m] where they stand far from the world's origin; zero where they do not."""
+    middle = np.mean([camera.centre().double().numpy() for camera in cameras], axis=0)
+    return middle if np.linalg.norm(middle) > FAR else np.zeros(3)
+
+
 class ViewReader:
     """Reads views of a capture.
 
@@ -38,6 +49,10 @@ class ViewReader:
         labels: read labels.
         faces: dense labels have to be readable even where `labels` is False (they are read again for the flow).
         charts: also give part and chart coordinates of labels.
+
+    Attributes:
+        origin: (3,) float64 [m], where the world of all that is read has its origin in the capture's world; see
+            `near_origin`.
     """
 
     def __init__(self, capture: Capture, side: int, gap: float, labels: bool, faces: bool, charts: bool) -> None:
@@ -48,6 +63,7 @@ class ViewReader:
         self.labels = labels
         self.faces = faces
         self.charts = charts
+        self.origin = near_origin(list(capture.cameras.values()))
 
     def read(self, view: View) -> ReadView:
         """Read a view.
@@ -68,7 +84,7 @@ class ViewReader:
             image, mask, label = undistorted(camera, image, mask, label)
             camera = camera.without_distortion()
         scale = fit(view.size, side)
-        camera = camera.transform(torch.from_numpy(scale), side, side)
+        camera = camera.transform(torch.from_numpy(scale), side, side).about(torch.from_numpy(self.origin))
         dense = self._dense(label) if label is not None and self.labels else None
         if dense is not None and view.size != (side, side):
             dense = sample_dense(dense, map_points(np.linalg.inv(scale), cell_centres(side, 1)), self.gap)
@@ -116,8 +132,13 @@ class ViewReader:
         Raises:
             InputError: its file is damaged or holds no numbers.
         """
-        vertices = self.capture.truth(frame)
+        vertices = self.truth(frame)
         return None if vertices is None else vertices.astype(np.float32)
+
+    def truth(self, frame: str) -> np.ndarray | None:
+        """The same in float64."""
+        vertices = self.capture.truth(frame)
+        return None if vertices is None else vertices - self.origin
 
     def _dense(self, label: DenseLabel) -> DenseCoordinates:
         foreground = label.foreground

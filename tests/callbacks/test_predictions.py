@@ -55,6 +55,7 @@ def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp
         "frame": ["f1"],
         "camera_name": [["left", ""]],
         "camera": camera,
+        "origin": [[0.0, 1.0, 2.0]],
     }
     prediction = {"foreground": torch.rand(1, 2, 4, 4), "coordinate": torch.rand(1, 2, 3, 4, 4)}
     writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
@@ -65,6 +66,7 @@ def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp
         assert arrays["stride"] == 2
         assert arrays["rotation"].shape == (3, 3)
         assert arrays["image_size"].tolist() == [8, 8]
+        assert arrays["origin"].tolist() == [0, 1, 2]
 
     (tmp_path / "taken").write_text("a file where a folder is expected")
     writer = PredictionWriter(str(tmp_path / "taken"))

@@ -166,7 +166,7 @@ def test_a_change_makes_another_key(make_capture, tmp_path, monkeypatch):
     manifest.write_text(manifest.read_text() + " ")
     moved = capture.surface
     moved.vertices = moved.vertices * 1.01
-    for change in (lambda: moved.save(capture.path / "surface.npz"), lambda: monkeypatch.setattr(disk, "DECODING", 2)):
+    for change in (lambda: moved.save(capture.path / "surface.npz"), lambda: monkeypatch.setattr(disk, "DECODING", -1)):
         count += 1
         assert keys()[0] == count
         change()
