@@ -153,5 +153,5 @@ def fake(tmp_path, monkeypatch, log):
         script.chmod(0o755)
 
     make()
-    monkeypatch.setattr("dkp.pipeline.stages.sys.executable", str(script))
+    monkeypatch.setattr("dkp.pipeline.runner.sys.executable", str(script))
     return make

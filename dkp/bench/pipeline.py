@@ -46,7 +46,7 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "capture"
         start = time.perf_counter()
-        synthesize(capture, subjects=SUBJECTS, frames=FRAMES, cameras=CAMERAS, size=128, progress=False)
+        synthesize(capture, subjects=SUBJECTS, frames=FRAMES, cameras=CAMERAS, size=128)
         rendered = time.perf_counter() - start
         opening = opening_times(capture, Path(folder) / "cache", min(repeats, 5))
         alone = loader_speed(make_data(capture, 0), repeats)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,89 +16,130 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 from torch.nn import functional
 
-from dkp.captures import Capture, CaptureWriter, SparseLabel, View
+from dkp.captures import Capture, CaptureWriter, SparseLabel, View, write_view_files
 from dkp.geometry import Camera, pixel_grid
-from dkp.reconstruction import Reconstructor, SurfaceRegistration, depth_map, in_sight
+from dkp.reconstruction import (
+    ReconstructionSettings,
+    Reconstructor,
+    RegistrationSettings,
+    SurfaceRegistration,
+    depth_map,
+    in_sight,
+)
+from dkp.workers import Workers
 
 _CELLS = 32
 """Cells of the depth maps along the longer side of an image."""
 
 
-class PseudoLabelWriter(BasePredictionWriter):
-    """Label the predicted views of a capture with what all views of their instant say together.
+@dataclass
+class Fields:
+    """What a detector says of the views of some instants.
 
-    Without a registration, the points that the views of an instant agree on are projected into all of its views. A view
-    that took part in a point is labelled with it where it sees the point now; another view is, where the point is not
-    behind other points and lies on the foreground that the detector predicts. The view's mask is that foreground.
+    Attributes:
+        frame: (B,) frame ids.
+        camera_name: (B, V).
+        camera: (B, V), of the images that the detector saw.
+        present: (B, V) bool.
+        coordinate: (B, V, 3, H, W) [m].
+        foreground: (B, V, H, W) probability.
+        mask: (B, V, h, w) bool, the captured masks, or None.
+    """
 
-    With a registration, the surface as a whole is brought to where the views see it, and each view is labelled with the
+    frame: list[str]
+    camera_name: list[list[str]]
+    camera: Camera
+    present: Tensor
+    coordinate: Tensor
+    foreground: Tensor
+    mask: Tensor | None
+
+    def cpu(self) -> Fields:
+        """On the CPU."""
+        moved = {name: getattr(self, name).to("cpu") for name in ("camera", "present", "coordinate", "foreground")}
+        return replace(self, **moved, mask=None if self.mask is None else self.mask.cpu())
+
+
+@dataclass
+class Labelled:
+    """What was written of some instants.
+
+    Attributes:
+        rows: of the views, for the capture's writer.
+        frames: that were written.
+        refused: frames whose surface was not believed.
+        points: how many labelled points.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    points: int = 0
+
+
+class InstantLabeller:
+    """Writes the views of instants with what all of them say together as labels.
+
+    By triangulation, the points that the views of an instant agree on are projected into all of its views. A view that
+    took part in a point is labelled with it where it sees the point now; another view is, where the point is not behind
+    other points and lies on the foreground that the detector predicts. The view's mask is that foreground.
+
+    By registration, the surface as a whole is brought to where the views see it, and each view is labelled with the
     points that it shows to it. The view's mask is the captured one, where it has one. Instants whose pixels do not
     agree with the surface are left out.
 
     What is outside of a mask is labelled background, and what is inside without a point stays unknown.
 
     Args:
-        capture: that the predictions are of.
-        writer: of the capture to write, inside its ``with`` block.
-        reconstructor: the surface points, and how they are triangulated.
-        registration: of the surface; None = the points are triangulated each for itself.
+        capture: path of the capture that the fields are of.
+        folder: of the writer of the new capture.
+        settings: which surface points, and how they are triangulated.
+        method: "triangulation" or "registration".
+        registration: how the surface is registered.
         least_agreement: mean weight of the pixels of an instant whose registered surface is believed.
         captured_masks: whether a registration looks at the captured masks; if not, or where there is none, it takes the
             predicted foreground.
-
-    Attributes:
-        frames: the frames that were written.
-        refused: the frames whose surface was not believed.
-        points: how many labelled points were written.
     """
 
     def __init__(
         self,
-        capture: Capture,
-        writer: CaptureWriter,
-        reconstructor: Reconstructor,
-        registration: SurfaceRegistration | None = None,
+        capture: str | Path,
+        folder: Path,
+        settings: ReconstructionSettings,
+        method: str = "triangulation",
+        registration: RegistrationSettings | None = None,
         least_agreement: float = 0.28,
         captured_masks: bool = True,
     ) -> None:
-        super().__init__(write_interval="batch")
-        self.capture = capture
-        self.writer = writer
-        self.reconstructor = reconstructor
-        self.registration = registration
+        self.capture = Capture.open(capture)
+        self.folder = folder
+        self.reconstructor = Reconstructor(self.capture.surface, settings)
+        registered = method == "registration"
+        self.registration = SurfaceRegistration(self.capture.surface, registration) if registered else None
         self.least_agreement = least_agreement
-        self.captured_masks = captured_masks and registration is not None
-        self.frames: list[str] = []
-        self.refused: list[str] = []
-        self.points = 0
-        self._views = {(view.frame, view.camera): view for view in capture.views}
+        self.captured_masks = captured_masks and registered
+        self._views = {(view.frame, view.camera): view for view in self.capture.views}
 
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Find the surface in the instants of one batch and write their views."""
-        camera, present, foreground = batch["camera"], batch["present"], prediction["foreground"].float()
-        coordinate = prediction["coordinate"]
+    def __call__(self, fields: Fields) -> Labelled:
+        """Find the surface in some instants and write their views."""
+        camera, present, foreground = fields.camera, fields.present, fields.foreground
         if self.registration is None:
-            points, labelled = self._triangulated(coordinate, foreground, camera, present)
+            points, labelled = self._triangulated(fields.coordinate, foreground, camera, present)
             believed = torch.ones_like(present[:, 0])
         else:
-            points, labelled, believed = self._registered(coordinate, foreground, batch)
+            points, labelled, believed = self._registered(self.registration, fields)
+        result = Labelled()
         for instant in present.any(1).nonzero()[:, 0].tolist():
-            (self.frames if believed[instant] else self.refused).append(str(batch["frame"][instant]))
+            (result.frames if believed[instant] else result.refused).append(fields.frame[instant])
         for instant, slot in (present & believed[:, None]).nonzero().tolist():
-            view = self._views[str(batch["frame"][instant]), batch["camera_name"][instant][slot]]
+            view = self._views[fields.frame[instant], fields.camera_name[instant][slot]]
             mask = self.capture.mask(view) if self.captured_masks else None
             if mask is None:
                 mask = self._mask(view, camera[instant, slot], foreground[instant, slot])
-            self._write(view, points[instant], labelled[instant, slot], mask)
+            row, count = self._write(view, points[instant], labelled[instant, slot], mask)
+            result.rows.append(row)
+            result.points += count
+        return result
 
     def _triangulated(
         self, coordinate: Tensor, foreground: Tensor, camera: Camera, present: Tensor
@@ -109,18 +154,15 @@ class PseudoLabelWriter(BasePredictionWriter):
         )
         return found.points, found.inliers | (seen & (shown > self.reconstructor.settings.foreground))
 
-    def _registered(
-        self, coordinate: Tensor, foreground: Tensor, batch: Mapping[str, Any]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _registered(self, registration: SurfaceRegistration, fields: Fields) -> tuple[Tensor, Tensor, Tensor]:
         """Points (B, N, 3) of registered surfaces, the views (B, V, N) they label, and which surfaces are believed."""
-        assert self.registration is not None
-        camera, present = batch["camera"], batch["present"]
+        coordinate, foreground, camera, present = fields.coordinate, fields.foreground, fields.camera, fields.present
         mask = None
-        if self.captured_masks and batch.get("mask") is not None:
+        if self.captured_masks and fields.mask is not None:
             size = (foreground.shape[-2], foreground.shape[-1])
-            mask = functional.adaptive_avg_pool2d(batch["mask"].to(foreground).flatten(0, 1), size) > 0.5
+            mask = functional.adaptive_avg_pool2d(fields.mask.to(foreground).flatten(0, 1), size) > 0.5
             mask = mask.unflatten(0, present.shape)
-        found = self.registration(coordinate, foreground, camera, present, mask)
+        found = registration(coordinate, foreground, camera, present, mask)
         vertices = found.vertices.nan_to_num().to(coordinate)
         return (
             self.reconstructor.positions(vertices),
@@ -139,7 +181,8 @@ class PseudoLabelWriter(BasePredictionWriter):
         values = sample_cells(foreground.cpu()[None], pixels[None], seen.image_size[None])
         return (values > self.reconstructor.settings.foreground).reshape(height, width).numpy()
 
-    def _write(self, view: View, points: Tensor, chosen: Tensor, mask: np.ndarray) -> None:
+    def _write(self, view: View, points: Tensor, chosen: Tensor, mask: np.ndarray) -> tuple[dict[str, Any], int]:
+        """Write a view; its row, and how many points label it."""
         capture = self.capture
         pixels, depth = (value.numpy() for value in capture.camera(view).project(points.cpu().double()))
         inside = ((pixels >= 0) & (pixels <= view.size)).all(axis=1) & (depth > 0) & chosen.cpu().numpy()
@@ -149,8 +192,8 @@ class PseudoLabelWriter(BasePredictionWriter):
             label = SparseLabel(
                 pixels[inside], samples.face[inside].astype(np.int32), samples.barycentric[inside].astype(np.float32)
             )
-            self.points += int(inside.sum())
-        self.writer.add_view(
+        row = write_view_files(
+            self.folder,
             view.frame,
             view.camera,
             capture.path / view.image,
@@ -163,7 +206,69 @@ class PseudoLabelWriter(BasePredictionWriter):
             override=None if view.override is None else capture.rig_camera(view),
             joints=view.joints,
             domain=view.domain,
+            unit=capture.unit,
         )
+        return row, int(inside.sum())
+
+
+class PseudoLabelWriter(BasePredictionWriter):
+    """Label the predicted views of a capture with what all views of their instant say together.
+
+    Args:
+        workers: do it, see `InstantLabeller`; inside their ``with`` block.
+        writer: of the capture to write, inside its ``with`` block.
+
+    Attributes:
+        frames: the frames that were written.
+        refused: the frames whose surface was not believed.
+        points: how many labelled points were written.
+    """
+
+    def __init__(self, workers: Workers[Fields, Labelled], writer: CaptureWriter) -> None:
+        super().__init__(write_interval="batch")
+        self.workers = workers
+        self.writer = writer
+        self.frames: list[str] = []
+        self.refused: list[str] = []
+        self.points = 0
+        self._waiting: deque[Future[Labelled]] = deque()
+
+    def write_on_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Hand the instants of one batch to the workers."""
+        fields = Fields(
+            [str(frame) for frame in batch["frame"]],
+            batch["camera_name"],
+            batch["camera"],
+            batch["present"],
+            prediction["coordinate"],
+            prediction["foreground"].float(),
+            batch.get("mask"),
+        )
+        self._waiting.append(self.workers.submit(fields if self.workers.alone else fields.cpu()))
+        self._take(self.workers.ahead)
+
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the rest."""
+        self._take(0)
+
+    def _take(self, rest: int) -> None:
+        """Take what has been written, in the order of the batches, until so many wait."""
+        while len(self._waiting) > rest:
+            found = self.workers.result(self._waiting.popleft())
+            self.frames += found.frames
+            self.refused += found.refused
+            self.points += found.points
+            for row in found.rows:
+                self.writer.add_row(row)
 
 
 def sample_cells(field: Tensor, pixels: Tensor, image_size: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +44,7 @@ from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import same_person
 from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people
 from dkp.surface import Surface
+from dkp.workers import Workers, calls
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ def import_toml(
     source: str = "",
     licence: str = "",
     overwrite: bool = False,
-    threads: int | None = None,
+    workers: int | None = None,
+    executor: str = "local",
     on_bad: OnBad = "raise",
 ) -> Capture:
     """Import a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
@@ -112,7 +115,8 @@ def import_toml(
         source: where the data come from.
         licence: under which licence.
         overwrite: whether an existing capture at ``out`` is replaced.
-        threads: cameras handled at a time; default one per core.
+        workers: processes, each for a camera; one for each core by default, 1 for none but this one.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
         on_bad: "raise" ends at a frame or mask that cannot be decoded, "skip" leaves such views out and counts them.
 
     Returns:
@@ -144,16 +148,18 @@ def import_toml(
         licence=licence,
         overwrite=overwrite,
     )
-    with writer:
-        tracks = in_threads(recording.track, plans, threads)
-        kept = _seen_twice(numbers, tracks, recording)
-        jobs = [(writer.folder, plan, track, kept) for plan, track in zip(plans, tracks, strict=True)]
-        rows = [row for some in in_threads(recording.write, jobs, threads) for row in some]
+    with writer, Workers(calls, workers, executor) as pool:
+        tracked = list(pool.map([partial(recording.track, plan) for plan in plans], "finding the subject", "camera"))
+        kept = _seen_twice(numbers, [track for _, track in tracked], recording)
+        jobs = [partial(recording.write, writer.folder, plan, track, kept) for plan, track in tracked]
+        written_by = list(pool.map(jobs, "writing views", "camera"))
+        rows = [row for _, some in written_by for row in some]
         for row in rows:
             writer.add_row(row)
         written = {row["time"] for row in rows}
         writer.splits = _splits(splits, [number for number in kept if number in written], sequence)
-    report_bad(str(out), [source for plan in plans for source in (plan.frames, plan.masks) if source is not None])
+    sources_read = [source for plan, _ in written_by for source in (plan.frames, plan.masks) if source is not None]
+    report_bad(str(out), sources_read)
     return Capture.open(out)
 
 
@@ -198,8 +204,11 @@ class _Recording:
     sequence: str
     boxes: str
 
-    def track(self, plan: _Plan) -> Track:
-        """Find the subject in every frame of a camera."""
+    def track(self, plan: _Plan) -> tuple[_Plan, Track]:
+        """Find the subject in every frame of a camera; also return the plan, whose sources know their bad frames."""
+        return plan, self._track(plan)
+
+    def _track(self, plan: _Plan) -> Track:
         if plan.boxes == "detections" and plan.people is not None:
             return track_people(plan.people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
         numbers = [number for number in self.numbers if number in plan.frames]
@@ -209,9 +218,8 @@ class _Recording:
             return track_background(plan.frames, plan.lens, numbers, self.margin, self.smooth)
         return Track()
 
-    def write(self, job: tuple[Path, _Plan, Track, list[int]]) -> list[dict[str, Any]]:
-        """Cut and write a camera's views; return their rows."""
-        folder, plan, track, kept = job
+    def write(self, folder: Path, plan: _Plan, track: Track, kept: list[int]) -> tuple[_Plan, list[dict[str, Any]]]:
+        """Cut and write a camera's views; return the plan, whose sources know their bad frames, and the rows."""
         numbers = kept if self.whole else [number for number in kept if number in track.boxes]
         rows = []
         for number, frame, mask in plan.read(numbers):
@@ -233,7 +241,7 @@ class _Recording:
                 joints=joints,
             )  # fmt: skip
             rows.append(row)
-        return rows
+        return plan, rows
 
     def _cut(self, plan: _Plan, track: Track, number: int) -> tuple[np.ndarray | None, CropMap | None]:
         """Return the view's affine map and where its pixels lie in the frame; None for the frame as it is."""

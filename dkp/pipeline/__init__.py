@@ -12,8 +12,8 @@ from dkp.files import write_text
 from dkp.pipeline.captures import BUILT_IN, check_same_surface, prepare_source, prepare_target
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.job import SUMMARY, Job, available_accelerator, kind_of
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import only_one
+from dkp.pipeline.runner import only_one
+from dkp.progress import Progress
 from dkp.viz import summary_markdown, summary_table
 
 __all__ = ["train"]

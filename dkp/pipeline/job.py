@@ -23,8 +23,9 @@ from dkp.data.splits import SPLIT_MARK
 from dkp.errors import InputError
 from dkp.files import move_aside
 from dkp.pipeline.captures import BUILT_IN
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import Runner, Stage, StageFailed, StageLedger, Task, digest, has
+from dkp.pipeline.runner import Runner, StageFailed, Task
+from dkp.pipeline.stages import Stage, StageLedger, digest, has
+from dkp.progress import Progress
 from dkp.recipes import read_recipe, recipe_folder
 
 STUDENTS = ("control", "adapted")

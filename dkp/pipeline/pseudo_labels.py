@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
 import yaml
 
-from dkp.callbacks.pseudo_labels import PseudoLabelWriter
+from dkp.callbacks.pseudo_labels import InstantLabeller, PseudoLabelWriter
 from dkp.captures import Capture, CaptureWriter
 from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
-from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
+from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
+from dkp.workers import Workers
 
 
 def pseudo_label(
@@ -28,6 +31,8 @@ def pseudo_label(
     least_agreement: float = 0.28,
     captured_masks: bool = True,
     hide_background: bool = False,
+    workers: int | None = None,
+    executor: str = "local",
     overwrite: bool = False,
 ) -> Capture:
     """Label the views of a capture with what a detector says of all views of an instant together.
@@ -35,7 +40,7 @@ def pseudo_label(
     By triangulation, surface points are found in each view's field, triangulated robustly from all views each for
     itself, and projected into all views. By registration, the surface as a whole, which bends but does not stretch, is
     brought to where all views see it, into their silhouettes (the captured masks, or else the predicted foreground),
-    and projected. See `dkp.callbacks.PseudoLabelWriter` for which points label which view. The capture that is written
+    and projected. See `dkp.callbacks.InstantLabeller` for which points label which view. The capture that is written
     has the same images with these points as labels, in the split "train".
 
     Args:
@@ -56,6 +61,8 @@ def pseudo_label(
         captured_masks: Whether a registered surface fills the captured masks, which also are those of the labels; else
             the predicted foreground is.
         hide_background: Whether the detector sees black where the captured masks are off.
+        workers: Processes that label; default one for each core; where there is a GPU this one alone, on the GPU.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
         overwrite: Whether an existing capture is replaced.
 
     Returns:
@@ -80,19 +87,24 @@ def pseudo_label(
         overwrite=overwrite,
     )
     with writing as writer:
-        registering = SurfaceRegistration(source.surface, registration) if method == "registration" else None
-        reconstructor = Reconstructor(source.surface, settings)
-        labels = PseudoLabelWriter(source, writer, reconstructor, registering, least_agreement, captured_masks)
-        words = [f"--config={config}", f"--ckpt_path={ckpt_path}", f"--data.predict={path}{SPLIT_MARK}{split or ''}"]
-        words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
-        words += ["--data.hide_background=constant"] if hide_background else []
-        run("predict", words, [labels])
+        folders = Path(path).absolute(), writer.folder
+        make = partial(InstantLabeller, *folders, settings, method, registration, least_agreement, captured_masks)
+        with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
+            labels = PseudoLabelWriter(pool, writer)
+            words = [
+                f"--config={config}",
+                f"--ckpt_path={ckpt_path}",
+                f"--data.predict={path}{SPLIT_MARK}{split or ''}",
+            ]
+            words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
+            words += ["--data.hide_background=constant"] if hide_background else []
+            run("predict", words, [labels])
         if labels.refused:
             print(
                 f"{len(labels.refused)} of {len(labels.refused) + len(labels.frames)} instants are left out: their "
                 f"pixels do not agree with a surface (least_agreement {least_agreement:g})"
             )
-        if not labels.points and registering is not None:
+        if not labels.points and method == "registration":
             raise InputError(
                 f"{ckpt_path}: no instant of {path} agrees with a registered surface to {least_agreement:g}, "
                 "expected a detector that is right in most places (see the options least_agreement and registration)"

@@ -13,13 +13,13 @@ from rich.table import Table
 from dkp.errors import InputError
 from dkp.pipeline.captures import prepare_source, prepare_target
 from dkp.pipeline.job import available_accelerator
-from dkp.pipeline.progress import Progress
+from dkp.progress import Progress
+from dkp.study.cells import Cells, is_done, record_path
 from dkp.study.check import NotReproduced, differences
 from dkp.study.plan import Cell, Plan, read_plan
 from dkp.study.recipe import Places, keys
 from dkp.study.record import Record, read_records
 from dkp.study.report import collect, write_report
-from dkp.study.runner import Cells, is_done, record_path
 from dkp.study.summary import ordering_holds
 from dkp.workers import cores
 

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from dkp.errors import InputError
 from dkp.files import whole_file, write_text
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import Runner, only_one
-from dkp.sweep.plan import Plan, options_of, read_plan
+from dkp.pipeline.runner import Runner, only_one
+from dkp.progress import Progress
+from dkp.sweep.file import Sweep, options_of, read_sweep
 from dkp.sweep.study import CONTINUES, Row, Study
 from dkp.sweep.trial import run_trial
 
@@ -46,7 +46,7 @@ def sweep(
     Raises:
         InputError: the file is wrong, or a trial refuses its options.
     """
-    plan = read_plan(file)
+    plan = read_sweep(file)
     name = name or plan.name
     total = _total(plan, file, trials)
     folder = Path(root) / name
@@ -74,7 +74,7 @@ def sweep(
     console.print(f"its configuration: {folder / BEST}, all trials: {folder / TABLE}", soft_wrap=True)
 
 
-def _total(plan: Plan, file: str, trials: int | None) -> int:
+def _total(plan: Sweep, file: str, trials: int | None) -> int:
     wanted = trials if trials is not None else plan.cap
     if wanted is not None and wanted < 1:
         raise InputError(f"trials is {wanted}, expected at least 1")
@@ -91,7 +91,7 @@ def run_name(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def _one_trial(study: Study, plan: Plan, runner: Runner, folder: Path, root: Path, overrides: list[str]) -> None:
+def _one_trial(study: Study, plan: Sweep, runner: Runner, folder: Path, root: Path, overrides: list[str]) -> None:
     trial, values = study.ask()
     name = run_name(trial.number)
     run = folder / name
@@ -111,7 +111,7 @@ def _one_trial(study: Study, plan: Plan, runner: Runner, folder: Path, root: Pat
         raise InputError(f"trial {trial.number} was refused ({outcome.reason}), expected options that dkp fit takes")
 
 
-def write_table(path: Path, plan: Plan, rows: list[Row]) -> None:
+def write_table(path: Path, plan: Sweep, rows: list[Row]) -> None:
     """Writes a line for every trial."""
     with whole_file(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -121,13 +121,13 @@ def write_table(path: Path, plan: Plan, rows: list[Row]) -> None:
             writer.writerow([row.number, row.state, value, f"{row.seconds:.1f}", *row.values.values(), row.reason])
 
 
-def _line(rows: list[Row], plan: Plan, total: int) -> str:
+def _line(rows: list[Row], plan: Sweep, total: int) -> str:
     row = rows[-1]
     value = row.reason if row.value is None else f"{plan.metric} {row.value:.5g}"
     return f"{len(rows)} of {total}: trial {row.number} {row.state}, {value} ({' '.join(options_of(row.values))})"
 
 
-def _shown(rows: list[Row], best: Row, plan: Plan, title: str) -> Table:
+def _shown(rows: list[Row], best: Row, plan: Sweep, title: str) -> Table:
     table = Table(title=title)
     for heading in ("trial", "state", "value", *plan.parameters):
         table.add_column(heading, justify="right", overflow="fold")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dkp.errors import InputError
-from dkp.sweep.plan import Choice, Plan, Range, Scalar
+from dkp.sweep.file import Choice, Range, Scalar, Sweep
 from dkp.sweep.trial import Outcome
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Study:
         InputError: Optuna is not installed, or the folder holds another sweep.
     """
 
-    def __init__(self, folder: Path, plan: Plan, seed: int, overrides: Sequence[str]) -> None:
+    def __init__(self, folder: Path, plan: Sweep, seed: int, overrides: Sequence[str]) -> None:
         self.optuna = _optuna()
         self.plan = plan
         self.seed = seed

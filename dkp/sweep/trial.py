@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dkp.errors import InputError
-from dkp.pipeline.stages import Runner, StageFailed
+from dkp.pipeline.runner import Runner, StageFailed
 from dkp.workers import cores
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dkp.captures import Capture, CaptureWriter
 from dkp.captures.rig import camera_from_arrays
@@ -24,6 +18,7 @@ from dkp.synthetic.domains import Domain
 from dkp.synthetic.recording import Recording, make_splits
 from dkp.synthetic.rig import RigCamera, make_rig
 from dkp.synthetic.species import find_species
+from dkp.workers import Workers
 
 
 def synthesize(
@@ -41,9 +36,9 @@ def synthesize(
     clip: int = 4,
     splits: Mapping[str, float] | None = None,
     workers: int | None = None,
+    executor: str = "local",
     name: str | None = None,
     overwrite: bool = False,
-    progress: bool = True,
 ) -> Capture:
     """Render a capture of people or dogs with exact dense labels.
 
@@ -68,10 +63,10 @@ def synthesize(
         clip: Instants of a clip. Short clips give more different poses; optical flow needs at least 2.
         splits: Share of each split, by default three quarters ``train`` and one quarter ``test``. Whole subjects where
             there are enough of them, in order; otherwise whole clips, otherwise blocks of instants.
-        workers: Processes; all cores by default, 1 for none but this one.
+        workers: Processes; one for each core by default, 1 for none but this one.
+        executor: ``local``, or ``dask:ADDRESS`` for the workers of a cluster, see docs/scaling.md.
         name: Of the capture; by default from species (unless human), domain and seed.
         overwrite: Whether a capture that exists may be replaced.
-        progress: Show a progress bar.
 
     Returns:
         The capture.
@@ -91,16 +86,12 @@ def synthesize(
     ):
         if value < least:
             raise InputError(f"{label} is {value}, expected at least {least}")
-    if workers is not None and workers < 1:
-        raise InputError(f"workers is {workers}, expected at least 1")
     if fps <= 0:
         raise InputError(f"fps is {fps}, expected a positive number")
     stream = np.random.SeedSequence(seed, spawn_key=(0,))
     rig = tuple(make_rig(chosen, cameras, layout, np.random.default_rng(stream), kind.extent, kind.middle))
     recording = Recording(chosen, subjects, frames, clip, size, seed, fps, rig, species)
-    parts = recording.clips()
     what = "" if species == "human" else f"{species} "
-    processes = min(workers or _cores(), len(parts))
     with (
         CaptureWriter(
             out,
@@ -112,13 +103,11 @@ def synthesize(
             licence=kind.licence,
             overwrite=overwrite,
         ) as writer,
-        _bar(progress) as bar,
+        Workers(partial(renderer, recording, writer.folder), workers, executor) as pool,
     ):
-        task = bar.add_task("rendering", total=subjects * frames * cameras)
-        for rows in _rendered(recording, writer.folder, parts, processes):
+        for rows in pool.map(recording.clips(), "rendering", "clip"):
             for row in rows:
                 writer.add_row(row)
-            bar.advance(task, len(rows))
     return Capture.open(out)
 
 
@@ -127,63 +116,7 @@ def to_camera(camera: RigCamera) -> Camera:
     return camera_from_arrays(camera.intrinsics, camera.rotation, camera.translation, np.zeros(5), camera.size)
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _bar(show: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("views"))
-    return Progress(*columns, TimeRemainingColumn(), disable=not show)
-
-
-def _rendered(
-    recording: Recording, folder: Path, parts: list[tuple[int, int, int]], processes: int
-) -> Iterator[list[dict[str, Any]]]:
-    """Rows of the views, clip by clip as they are finished."""
-    if processes <= 1:
-        renderer = ClipRenderer(recording, folder)
-        for part in parts:
-            yield renderer.render(*part)
-        return
-    with _single_threaded():
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(processes, context, _prepare_worker, (recording, folder))
-        try:
-            futures = [pool.submit(_render_in_worker, *part) for part in parts]
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Processes started inside get one thread each for their matrix products."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-_worker: list[ClipRenderer] = []
-"""The renderer of this process, if it is a worker."""
-
-
-def _prepare_worker(recording: Recording, folder: Path) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-    _worker[:] = [ClipRenderer(recording, folder)]
-
-
-def _render_in_worker(subject: int, clip: int, count: int) -> list[dict[str, Any]]:
-    return _worker[0].render(subject, clip, count)
+def renderer(recording: Recording, folder: Path) -> Callable[[tuple[int, int, int]], list[dict[str, Any]]]:
+    """What renders the clips (subject, clip, number of instants) of a recording and returns the rows of their views."""
+    clips = ClipRenderer(recording, folder)
+    return lambda part: clips.render(*part)

@@ -1,5 +1,6 @@
 """Labels by triangulation, from exact and from partly wrong fields of a plane."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,12 +8,13 @@ import pytest
 import torch
 
 from dkp.callbacks import PseudoLabelWriter
-from dkp.callbacks.pseudo_labels import sample_cells
+from dkp.callbacks.pseudo_labels import InstantLabeller, sample_cells
 from dkp.captures import Capture, CaptureWriter
 from dkp.data import CaptureImages, MultiviewInstants, collate
 from dkp.geometry import Camera, pixel_grid
-from dkp.reconstruction import ReconstructionSettings, Reconstructor, RegistrationSettings, SurfaceRegistration
+from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
 from dkp.surface import Surface
+from dkp.workers import Workers
 
 SIDE, SIZE, CELLS = 0.4, 48, 16
 ANGLES = {"a": -0.6, "b": -0.2, "c": 0.2, "d": 0.6}
@@ -56,15 +58,22 @@ def predicted(capture):
     return batch, {"coordinate": coordinate, "foreground": inside.unflatten(-1, (CELLS, CELLS)).float()}
 
 
-def write(capture, out, batch, prediction, **settings):
-    chosen = {"points": 300, "shrinkage": 0.05, "min_views": 3} | settings
-    reconstructor = Reconstructor(capture.surface, ReconstructionSettings(**chosen))
+def write(capture, out, batch, prediction, *method, count=1, points=300, **settings):
+    """Labels that one process, or several, write."""
+    chosen = ReconstructionSettings(points=points, **settings)
     writing = CaptureWriter(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
     with writing as writer:
-        labels = PseudoLabelWriter(capture, writer, reconstructor)
-        labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
+        make = partial(InstantLabeller, capture.path, writer.folder, chosen, *method)
+        with Workers(make, count) as workers:
+            labels = PseudoLabelWriter(workers, writer)
+            labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
+            labels.on_predict_end(SimpleNamespace(), SimpleNamespace())
         writer.splits = {"train": labels.frames}
     return Capture.open(out), labels
+
+
+def triangulate(capture, out, batch, prediction, **settings):
+    return write(capture, out, batch, prediction, **{"shrinkage": 0.05, "min_views": 3} | settings)
 
 
 def distances(capture, written):
@@ -79,7 +88,7 @@ def distances(capture, written):
 
 
 def test_labels_lie_where_the_surface_is_seen(capture, tmp_path):
-    written, labels = write(capture, tmp_path / "out", *predicted(capture))
+    written, labels = triangulate(capture, tmp_path / "out", *predicted(capture))
     found = distances(capture, written)
     assert sum(map(len, found.values())) == labels.points
     for name, distance in found.items():  # also through the lens of camera d
@@ -91,7 +100,7 @@ def test_labels_lie_where_the_surface_is_seen(capture, tmp_path):
 
 
 def test_views_keep_their_images_and_lose_nothing_else(capture, tmp_path):
-    written, _ = write(capture, tmp_path / "out", *predicted(capture))
+    written, _ = triangulate(capture, tmp_path / "out", *predicted(capture))
     assert len(written.views) == len(capture.views)
     for old, new in zip(capture.views, written.views, strict=True):
         assert (old.frame, old.camera, old.joints, old.domain) == (new.frame, new.camera, new.joints, new.domain)
@@ -101,7 +110,7 @@ def test_views_keep_their_images_and_lose_nothing_else(capture, tmp_path):
 
 def test_the_mask_is_the_predicted_foreground(capture, tmp_path):
     batch, prediction = predicted(capture)
-    written, _ = write(capture, tmp_path / "out", batch, prediction)
+    written, _ = triangulate(capture, tmp_path / "out", batch, prediction)
     for view in written.views:
         pixels = pixel_grid(SIZE, SIZE, dtype=torch.float64).reshape(-1, 2)
         camera = capture.camera(view)
@@ -117,7 +126,7 @@ def test_a_view_that_is_wrong_is_labelled_right(capture, tmp_path):
     batch, prediction = predicted(capture)
     wrong = prediction["coordinate"].clone()
     wrong[:, 1, 0] += 0.15
-    written, _ = write(capture, tmp_path / "out", batch, prediction | {"coordinate": wrong})
+    written, _ = triangulate(capture, tmp_path / "out", batch, prediction | {"coordinate": wrong})
     distance = distances(capture, written)["b"]
     assert len(distance) > 200
     assert np.quantile(distance, 0.9) < 1.5  # what the view itself says is 13 px off
@@ -126,74 +135,75 @@ def test_a_view_that_is_wrong_is_labelled_right(capture, tmp_path):
 def test_views_that_do_not_agree_are_left_unlabelled(capture, tmp_path):
     batch, prediction = predicted(capture)
     prediction["foreground"][:, 1:] = 0
-    written, labels = write(capture, tmp_path / "out", batch, prediction)
+    written, labels = triangulate(capture, tmp_path / "out", batch, prediction)
     assert labels.points == 0
     assert all(view.points is None for view in written.views)
     assert len(written.views) == 8
 
 
-@pytest.fixture(scope="module")
-def registration(capture):
-    return SurfaceRegistration(capture.surface, RegistrationSettings(nodes=40, stiffness_final=10.0))
+def register(capture, out, batch, prediction, least_agreement=0.28, captured_masks=True, count=1):
+    settings = RegistrationSettings(nodes=40, stiffness_final=10.0)
+    method = "registration", settings, least_agreement, captured_masks
+    return write(capture, out, batch, prediction, *method, count=count)
 
 
-def register(capture, out, batch, prediction, registration, **options):
-    reconstructor = Reconstructor(capture.surface, ReconstructionSettings(points=300))
-    writing = CaptureWriter(out, name="pseudo", surface=capture.path / "surface.npz", cameras=capture.cameras)
-    with writing as writer:
-        labels = PseudoLabelWriter(capture, writer, reconstructor, registration, **options)
-        labels.write_on_batch_end(SimpleNamespace(), SimpleNamespace(), prediction, None, batch, 0, 0)
-        writer.splits = {"train": labels.frames}
-    return Capture.open(out), labels
+@pytest.mark.parametrize("method", [triangulate, register])
+def test_processes_beside_this_one_write_the_same(capture, tmp_path, method):
+    batch, prediction = predicted(capture)
+    found = [method(capture, tmp_path / str(count), batch, prediction, count=count)[1] for count in (1, 2)]
+    assert found[0].points == found[1].points > 0
+    assert found[0].frames == found[1].frames == ["f0", "f1"]
+    files = [path.relative_to(tmp_path / "1") for path in (tmp_path / "1").rglob("*") if path.is_file()]
+    assert len(files) > 20
+    for file in files:
+        assert (tmp_path / "1" / file).read_bytes() == (tmp_path / "2" / file).read_bytes(), file
 
 
-def test_a_registered_surface_labels_what_it_shows(capture, registration, tmp_path):
-    written, labels = register(capture, tmp_path / "out", *predicted(capture), registration)
+def test_a_registered_surface_labels_what_it_shows(capture, tmp_path):
+    written, labels = register(capture, tmp_path / "out", *predicted(capture))
     assert labels.frames == ["f0", "f1"]
     for name, distance in distances(capture, written).items():
         assert len(distance) > 2 * 200, name
         assert np.quantile(distance, 0.95) < 1.5, name  # half a cell
 
 
-def test_a_registered_surface_is_seen_where_a_view_saw_nothing(capture, registration, tmp_path):
+def test_a_registered_surface_is_seen_where_a_view_saw_nothing(capture, tmp_path):
     """Camera c finds no foreground; the others say where the surface is, and so what c shows."""
     batch, prediction = predicted(capture)
     prediction["foreground"][:, 2] = 0
-    written, _ = register(capture, tmp_path / "out", batch, prediction, registration)
+    written, _ = register(capture, tmp_path / "out", batch, prediction)
     distance = distances(capture, written)["c"]
     assert len(distance) > 2 * 200
     assert np.quantile(distance, 0.95) < 1.5
 
 
-def test_captured_masks_outline_the_registered_surface(capture, registration, tmp_path):
+def test_captured_masks_outline_the_registered_surface(capture, tmp_path):
     batch, prediction = predicted(capture)
     outline = prediction["foreground"].repeat_interleave(2, -2).repeat_interleave(2, -1) > 0.5
     batch = batch | {"mask": outline}
     spoilt = prediction | {"foreground": torch.ones_like(prediction["foreground"])}
-    written, _ = register(capture, tmp_path / "out", batch, spoilt, registration)
+    written, _ = register(capture, tmp_path / "out", batch, spoilt)
     for name, distance in distances(capture, written).items():
         assert np.quantile(distance, 0.95) < 1.5, name
 
 
-def test_captured_masks_can_be_left_unseen(capture, registration, tmp_path):
+def test_captured_masks_can_be_left_unseen(capture, tmp_path):
     """Also where there are some: the predicted foreground takes their place."""
     batch, prediction = predicted(capture)
     nothing = torch.zeros(*batch["present"].shape, 32, 32, dtype=torch.bool)
     nothing[..., 14:18, 14:18] = True
-    written, _ = register(
-        capture, tmp_path / "out", batch | {"mask": nothing}, prediction, registration, captured_masks=False
-    )
-    plain, _ = register(capture, tmp_path / "plain", batch, prediction, registration)
+    written, _ = register(capture, tmp_path / "out", batch | {"mask": nothing}, prediction, captured_masks=False)
+    plain, _ = register(capture, tmp_path / "plain", batch, prediction)
     for view, other in zip(written.views, plain.views, strict=True):
         np.testing.assert_array_equal(written.mask(view), plain.mask(other))
         np.testing.assert_array_equal(written.points(view).pixels, plain.points(other).pixels)
 
 
-def test_instants_that_do_not_agree_with_a_surface_are_left_out(capture, registration, tmp_path):
+def test_instants_that_do_not_agree_with_a_surface_are_left_out(capture, tmp_path):
     batch, prediction = predicted(capture)
     generator = torch.Generator().manual_seed(0)
     prediction["coordinate"][0] += 0.2 * torch.randn(prediction["coordinate"][0].shape, generator=generator)
-    written, labels = register(capture, tmp_path / "out", batch, prediction, registration, least_agreement=0.4)
+    written, labels = register(capture, tmp_path / "out", batch, prediction, least_agreement=0.4)
     assert (labels.frames, labels.refused) == (["f1"], ["f0"])
     assert {view.frame for view in written.views} == {"f1"}
 

@@ -22,8 +22,9 @@ from dkp.pipeline.job import (
     place,
     surface_option,
 )
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import Runner, StageFailed, StageLedger
+from dkp.pipeline.runner import Runner, StageFailed
+from dkp.pipeline.stages import StageLedger
+from dkp.progress import Progress
 
 
 def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, accelerator: str = "cpu") -> Job:
@@ -238,7 +239,7 @@ def begun(log: Path) -> list[str]:
 
 @pytest.fixture
 def job(planes, tmp_path, fake, monkeypatch):
-    monkeypatch.setattr("dkp.pipeline.stages.cores", lambda: 4)
+    monkeypatch.setattr("dkp.pipeline.runner.cores", lambda: 4)
     return job_of(tmp_path / "runs" / "job", "object", planes / "mine")
 
 

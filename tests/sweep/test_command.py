@@ -169,7 +169,7 @@ def test_without_any_value_there_is_no_best(file, outcomes, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["none.yaml"], "none.yaml cannot be read"),
+        (["none.yaml"], "none.yaml does not exist"),
         (["tries.yaml", "--trials", "0"], "trials is 0, expected at least 1"),
         (["tries.yaml", "--trials", "many"], "trials: Expected a"),
         (["endless.yaml"], "endless.yaml has no run_cap, expected one or --trials"),

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from dkp.errors import InputError
-from dkp.sweep.plan import Choice, Halving, Plan, Range
+from dkp.sweep.file import Choice, Halving, Range, Sweep
 from dkp.sweep.study import CONTINUES, Study
 from dkp.sweep.trial import Outcome
 
 pytest.importorskip("optuna")
-GRID = Plan("s", "grid", "val/error", "minimize", {"x": Choice((3.0, 1.0, 2.0)), "y": Choice(("a",))}, ["fit"])
+GRID = Sweep("s", "grid", "val/error", "minimize", {"x": Choice((3.0, 1.0, 2.0)), "y": Choice(("a",))}, ["fit"])
 RANDOM = replace(GRID, method="random", parameters={"x": Range(0.0, 1.0), "n": Range(1, 8, whole=True)})
 
 

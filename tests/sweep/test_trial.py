@@ -7,8 +7,8 @@ import pytest
 from rich.console import Console
 
 from dkp.errors import InputError
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import Runner
+from dkp.pipeline.runner import Runner
+from dkp.progress import Progress
 from dkp.sweep.trial import run_trial, values_of
 
 METRIC = "val/error"
@@ -19,7 +19,7 @@ def start(tmp_path, monkeypatch):
     """Runs a few lines of Python as a trial, whose folder is the working folder."""
 
     python, script = sys.executable, tmp_path / "python"
-    monkeypatch.setattr("dkp.pipeline.stages.sys.executable", str(script))
+    monkeypatch.setattr("dkp.pipeline.runner.sys.executable", str(script))
 
     def start(code, going_on=lambda count, value: True):
         folder = tmp_path / "run"

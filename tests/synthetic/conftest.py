@@ -21,5 +21,4 @@ def rendered(request, tmp_path_factory):
         seed=3,
         domain="target",
         workers=1,
-        progress=False,
     )

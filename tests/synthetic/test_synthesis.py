@@ -164,7 +164,7 @@ def digest(path):
 
 
 def test_same_seed_same_bytes_whatever_the_number_of_workers(tmp_path):
-    options = {"subjects": 2, "frames": 3, "clip": 2, "cameras": 2, "size": 32, "domain": "varied", "progress": False}
+    options = {"subjects": 2, "frames": 3, "clip": 2, "cameras": 2, "size": 32, "domain": "varied"}
     synthesize(tmp_path / "one", workers=1, seed=5, name="x", **options)
     synthesize(tmp_path / "two", workers=2, seed=5, name="x", **options)
     synthesize(tmp_path / "other", workers=1, seed=6, name="x", **options)
@@ -221,14 +221,14 @@ def test_splits_take_whole_subjects_then_clips_then_blocks():
     ],
 )
 def test_bad_options_name_what_was_expected_and_leave_nothing(tmp_path, change, message):
-    options = {"subjects": 1, "frames": 2, "cameras": 1, "size": 32, "workers": 1, "progress": False} | change
+    options = {"subjects": 1, "frames": 2, "cameras": 1, "size": 32, "workers": 1} | change
     with pytest.raises(InputError, match=message):
         synthesize(tmp_path / "out", **options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_domains_differ_in_light_and_noise_and_one_factor_can_be_moved(tmp_path):
-    options = {"subjects": 1, "frames": 2, "cameras": 2, "size": 48, "seed": 1, "workers": 1, "progress": False}
+    options = {"subjects": 1, "frames": 2, "cameras": 2, "size": 48, "seed": 1, "workers": 1}
     source = synthesize(tmp_path / "source", domain="source", **options)
     target = synthesize(tmp_path / "target", domain="target", **options)
     noisy_domain = dataclasses.replace(DOMAINS["source"], name="noisy", noise=(0.08, 0.08))
@@ -272,7 +272,7 @@ def test_domains_name_activities_that_exist(species):
 
 
 def test_a_capture_of_dogs_says_so(tmp_path):
-    options = {"subjects": 1, "frames": 2, "cameras": 2, "size": 32, "seed": 4, "workers": 1, "progress": False}
+    options = {"subjects": 1, "frames": 2, "cameras": 2, "size": 32, "seed": 4, "workers": 1}
     dogs = synthesize(tmp_path / "dogs", species="dog", **options)
     assert dogs.surface.name == "dog"
     assert dogs.name == "dog source 4"

@@ -9,9 +9,11 @@ then say how well synchronisation, calibration and corners agree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,12 +25,13 @@ from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.images import OnBad
 from dkp.captures.labels import SparseLabel
 from dkp.captures.rig import camera_size
-from dkp.captures.writer import CaptureWriter
+from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
 from dkp.importers.datasets.board_pose import LEAST_CORNERS, BoardPose, Corners, read_corners, solve_pose
 from dkp.importers.media.video import FrameSource, open_media, report_bad
+from dkp.workers import Workers, calls
 
 MOST_INCIDENCE = 76.0
 """Views at a flatter angle [degrees] are left out: a square is then a quarter as wide as high."""
@@ -69,6 +72,8 @@ def import_board(
     margin: float = 0.2,
     overwrite: bool = False,
     on_bad: OnBad = "raise",
+    workers: int | None = None,
+    executor: str = "local",
 ) -> Capture:
     """Write a capture of square undistorted crops of a printed board, labelled densely.
 
@@ -93,6 +98,8 @@ def import_board(
         margin: background on each side of the printed area, as a share of its longer extent in the image.
         overwrite: whether an existing capture is replaced.
         on_bad: "raise" ends at a frame that cannot be decoded, "skip" leaves such views out and counts them.
+        workers: processes, each for a camera; one for each core by default, 1 for none but this one.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
 
     Returns:
         The capture.
@@ -106,7 +113,6 @@ def import_board(
         raise InputError(f"margin is {margin}, expected a share between 0 and 2")
     recording = read_recording(Path(source_dir), on_bad)
     surface = board_surface()
-    labeller = BoardLabeller(surface)
     writer = CaptureWriter(
         out,
         name="board",
@@ -116,45 +122,79 @@ def import_board(
         licence="that of the recording",
         overwrite=overwrite,
     )
-    with writer:
+    with writer, Workers(calls, workers, executor) as pool:
         views = {sync: _visible(recording, sync) for sync in sorted(recording.poses)}
         views = {sync: names for sync, names in views.items() if names}
-        written: set[int] = set()
+        cutter = _Cutter(recording, writer.folder, size, margin)
+        wanted = {name: [sync for sync, names in views.items() if name in names] for name in recording.cameras}
+        cut = list(
+            pool.map([partial(cutter.write, name, syncs) for name, syncs in wanted.items()], "cutting", "camera")
+        )
+        written = {row["frame"] for _, rows in cut for row in rows}
+        for _, rows in cut:
+            for row in rows:
+                writer.add_row(row)
+        splits = board_splits([_frame(sync) for sync in views])
+        writer.splits = {name: [frame for frame in frames if frame in written] for name, frames in splits.items()}
+        for sync in sorted(views):
+            if _frame(sync) in written:
+                writer.add_truth(_frame(sync), recording.poses[sync].to_world(surface.vertices))
+    report_bad(str(out), [media for media, _ in cut])
+    return Capture.open(out)
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts the views of one camera after the other.
+
+    Attributes:
+        recording: what is cut.
+        folder: the capture writer's.
+        size: side of the crops [px].
+        margin: see `import_board`.
+    """
+
+    recording: BoardRecording
+    folder: Path
+    size: int
+    margin: float
+
+    def write(self, name: str, syncs: Sequence[int]) -> tuple[FrameSource, list[dict[str, Any]]]:
+        """Write the views of a camera; return its media, which know their bad frames, and the rows."""
+        recording, size = self.recording, self.size
+        camera, media, positions = recording.cameras[name], recording.media[name], recording.positions[name]
+        labeller = BoardLabeller(board_surface())
         times = {sync: time for time, sync in enumerate(sorted(recording.positions[next(iter(recording.cameras))]))}
-        for name, camera in recording.cameras.items():
-            wanted = {recording.positions[name][sync]: sync for sync, names in views.items() if name in names}
-            for position, frame in recording.media[name].frames(sorted(wanted)):
-                sync = wanted[position]
-                written.add(sync)
-                posed = recording.poses[sync].homography(camera)
-                _, mirrored = recording.poses[sync].incidence(camera)
-                affine = board_crop(posed, size, margin, mirrored)
-                crop = CropMap.create(camera, affine, size)
-                corners = recording.corners[sync].get(name)
-                own = None if corners is None else view_homography(corners, posed)
-                positions = _positions(np.vstack([affine, [0, 0, 1]]) @ (posed if own is None else own), size)
-                inside = ((positions >= 0) & (positions <= BOARD_SIZE)).all(-1)
-                mask = inside & crop.inside(*camera_size(camera))
-                writer.add_view(
+        wanted = {positions[sync]: sync for sync in syncs}
+        rows = []
+        for position, frame in media.frames(sorted(wanted)):
+            sync = wanted[position]
+            posed = recording.poses[sync].homography(camera)
+            _, mirrored = recording.poses[sync].incidence(camera)
+            affine = board_crop(posed, size, self.margin, mirrored)
+            crop = CropMap.create(camera, affine, size)
+            corners = recording.corners[sync].get(name)
+            own = None if corners is None else view_homography(corners, posed)
+            coordinate = _positions(np.vstack([affine, [0, 0, 1]]) @ (posed if own is None else own), size)
+            inside = ((coordinate >= 0) & (coordinate <= BOARD_SIZE)).all(-1)
+            mask = inside & crop.inside(*camera_size(camera))
+            rows.append(
+                write_view_files(
+                    self.folder,
                     _frame(sync),
                     name,
                     crop.image(frame),
                     sequence="board",
                     time=times[sync],
                     mask=mask,
-                    label=labeller.label(positions, mask),
+                    label=labeller.label(coordinate, mask),
                     points=None if corners is None else _points(labeller, corners, affine, size),
                     crop=affine,
                     undistorted=True,
                     domain="board-real",
                 )
-        splits = board_splits([_frame(sync) for sync in views])
-        kept = {_frame(sync) for sync in written}
-        writer.splits = {name: [frame for frame in frames if frame in kept] for name, frames in splits.items()}
-        for sync in sorted(written):
-            writer.add_truth(_frame(sync), recording.poses[sync].to_world(surface.vertices))
-    report_bad(str(out), recording.media.values())
-    return Capture.open(out)
+            )
+        return media, rows
 
 
 def read_recording(source: Path, on_bad: OnBad = "raise") -> BoardRecording:

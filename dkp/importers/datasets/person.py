@@ -15,7 +15,9 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box, undistorted
 from dkp.captures.images import OnBad
 from dkp.captures.rig import camera_size
-from dkp.captures.writer import CaptureWriter
+from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
@@ -44,6 +46,7 @@ from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.refine import Refinement, refine_extrinsics
+from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
 DIGEST = "bfe5a8dea8a538abec1de7fdad5ed73773cf2a8c447a085ca2b77362ad735fe7"
@@ -82,6 +85,8 @@ def import_person(
     margin: float = 0.15,
     overwrite: bool = False,
     on_bad: OnBad = "raise",
+    workers: int | None = None,
+    executor: str = "local",
 ) -> Capture:
     """Write a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
 
@@ -96,6 +101,8 @@ def import_person(
         margin: background on each side of the joints, as a share of their longer extent.
         overwrite: whether an existing capture is replaced.
         on_bad: "raise" ends at a frame that cannot be decoded, "skip" leaves such views out and counts them.
+        workers: processes, each for a camera; one for each core by default, 1 for none but this one.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
 
     Returns:
         The capture.
@@ -108,12 +115,22 @@ def import_person(
     if not 0 <= margin <= 2:
         raise InputError(f"margin is {margin}, expected a share between 0 and 2")
     if source_dir is not None:
-        return _import(read_person_recording(Path(source_dir), on_bad=on_bad), out, size, margin, overwrite)
+        recording = read_person_recording(Path(source_dir), on_bad=on_bad)
+        return _import(recording, out, size, margin, overwrite, workers, executor)
     with tempfile.TemporaryDirectory() as folder:
-        return _import(read_person_recording(fetch_demo(Path(folder)), on_bad=on_bad), out, size, margin, overwrite)
+        recording = read_person_recording(fetch_demo(Path(folder)), on_bad=on_bad)
+        return _import(recording, out, size, margin, overwrite, workers, executor)
 
 
-def _import(recording: PersonRecording, out: str | Path, size: int, margin: float, overwrite: bool) -> Capture:
+def _import(
+    recording: PersonRecording,
+    out: str | Path,
+    size: int,
+    margin: float,
+    overwrite: bool,
+    workers: int | None,
+    executor: str,
+) -> Capture:
     frames = sorted(set().union(*(set(joints) for joints in recording.joints.values())))
     ids = {index: f"{index:06d}" for index in frames}
     calibration = "corrected calibration" if recording.refinement is None else "published calibration, refined"
@@ -130,32 +147,46 @@ def _import(recording: PersonRecording, out: str | Path, size: int, margin: floa
         licence="BSD-3-Clause",
         overwrite=overwrite,
     )
-    with writer:
-        written: set[str] = set()
-        for name, camera in recording.cameras.items():
-            joints = recording.joints[name]
-            boxes = _boxes(joints, margin)
-            for index, frame in recording.media[name].frames(sorted(joints)):
-                written.add(ids[index])
-                affine = crop_affine(boxes[index], size)
-                crop = CropMap.create(camera, affine, size, frame_map=recording.frame_maps[name])
-                image = crop.image(frame)
-                person = move_joints(joints[index], apply_affine(affine, joint_pixels(joints[index])))
-                writer.add_view(
-                    ids[index],
-                    name,
-                    image,
-                    sequence="balancing",
-                    time=index,
-                    mask=grabcut_mask(image, person),
-                    crop=affine,
-                    undistorted=True,
-                    joints=person,
-                    domain="person-real",
-                )
+    with writer, Workers(calls, workers, executor) as pool:
+        jobs = [partial(_write, recording, name, writer.folder, size, margin) for name in recording.cameras]
+        cut = list(pool.map(jobs, "cutting", "camera"))
+        written = {row["frame"] for _, rows in cut for row in rows}
+        for _, rows in cut:
+            for row in rows:
+                writer.add_row(row)
         writer.splits = {key: [frame for frame in ids if frame in written] for key, ids in writer.splits.items()}
-    report_bad(str(out), recording.media.values())
+    report_bad(str(out), [media for media, _ in cut])
     return Capture.open(out)
+
+
+def _write(
+    recording: PersonRecording, name: str, folder: Path, size: int, margin: float
+) -> tuple[FrameSource, list[dict[str, Any]]]:
+    """Write the views of a camera; return its media, which know their bad frames, and the rows."""
+    joints, media = recording.joints[name], recording.media[name]
+    boxes = _boxes(joints, margin)
+    rows = []
+    for index, frame in media.frames(sorted(joints)):
+        affine = crop_affine(boxes[index], size)
+        crop = CropMap.create(recording.cameras[name], affine, size, frame_map=recording.frame_maps[name])
+        image = crop.image(frame)
+        person = move_joints(joints[index], apply_affine(affine, joint_pixels(joints[index])))
+        rows.append(
+            write_view_files(
+                folder,
+                f"{index:06d}",
+                name,
+                image,
+                sequence="balancing",
+                time=index,
+                mask=grabcut_mask(image, person),
+                crop=affine,
+                undistorted=True,
+                joints=person,
+                domain="person-real",
+            )
+        )
+    return media, rows
 
 
 def _boxes(joints: Mapping[int, Joints], margin: float) -> dict[int, np.ndarray]:

@@ -15,7 +15,7 @@ def match_names(
     kind: str,
     accept: Callable[[Path], bool] = Path.exists,
 ) -> dict[str, Path]:
-    """Find each camera's path.
+    """Find each camera's path, from the root: a worker may work in another folder.
 
     A file or folder belongs to a camera when their names are equal once case, separators and leading zeros of numbers
     are dropped ("Cam-01.mp4", "cam_1"); failing that, when it is the only one whose name contains the camera's
@@ -39,13 +39,13 @@ def match_names(
         for name in given:
             if name not in cameras:
                 raise InputError(f"{name!r} is given {kind} but is no camera, expected one of {', '.join(cameras)}")
-        return {name: Path(given[name]) for name in cameras}
+        return {name: Path(given[name]).absolute() for name in cameras}
     if not isinstance(given, str | Path):
-        paths = [Path(path) for path in given]
+        paths = [Path(path).absolute() for path in given]
         if len(paths) != len(cameras):
             raise InputError(f"{len(paths)} paths are given for {len(cameras)} cameras, expected {kind} for each")
         return dict(zip(cameras, paths, strict=True))
-    folder = Path(given)
+    folder = Path(given).absolute()
     if not folder.is_dir():
         raise InputError(
             f"{folder} is {'a file' if folder.exists() else 'not there'}, expected a folder with {kind} per camera"

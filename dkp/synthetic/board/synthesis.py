@@ -7,15 +7,12 @@ one; its surroundings are drawn by `dkp.synthetic.board.view`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
@@ -25,14 +22,16 @@ from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_s
 from dkp.captures.crops import crop_affine, square_box
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.surface import Surface
 from dkp.synthetic.board.view import draw_view
+from dkp.workers import Workers
 
 CAMERAS = 4
 SENSOR = (1280, 720)
 """Width and height of every camera [px]."""
 MOST_TILT = 80.0
 """Largest angle of a line of sight to the board's normal [degrees]."""
+BATCH = 50
+"""Instants that a process draws at a time; as many take as long to draw as a process takes to start."""
 _LEAST_SHARE = 0.7  # of the printed area inside the source frame
 _TEST_SHARE = 10  # one instant in this many is for testing
 
@@ -85,6 +84,7 @@ def synthesize_board(
     size: int = 128,
     seed: int = 0,
     workers: int | None = None,
+    executor: str = "local",
     overwrite: bool = False,
 ) -> Capture:
     """Write a labelled capture of drawn views of the printed board.
@@ -97,7 +97,8 @@ def synthesize_board(
         views: number of images, a multiple of four.
         size: side of the images [px].
         seed: of all randomness.
-        workers: number of processes; None takes one a core, 0 or 1 works in this one.
+        workers: processes; one for each core by default, 1 for none but this one.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
         overwrite: whether an existing capture is replaced.
 
     Returns:
@@ -112,10 +113,9 @@ def synthesize_board(
         raise InputError(f"size is {size}, expected at least 16 pixels")
     if seed < 0:
         raise InputError(f"seed is {seed}, expected 0 or more")
-    if workers is not None and workers < 0:
-        raise InputError(f"workers is {workers}, expected 0 or more")
     intrinsics = [_intrinsics(np.random.default_rng([seed, 0, index])) for index in range(CAMERAS)]
     frames = [f"{index:06d}" for index in range(views // CAMERAS)]
+    batches = [range(start, min(start + BATCH, len(frames))) for start in range(0, len(frames), BATCH)]
     test = frames[_TEST_SHARE - 1 :: _TEST_SHARE]
     surface = board_surface()
     writer = CaptureWriter(
@@ -128,9 +128,8 @@ def synthesize_board(
         licence="CC0-1.0",
         overwrite=overwrite,
     )
-    with writer:
-        tasks = [(writer.folder, index, size, seed, intrinsics) for index in range(len(frames))]
-        for rows in _run(tasks, os.cpu_count() or 1 if workers is None else workers, surface):
+    with writer, Workers(partial(InstantDrawer, writer.folder, size, seed, intrinsics), workers, executor) as pool:
+        for rows in pool.map(batches, "drawing", "batch"):
             for row in rows:
                 writer.add_row(row)
     return Capture.open(out)
@@ -211,60 +210,49 @@ def _names() -> list[str]:
     return [f"cam_{index}" for index in range(CAMERAS)]
 
 
-Task = tuple[Path, int, int, int, list[np.ndarray]]
+class InstantDrawer:
+    """Draws and writes the views of instants.
 
+    Args:
+        folder: the capture writer's.
+        size: side of the images [px].
+        seed: of all randomness.
+        intrinsics: (3, 3) of each camera [px].
+    """
 
-def _run(tasks: list[Task], workers: int, surface: Surface) -> Iterator[list[dict[str, Any]]]:
-    if workers <= 1 or len(tasks) < 50 * workers:  # a process takes as long to start as fifty instants to draw
-        labeller = BoardLabeller(surface)
-        for task in tasks:
-            yield _draw_instant(task, surface.vertices, labeller)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_start) as pool:
-        yield from pool.map(_draw_in_worker, tasks, chunksize=16)
+    def __init__(self, folder: Path, size: int, seed: int, intrinsics: Sequence[np.ndarray]) -> None:
+        self.folder, self.size, self.seed, self.intrinsics = folder, size, seed, intrinsics
+        surface = board_surface()
+        self.vertices, self.labeller = surface.vertices, BoardLabeller(surface)
 
+    def __call__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        """Draw instants; the rows of their views."""
+        return [row for index in indices for row in self._draw(index)]
 
-_worker: dict[str, Any] = {}
-
-
-def _start() -> None:
-    """Make the surface once in each worker process."""
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    surface = board_surface()
-    _worker.update(vertices=surface.vertices, labeller=BoardLabeller(surface))
-
-
-def _draw_in_worker(task: Task) -> list[dict[str, Any]]:
-    return _draw_instant(task, _worker["vertices"], _worker["labeller"])
-
-
-def _draw_instant(task: Task, vertices: np.ndarray, labeller: BoardLabeller) -> list[dict[str, Any]]:
-    """Draw and write the views of one instant; return their rows."""
-    folder, index, size, seed, intrinsics = task
-    rng = np.random.default_rng([seed, 1, index])
-    frame = f"{index:06d}"
-    rotation, translation = Rotation.random(random_state=rng).as_matrix(), rng.uniform(-1, 1, 3)
-    write_truth(folder, frame, vertices @ rotation.T + translation)
-    start, rows = rng.uniform(0, 2 * np.pi), []
-    for number, (name, matrix) in enumerate(zip(_names(), intrinsics, strict=True)):
-        azimuth = start + 2 * np.pi * (number + rng.uniform(-0.3, 0.3)) / CAMERAS
-        shot = sample_shot(rng, matrix, azimuth, size)
-        view = draw_view(shot.homography, size, rng, shot.frame)
-        rows.append(
-            write_view_files(
-                folder,
-                frame,
-                name,
-                view.image,
-                sequence="synthetic",
-                time=index,
-                mask=view.mask,
-                label=labeller.label(view.coordinate, view.mask),
-                crop=shot.crop,
-                undistorted=True,
-                override=shot.camera(rotation, translation),
-                domain="board-synthetic",
+    def _draw(self, index: int) -> list[dict[str, Any]]:
+        rng = np.random.default_rng([self.seed, 1, index])
+        frame = f"{index:06d}"
+        rotation, translation = Rotation.random(random_state=rng).as_matrix(), rng.uniform(-1, 1, 3)
+        write_truth(self.folder, frame, self.vertices @ rotation.T + translation)
+        start, rows = rng.uniform(0, 2 * np.pi), []
+        for number, (name, matrix) in enumerate(zip(_names(), self.intrinsics, strict=True)):
+            azimuth = start + 2 * np.pi * (number + rng.uniform(-0.3, 0.3)) / CAMERAS
+            shot = sample_shot(rng, matrix, azimuth, self.size)
+            view = draw_view(shot.homography, self.size, rng, shot.frame)
+            rows.append(
+                write_view_files(
+                    self.folder,
+                    frame,
+                    name,
+                    view.image,
+                    sequence="synthetic",
+                    time=index,
+                    mask=view.mask,
+                    label=self.labeller.label(view.coordinate, view.mask),
+                    crop=shot.crop,
+                    undistorted=True,
+                    override=shot.camera(rotation, translation),
+                    domain="board-synthetic",
+                )
             )
-        )
-    return rows
+        return rows

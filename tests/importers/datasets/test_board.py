@@ -101,7 +101,7 @@ def recording(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def capture(recording, tmp_path_factory) -> Capture:
-    return import_board(recording, tmp_path_factory.mktemp("board") / "capture", size=96)
+    return import_board(recording, tmp_path_factory.mktemp("board") / "capture", size=96, workers=1)
 
 
 def positions(capture: Capture, view) -> tuple[np.ndarray, np.ndarray]:
@@ -187,7 +187,7 @@ def shifted(recording: Path, folder: Path, number: int, keep: int) -> Capture:
         row[5] = float(row[5]) + 6 * (int(row[1]) == number)
     with (folder / "xy.csv").open("w", newline="") as file:
         csv.writer(file).writerows([head, *rows])
-    return import_board(folder, folder / "capture", size=96)
+    return import_board(folder, folder / "capture", size=96, workers=1)
 
 
 def test_labels_disagree_where_corners_and_calibration_do(recording, capture, tmp_path):
@@ -292,7 +292,7 @@ def test_bad_recordings_are_named(recording, tmp_path, change, words):
         (folder / path.name).write_bytes(path.read_bytes())
     change(folder)
     with pytest.raises(InputError, match=words):
-        import_board(folder, tmp_path / "out")
+        import_board(folder, tmp_path / "out", workers=1)
     assert not (tmp_path / "out").exists()
 
 
@@ -305,8 +305,8 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_counted(recording, captu
     content[start : start + 400] = bytes(400)
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"cam_1.avi: frame 3 of 12 cannot be decoded"):
-        import_board(folder, tmp_path / "out")
-    partial = import_board(folder, tmp_path / "out", size=96, on_bad="skip")
+        import_board(folder, tmp_path / "out", workers=1)
+    partial = import_board(folder, tmp_path / "out", size=96, on_bad="skip", workers=1)
     assert "skipped 1 of its frames" in caplog.text
     lost = [view for view in capture.views if (view.camera, view.frame) == ("cam_1", f"{FIRST + 3:06d}")]
     assert len(partial.views) == len(capture.views) - len(lost) == len(capture.views) - 1

@@ -19,7 +19,7 @@ FRONTAL = np.array([[350.0, 0, 26], [0, 350.0, 17], [0, 0, 1]])  # board [m] to 
 
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory) -> Capture:
-    return synthesize_board(tmp_path_factory.mktemp("board") / "capture", views=40, size=96, seed=5, workers=0)
+    return synthesize_board(tmp_path_factory.mktemp("board") / "capture", views=40, size=96, seed=5, workers=1)
 
 
 def labelled(capture, view):
@@ -88,8 +88,8 @@ def test_instants_give_pairs(capture):
 
 
 def test_same_arguments_give_the_same_files(tmp_path):
-    first, second = (synthesize_board(tmp_path / name, views=8, size=32, seed=1, workers=0) for name in "ab")
-    other = synthesize_board(tmp_path / "c", views=8, size=32, seed=2, workers=0)
+    first, second = (synthesize_board(tmp_path / name, views=8, size=32, seed=1, workers=1) for name in "ab")
+    other = synthesize_board(tmp_path / "c", views=8, size=32, seed=2, workers=1)
     files = sorted(p.relative_to(first.path) for p in first.path.rglob("*") if p.is_file())
     assert all((first.path / file).read_bytes() == (second.path / file).read_bytes() for file in files)
     assert (first.path / first.views[0].image).read_bytes() != (other.path / other.views[0].image).read_bytes()
@@ -97,7 +97,7 @@ def test_same_arguments_give_the_same_files(tmp_path):
 
 @pytest.mark.slow
 def test_workers_do_not_change_the_files(tmp_path):
-    one = synthesize_board(tmp_path / "one", views=400, size=32, workers=0)
+    one = synthesize_board(tmp_path / "one", views=400, size=32, workers=1)
     two = synthesize_board(tmp_path / "two", views=400, size=32, workers=2)
     for file in (p.relative_to(one.path) for p in one.path.rglob("*") if p.is_file()):
         assert (one.path / file).read_bytes() == (two.path / file).read_bytes()

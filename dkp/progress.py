@@ -1,4 +1,4 @@
-"""How far the stages are: bars on a terminal, and a line now and then where the output is a log."""
+"""How far work is: bars on a terminal, and a line now and then where the output is a log."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
 FIRST = 10.0
-"""Time of a stage until its first line [s]; each further line comes after as long again ..."""
+"""Time of a piece of work until its first line [s]; each further line comes after as long again ..."""
 
 LONGEST = 300.0
 """... but at least after so long [s]."""
 
 Show = Callable[[int, int | None], None]
-"""Takes the steps that are done and the steps in all, 0 and None where they are not known."""
+"""Takes how many units are done and how many there are, 0 and None where that is not known."""
 
 
 class Progress:
-    """Shows how far stages are, inside its ``with`` block.
+    """Shows how far pieces of work are, inside its ``with`` block.
 
     Args:
         console: where.
@@ -46,23 +46,24 @@ class Progress:
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     @contextmanager
-    def shown(self, title: str) -> Iterator[Show]:
-        """Show a stage inside the block, which says now and then how far it is.
+    def shown(self, title: str, unit: str = "step") -> Iterator[Show]:
+        """Show a piece of work inside the block, which says now and then how far it is.
 
         Args:
-            title: of the stage.
+            title: of the work.
+            unit: what is counted.
         """
         bar = self._bars.add_task(title, total=None, state="runs")
         began = time.monotonic()
         due = FIRST
 
-        def show(steps: int, total: int | None) -> None:
+        def show(done: int, total: int | None) -> None:
             nonlocal due
-            self._bars.update(bar, completed=steps, total=total, state=f"step {steps}" if steps else "runs")
+            self._bars.update(bar, completed=done, total=total, state=f"{unit} {done}" if done else "runs")
             seconds = time.monotonic() - began
             if seconds >= due and not self.console.is_terminal:
                 due = seconds + min(seconds, LONGEST)
-                where = f"step {steps} of {total}" if steps else "runs"
+                where = f"{unit} {done} of {total}" if done else "runs"
                 self.say(f"{title}: {where}, {seconds / 60:.1f} minutes")
 
         try:

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from rich.console import Console
 
-from dkp.pipeline.progress import Progress
+from dkp.progress import Progress
+from dkp.study.cells import Cells, is_done, record_path
 from dkp.study.plan import read_plan
 from dkp.study.recipe import Places
 from dkp.study.record import Record, portable
-from dkp.study.runner import Cells, is_done, record_path
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_capture_that_cannot_be_had_fails_its_cells_only(plan, places, fake):
 
 def test_processes_run_side_by_side_with_the_cores_divided(plan, places, fake, log, monkeypatch):
     fake(seconds=0.3)
-    monkeypatch.setattr("dkp.pipeline.stages.cores", lambda: 4)
+    monkeypatch.setattr("dkp.pipeline.runner.cores", lambda: 4)
     run(plan, places, "plane/ours/seed0", "plane/control/seed0")
     rows = [line.split() for line in log.read_text().splitlines()]
     threads = {Path(row[2]).parts[-2]: row[3] for row in rows if row[:2] == ["begin", "fit"]}

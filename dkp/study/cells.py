@@ -10,8 +10,9 @@ from pathlib import Path
 import yaml
 
 from dkp.errors import InputError
-from dkp.pipeline.progress import Progress
-from dkp.pipeline.stages import Runner, Task, to_do
+from dkp.pipeline.runner import Runner, Task
+from dkp.pipeline.stages import to_do
+from dkp.progress import Progress
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Places, detector, keys, stages, test_folder
 from dkp.study.record import FILE, Record, commit, machine, measured, portable

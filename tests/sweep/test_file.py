@@ -7,7 +7,7 @@ import yaml
 
 from dkp.cli import main
 from dkp.errors import InputError
-from dkp.sweep.plan import Choice, Halving, Range, read_plan
+from dkp.sweep.file import Choice, Halving, Range, read_sweep
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "sweep").glob("*.yaml"))
 START = ["${env}", "${interpreter}", "-m", "dkp", "fit", "${args}"]
@@ -28,7 +28,7 @@ def write(path, **keys):
 def test_the_committed_sweeps_are_fits_that_parse(file, capsys, monkeypatch):
     """The words of a trial are options that `dkp fit` knows, and its values reach the configuration."""
     monkeypatch.chdir(file.parents[2])
-    plan = read_plan(file)
+    plan = read_sweep(file)
     values = {
         name: kind.values[-1] if isinstance(kind, Choice) else (kind.low + kind.high) / 2
         for name, kind in plan.parameters.items()
@@ -43,14 +43,13 @@ def test_the_committed_sweeps_are_fits_that_parse(file, capsys, monkeypatch):
     assert config["trainer"]["logger"] is True
     for name, value in values.items():
         place = config
-        parts = name.split(".")
-        for part in [parts[0], "init_args", *parts[1:]] if parts[0] in ("model", "data") else parts:
-            place = place[part]
+        for part in name.split("."):
+            place = place[part] if part in place else place["init_args"][part]
         assert place == value, name
 
 
 def test_there_is_a_sweep_for_every_method():
-    plans = {file.stem: read_plan(file) for file in FILES}
+    plans = {file.stem: read_sweep(file) for file in FILES}
     assert {plan.method for plan in plans.values()} == {"grid", "random", "bayes"}
     assert plans["hyperband"].halving == Halving(2, 2)
     options = {name for plan in plans.values() for name in plan.parameters}
@@ -59,7 +58,7 @@ def test_there_is_a_sweep_for_every_method():
 
 
 def test_a_grid_has_every_combination_once_in_the_order_of_the_file(tmp_path):
-    grid = read_plan(write(tmp_path / "a.yaml")).grid()
+    grid = read_sweep(write(tmp_path / "a.yaml")).grid()
     assert [(point["sigma"], point["size"], point["stride"]) for point in grid] == [
         (0.1, 32, 2),
         (0.1, 32, 4),
@@ -71,7 +70,7 @@ def test_a_grid_has_every_combination_once_in_the_order_of_the_file(tmp_path):
 def test_options_are_written_as_the_agent_of_weights_and_biases_writes_them(tmp_path):
     utils = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
     values = {"sigma": 1e-07, "size": 32, "stride": 4}
-    plan = read_plan(write(tmp_path / "a.yaml"))
+    plan = read_sweep(write(tmp_path / "a.yaml"))
     theirs = utils.create_sweep_command_args({"args": {name: {"value": value} for name, value in values.items()}})
     assert plan.words(values)[1:] == theirs["args"]
 
@@ -90,12 +89,14 @@ RANGES = [
 
 @pytest.mark.parametrize(("entry", "expected"), RANGES)
 def test_distributions(entry, expected, tmp_path):
-    assert read_plan(write(tmp_path / "a.yaml", method="random", parameters={"x": entry})).parameters == {"x": expected}
+    assert read_sweep(write(tmp_path / "a.yaml", method="random", parameters={"x": entry})).parameters == {
+        "x": expected
+    }
 
 
 def test_brackets_counted_from_the_end(tmp_path):
     early = {"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3}
-    assert read_plan(write(tmp_path / "a.yaml", early_terminate=early)).halving == Halving(3, 3)
+    assert read_sweep(write(tmp_path / "a.yaml", early_terminate=early)).halving == Halving(3, 3)
 
 
 BAD = [
@@ -131,25 +132,25 @@ BAD = [
 )
 def test_what_is_wrong_is_said_in_one_sentence(keys, expected, tmp_path):
     with pytest.raises(InputError) as caught:
-        read_plan(write(tmp_path / "bad.yaml", **keys))
+        read_sweep(write(tmp_path / "bad.yaml", **keys))
     assert expected in str(caught.value)
     assert str(tmp_path / "bad.yaml") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("content", "expected"), [("a: [", "is not YAML"), ("- 1", "holds list"), (None, "cannot be read")]
+    ("content", "expected"), [("a: [", "not YAML"), ("- 1", "holds list"), (None, "does not exist")]
 )
 def test_files_that_are_no_sweep(content, expected, tmp_path):
     if content is not None:
         (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(InputError, match=expected):
-        read_plan(tmp_path / "bad.yaml")
+        read_sweep(tmp_path / "bad.yaml")
 
 
 def test_nothing_is_built_from_a_file(tmp_path):
     """Tags that make objects are refused."""
     (tmp_path / "bad.yaml").write_text(f"method: !!python/object/apply:os.mkdir ['{tmp_path / 'made'}']")
-    with pytest.raises(InputError, match="is not YAML"):
-        read_plan(tmp_path / "bad.yaml")
+    with pytest.raises(InputError, match="not YAML"):
+        read_sweep(tmp_path / "bad.yaml")
     assert not (tmp_path / "made").exists()

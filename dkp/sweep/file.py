@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from dkp.errors import InputError
+from dkp.recipes import read_recipe
 
 Scalar = bool | int | float | str | None
 
@@ -65,7 +64,7 @@ class Halving:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Sweep:
     """A sweep.
 
     Attributes:
@@ -128,21 +127,14 @@ def options_of(values: Mapping[str, Scalar]) -> list[str]:
     return [f"--{name}={value}" for name, value in values.items()]
 
 
-def read_plan(path: str | Path) -> Plan:
+def read_sweep(path: str | Path) -> Sweep:
     """Reads and checks a sweep's file.
 
     Raises:
         InputError: one sentence with the key, what was found and what was expected.
     """
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}), expected the YAML file of a sweep") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not YAML ({' '.join(str(error).split())}), expected a sweep") from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path} holds {type(data).__name__}, expected keys such as method, metric and parameters")
+    data = read_recipe(path)
     for key in data:
         if key not in (*KEYS, "project", "entity"):
             raise InputError(f"{path}: {key} is not a key of a sweep, expected one of {', '.join(KEYS)}")
@@ -160,7 +152,7 @@ def read_plan(path: str | Path) -> Plan:
     parameters = _mapping(data.get("parameters"), f"{path}: parameters", "options and their values")
     if not parameters:
         raise InputError(f"{path}: parameters is empty, expected options and their values")
-    plan = Plan(
+    sweep = Sweep(
         name=_name(data.get("name", path.stem), f"{path}: name"),
         method=method,
         metric=metric["name"],
@@ -172,10 +164,10 @@ def read_plan(path: str | Path) -> Plan:
     )
     if method == "grid":
         try:
-            plan.grid()
+            sweep.grid()
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-    return plan
+    return sweep
 
 
 def _mapping(value: Any, where: str, content: str) -> dict[str, Any]:
