@@ -15,8 +15,8 @@ from dkp.models import Detector, load_state, read_state, save_detector
 from dkp.weights.shipped import FOLDER, SUFFIX
 
 MEASURED = (
-    "geodesic_median_cm", "geodesic_mean_cm", "pck10", "auc30", "iou", "coverage", "epipolar_median_px", "joint_cm",
-    "left_right_exchanged", "joint_on_foreground",
+    "geodesic_median_cm", "geodesic_mean_cm", "pck10", "auc30", "iou", "mask_iou", "coverage", "epipolar_median_px",
+    "joint_cm", "left_right_exchanged", "joint_on_foreground",
 )  # fmt: skip
 """Metrics that go on the card, where a test has them."""
 
