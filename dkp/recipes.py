@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
-from dkp.config_files import read_mapping
+from dkp.config_files import Loader, read_mapping
 from dkp.errors import InputError
 
 CONFIG = ("--config", "-c")
+TERM = re.compile(r"--model(?:\.init_args)?\.terms\.(\w+)(?:\.init_args)?(?:\.(\w+))?")
+"""An option of a loss term, or the term itself: the parser would take `null` for neither."""
 
 
 def recipe_folder() -> Path:
@@ -22,7 +27,7 @@ def recipe_folder() -> Path:
     """
     package = Path(__file__).resolve().parent
     for folder in (package.parent / "configs", package / "configs"):
-        if (folder / "study").is_dir():
+        if (folder / "people").is_dir():
             return folder
     raise InputError(f"{package}: no folder configs beside or inside the package, expected dkp's recipes")
 
@@ -94,28 +99,89 @@ def class_name(callback: Any) -> str:
 def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> list[str]:
     """Words of a command line whose configuration files are put on top of each other, as one text before the others.
 
-    The parser would take a later file's mapping of terms in place of an earlier one's, and it knows no `base`.
+    The parser would take a later file's mapping of terms in place of an earlier one's, and it knows no `base`. Options
+    of loss terms go into the text.
 
     Args:
         words: of `dkp fit` and the like, with `--config FILE` as often as wanted; later files count more.
         last: settings on top of all files.
 
     Returns:
-        The other words, after `--config TEXT`; the words themselves where there is no setting.
+        The other words, after `--config=TEXT`; the words themselves where there is no setting.
 
     Raises:
         InputError: as for `read_recipe`.
     """
-    files, rest = [], []
+    recipes, terms, rest = [], [], []
     left = list(words)
     while left:
         word = left.pop(0)
         option, equals, value = word.partition("=")
-        if option in CONFIG and (equals or left):
-            files.append(value if equals else left.pop(0))
+        term = TERM.fullmatch(option)
+        if (option in CONFIG or term) and (equals or left):
+            value = value if equals else left.pop(0)
+            if term:
+                terms.append(term_setting(term[1], term[2], value))
+            else:
+                recipes.append(read_recipe(value, f"--config {value}"))
         else:
             rest.append(word)
-    if not files and not last:
+    if not recipes and not terms and not last:
         return rest
-    recipe = merged(*(read_recipe(file, f"--config {file}") for file in files), last or {})
-    return [f"--config={yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)}", *rest]
+    text = yaml.safe_dump(merged(*recipes, *terms, last or {}), sort_keys=False, allow_unicode=True)
+    return [f"--config={text}", *rest]
+
+
+def term_setting(name: str, key: str | None, value: str) -> dict[str, Any]:
+    """The setting that an option of a loss term stands for.
+
+    Args:
+        name: of the term.
+        key: of its option; None = the term itself, by its class or as a mapping.
+        value: as YAML.
+    """
+    given = Loader(value).get_single_data()
+    if key is not None:
+        given = {"class_path": given} if key == "class_path" else {"init_args": {key: given}}
+    elif isinstance(given, str):
+        given = {"class_path": given}
+    return {"model": {"init_args": {"terms": {name: given}}}}
+
+
+def spelled(value: Any) -> str:
+    """A value as an option's text."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+# What recipes may compute: ${share_of_surface:...} and ${by_device:...}
+
+
+def share_of_surface(surface: str, share: float) -> float:
+    """A length as a share of a surface's largest side [m], to five digits.
+
+    Args:
+        surface: name or file of the surface.
+        share: of its side.
+    """
+    from dkp.surface import Surface
+
+    side = float(2 * max(Surface.load(surface).bounds[1]))
+    return float(f"{share * side:.5g}")
+
+
+def by_device(accelerator: str, cpu: Any, gpu: Any) -> Any:
+    """One of two values.
+
+    Args:
+        accelerator: the trainer's; with "auto", a GPU counts where torch finds one.
+        cpu: the value on anything else.
+        gpu: the value on a GPU of NVIDIA's.
+    """
+    import torch
+
+    found = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    return gpu if found else cpu
+
+
+for function in (share_of_surface, by_device):
+    OmegaConf.register_resolver(function.__name__, function, replace=True)

@@ -18,20 +18,22 @@ SHARED: dict[str, tuple[Any, Any, str]] = {
     "name": (str, "run", "Name of the run's folder below root."),
     "root": (str, "runs", "Folder of all runs."),
     "source": (str | None, None, "Capture with labels: PATH or PATH#SPLIT."),
-    "target": (str | None, None, "Capture to adapt to and to be tested on: PATH or PATH#SPLIT."),
+    "target": (str | None, None, "Capture to adapt to: PATH or PATH#SPLIT."),
+    "test": (str | None, None, "Capture to be tested on: PATH or PATH#SPLIT."),
     "surface": (str, "human", "Name or file of the canonical surface."),
     "size": (int, 64, "Side of the network's input images [px]."),
     "stride": (int, 2, "Input pixels per cell of the field."),
     "sigma": (float, 0.05, "Width of the matchability [m]."),
+    "sigma_final": (float | None, None, "The same at the end of training [m]; null = it stays."),
     "clip": (float | None, 20.0, "Greatest epipolar distance that counts [px]."),
     "scale": (float, 0.1, "Difference of coordinates that makes a loss of one [m]."),
     "beta": (float, 0.03, "Difference of coordinates at which smooth L1 turns linear [m]."),
-    "joints": (list[str] | None, None, "Names of joints to measure the joint error at."),
+    "labels": (dict[str, Any] | None, None, "How `dkp train` labels the target before: options of `dkp pseudo-label`."),
 }
 """Values that data, network and losses share: type, default and description."""
 
 FURTHER = {
-    "--config FILE": "A configuration; several are put on top of each other.",
+    "--config FILE": "A recipe; several files are put on top of each other.",
     "--ckpt-path FILE": "Checkpoint to begin from; `best` and `last` are those of the run.",
     "--seed-everything N": "Seed of all random draws (default 0).",
     "--trainer.KEY VALUE": "Of Lightning's Trainer: max_steps, accelerator, devices, precision, ...",

@@ -77,7 +77,7 @@ def require_target(command: str, words: Sequence[str], said: dict[str, Any], val
     if given(words, *(f"data.{prefix}{key}" for key in keys for prefix in ("", "init_args."))) is not None:
         return
     key = next((key for key in keys if data.get(key)), keys[-1])
-    if "${target}" not in str(data.get(key)):
+    if "${target}" not in str(data.get(key)).replace("${test}", str(said.get("test"))):
         raise InputError(
             f"--target {value} would change nothing: data.{key} is {data.get(key)}, which does not refer to "
             f"${{target}}; give --data.{key} {value}"

@@ -1,198 +1,221 @@
-"""Every configuration parses, in the layers that its comment names, and shared values follow the command line."""
+"""Every recipe is a run as it stands, says all its values, and is what `dkp train` runs."""
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 
-from dkp.captures import CaptureWriter
+from dkp.captures import Capture
 from dkp.cli import main
-from dkp.geometry import Camera
-from dkp.pipeline.job import DETECTORS, Job
+from dkp.pipeline.job import DETECTORS, Job, recipes_of, surface_option
+from dkp.recipes import read_recipe
+from dkp.synthetic import synthesize
 
 CONFIGS = Path(__file__).parents[1] / "configs"
-
-MAIN_ROLES = ("teacher", "student", "adapted")
-
-REGISTERED = ("synthetic", "dog", "board")
+KINDS = ("people", "dog", "board", "person", "object")
+REGISTERED = ("people", "dog", "board")
 """Kinds whose main job labels the target by registration."""
+ON_TOP = ("unregistered", "wandb", "network/charts", "network/timm", "debug/fast", "debug/overfit")
+"""Files that are put on a recipe."""
 
-LAYERS = [
-    ("teacher", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
-    ("oracle", "unet_charts", "board", ["labelled_only"], "gpu", "wandb"),
-    ("adapted", "unet", "person", ["ours", "equivariance", "temporal", "silhouette"], "ddp", "csv"),
-    ("adapted", "timm_small", "board", ["expected_point"], "cpu", "csv"),
-    ("control", "timm_medium", "synthetic", ["distillation_only"], "gpu", "csv"),
-    ("control", "unet", "dog", ["distillation_only", "equivariance", "mean_teacher"], "cpu", "csv"),
-    ("labelled_only", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
-    ("adapted", "unet", "dog", ["ours"], "cpu", "csv"),
-    ("adapted", "unet_charts", "synthetic", ["unnormalised"], "cpu", "csv"),
-    ("bootstrapping", "unet", "synthetic", ["labelled_only"], "cpu", "csv"),
-]
+LEFT_OUT = {
+    "model": {"metrics", "gradient_norms_every", "start_from_teacher"},
+    "data": {"cameras", "predict", "eval_batch_size", "on_bad", "own_parts", "cache", "charts", "next_frame"},
+}
+"""Options that a recipe need not say: of evaluation, of the machine, of what a file on top brings."""
 
 
-def words(experiment, model, data, losses, trainer="cpu", logger="csv", debug=()):
-    groups = [("experiment", experiment), ("model", model), ("data", data), *(("loss", loss) for loss in losses)]
-    groups += [("trainer", trainer), ("logger", logger), *(("debug", name) for name in debug)]
-    return [word for group, name in groups for word in ("--config", str(CONFIGS / group / f"{name}.yaml"))]
+def recipe(kind, stage):
+    return f"--config={CONFIGS / kind / stage}.yaml"
 
 
-def merged(capsys, *arguments):
+def printed(capsys, *words):
     with pytest.raises(SystemExit) as stopped:
-        main(["fit", *arguments, "--print_config"])
+        main(["fit", *words, "--print_config"])
     captured = capsys.readouterr()
     assert stopped.value.code in (None, 0), captured.err
     return yaml.safe_load(captured.out)
 
 
-@pytest.mark.parametrize("layers", LAYERS, ids=lambda layers: "-".join((layers[0], layers[1], layers[2])))
-def test_layers_parse_and_agree(layers, capsys):
-    config = merged(capsys, *words(*layers))
-    data, model = config["data"]["init_args"], config["model"]["init_args"]
-    assert config["name"] == layers[0]
-    assert data["size"] == config["size"]
-    assert data["stride"] == model["detector"]["init_args"]["stride"] == config["stride"]
-    assert model["surface"] == config["surface"]
-    assert model["terms"]["labelled"]["init_args"]["beta"] == config["beta"]
-    assert data["charts"] == (layers[1] == "unet_charts")
-    assert "${" not in yaml.safe_dump(config)
+def options(kind, capture):
+    """What a recipe needs where its captures are elsewhere."""
+    return [f"--surface={capture / 'surface.npz'}"] if kind == "object" else []
 
 
-@pytest.mark.parametrize("kind", REGISTERED)
-def test_options_of_registration_are_understood(kind, tmp_path, planes, capsys):
-    """All of them are accepted: what is missed is the teacher."""
-    job = Job(tmp_path, kind, planes / "mine", planes / "mine", 0, "cpu")
-    assert job.register()[0] == "pseudo-label"
-    with pytest.raises(SystemExit):
-        main(job.register())
-    assert f"{tmp_path / 'teacher' / 'config.yaml'}" in capsys.readouterr().err
+@pytest.mark.parametrize("kind", KINDS)
+def test_recipes_are_runs_as_they_stand(kind, planes, capsys):
+    configs = {stage: printed(capsys, recipe(kind, stage), *options(kind, planes / "mine")) for stage in DETECTORS}
+    for stage, config in configs.items():
+        data, model = config["data"]["init_args"], config["model"]["init_args"]
+        assert (config["name"], config["root"], config["seed_everything"], data["seed"]) == (stage, "runs", 0, 0)
+        assert data["size"] == config["size"]
+        assert data["stride"] == model["detector"]["init_args"]["stride"] == config["stride"]
+        assert model["surface"] == config["surface"]
+        assert data["test"] == config["test"] == f"{config['target']}#test"
+        labelled = model["terms"]["labelled"]["init_args"]
+        assert (labelled["beta"], labelled["scale"]) == (config["beta"], config["scale"])
+        assert "${" not in yaml.safe_dump(config)
+    teacher, control, adapted = (configs[stage] for stage in DETECTORS)
+    assert control["trainer"] == adapted["trainer"], "as many steps"
+    sizes = ("labelled_batch_size", "unlabelled_batch_size", "views_per_instant", "steps_per_epoch", "size")
+    assert [control["data"]["init_args"][key] for key in sizes] == [adapted["data"]["init_args"][key] for key in sizes]
+    networks = [config["model"]["init_args"]["detector"] for config in configs.values()]
+    assert networks[0] == networks[1] == networks[2]
+    assert teacher["data"]["init_args"]["train"] == control["data"]["init_args"]["labelled"] == teacher["source"]
+    joins = {"multiview", "consensus", "pseudo", "temporal", "equivariance"}
+    assert not joins & set(control["model"]["init_args"]["terms"])
+    assert adapted["model"]["init_args"]["terms"]["multiview"]["init_args"]["weight"] > 0
+    registered = kind in REGISTERED
+    assert bool(adapted["labels"]) == registered
+    labels = "runs/registered#train" if registered else None
+    own = adapted["data"]["init_args"]
+    assert own["labelled"] == (labels or adapted["source"])
+    assert own["unlabelled"] == (labels or adapted["target"])
 
 
-def test_every_configuration_file_is_in_a_tested_layer():
-    used = {("debug", "fast"), ("debug", "overfit"), ("trainer", "average"), ("trainer", "snapshots")}
-    used |= {("study", "full")}  # a plan, see tests/study
-    used |= {("people", name) for name in ("weights", "weights-fine", "evaluate", "card")}  # see tests/weights
-    used |= {("sweep", name) for name in ("grid", "random", "bayes", "hyperband")}  # see tests/sweep
-    for experiment, model, data, losses, trainer, logger in LAYERS:
-        used |= {("experiment", experiment), ("model", model), ("data", data), ("trainer", trainer), ("logger", logger)}
-        used |= {("loss", loss) for loss in losses}
-    used |= {("main", f"{kind}-{role}") for kind in ("synthetic", "dog", "board", "person") for role in MAIN_ROLES}
-    used |= {("main", f"{kind}-registered") for kind in REGISTERED}
-    assert used == {(path.parent.name, path.stem) for path in CONFIGS.glob("*/*.yaml")}
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_base_is_complete_in_itself(path):
+    content = yaml.safe_load(path.read_text())
+    if "base" in content:
+        assert "base" not in yaml.safe_load((path.parent / content["base"]).read_text())
 
 
-@pytest.fixture
-def capture(tmp_path) -> Path:
-    """A capture of blank images of a person, without splits, masks and joints."""
-    rotations = (torch.eye(3), torch.diag(torch.tensor([-1.0, 1.0, -1.0])))
-    intrinsics = torch.tensor([[60.0, 0, 16], [0, 60.0, 16], [0, 0, 1]])
-    size = torch.tensor([32.0, 32.0])
-    cameras = {
-        name: Camera.create(intrinsics, rotation, torch.tensor([0.0, 0, 3]), image_size=size)
-        for name, rotation in zip("ab", rotations, strict=True)
-    }
-    with CaptureWriter(tmp_path / "capture", name="blank", surface="human", cameras=cameras, splits={}) as writer:
-        for name in cameras:
-            writer.add_view("f0", name, np.zeros((32, 32, 3), np.uint8), time=0)
-    return tmp_path / "capture"
+@pytest.mark.parametrize("kind", ["people", "board", "person"])
+@pytest.mark.parametrize("stage", DETECTORS)
+def test_a_recipe_says_all_its_values(kind, stage, capsys):
+    said, config = read_recipe(CONFIGS / kind / f"{stage}.yaml"), printed(capsys, recipe(kind, stage))
+    for part, left_out in LEFT_OUT.items():
+        assert config[part]["init_args"].keys() - said[part]["init_args"].keys() <= left_out
+
+
+def test_every_file_is_tested():
+    files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
+    tested = {f"{kind}/{stage}" for kind in KINDS for stage in DETECTORS} | set(ON_TOP)
+    tested |= {"study/full", "sweep/grid", "sweep/bayes"}  # see tests/study and tests/sweep
+    tested |= {f"people/{name}" for name in ("weights", "weights-fine", "evaluate", "card")}  # see tests/weights
+    assert files == tested
+
+
+@pytest.mark.parametrize("name", ON_TOP)
+def test_files_are_put_on_a_recipe(name, capsys):
+    before = printed(capsys, recipe("people", "adapted"))
+    config = printed(capsys, recipe("people", "adapted"), f"--config={CONFIGS / name}.yaml", "--name=other")
+    model, data, trainer = config["model"]["init_args"], config["data"]["init_args"], config["trainer"]
+    if name == "unregistered":
+        weights = {term: setting["init_args"]["weight"] for term, setting in model["terms"].items()}
+        assert (weights["distillation"], weights["pseudo"]) == (1.0, 0.0)
+        assert (data["labelled"], data["unlabelled"]) == ("captures/source", "captures/target")
+        assert (data["pseudo_labels"], config["labels"]) == (False, None)
+    elif name == "wandb":
+        assert trainer["logger"]["init_args"]["name"] == "other"
+    elif name.startswith("network"):
+        network = model["detector"]["init_args"]
+        assert (network["encoder"] == "unet") == (name == "network/charts") == data["charts"]
+        assert (network["representation"] == "charts") == data["charts"] == (data["augmentation"]["mirror"] == 0)
+        assert network["stride"] == config["stride"]
+    else:
+        assert trainer["max_steps"] == {"debug/fast": 4, "debug/overfit": 300}[name]
+        assert data["num_workers"] == 0
+    assert model["terms"].keys() == before["model"]["init_args"]["terms"].keys()
+
+
+# As `dkp train`
 
 
 @pytest.mark.parametrize("kind", ["synthetic", "dog", "board", "person"])
-def test_the_main_job_layers_its_own_files(kind, capture, capsys):
-    """As `dkp train` does: the files of configs/main come last, before its options."""
-    job = Job(Path("runs/job"), kind, capture, capture, 5, "cpu")
-    stages = {stage: merged(capsys, *job.fit(stage, ["--trainer.log_every_n_steps=9"])[1:]) for stage in DETECTORS}
-    for stage, config in stages.items():
-        role = "teacher" if stage == "teacher" else "student"
-        own = yaml.safe_load((CONFIGS / "main" / f"{kind}-{role}.yaml").read_text())
-        assert config["trainer"]["max_steps"] == own["trainer"]["max_steps"]
-        assert config["data"]["init_args"]["steps_per_epoch"] == own["data"]["init_args"]["steps_per_epoch"]
-        assert config["data"]["init_args"]["val"] is None
-        assert config["data"]["init_args"]["test"] == f"{capture}#"
-        assert config["data"]["init_args"]["seed"] == config["seed_everything"] == 5
-        assert (config["name"], config["root"]) == (stage, "runs/job")
-        assert config["trainer"]["log_every_n_steps"] == 9
-        assert "${" not in yaml.safe_dump(config)
-    control, adapted = (stages[stage]["model"]["init_args"] for stage in ("control", "adapted"))
-    layer = yaml.safe_load((CONFIGS / "main" / f"{kind}-adapted.yaml").read_text())
-    terms, own = adapted["terms"], layer["model"]["init_args"]["terms"]["multiview"]["init_args"]
-    assert terms["multiview"]["init_args"].items() >= own.items()
-    assert own["weight"] > 0
-    assert set(control["terms"]) == {"labelled", "distillation"} | ({"mask"} if kind != "board" else set())
-    assert control["teacher"] == adapted["teacher"] == "runs/job/teacher/checkpoints/last.ckpt"
-    assert terms["multiview"]["init_args"]["sigma"] == stages["adapted"]["sigma"]
-    data = {stage: dict(stages[stage]["data"]["init_args"]) for stage in ("control", "adapted")}
-    own_data = {
-        stage: [values.pop(name) for name in ("labelled", "unlabelled", "pseudo_labels")]
-        for stage, values in data.items()
-    }
-    registered = ["runs/job/registered#train", "runs/job/registered#train", True]
-    assert own_data["adapted"] == (registered if kind in REGISTERED else own_data["control"])
-    assert terms["pseudo"]["init_args"]["weight"] == (1 if kind in REGISTERED else 0)
-    assert terms["distillation"]["init_args"]["weight"] == (0 if kind in REGISTERED else 1)
-    varied = layer.get("data", {}).get("init_args", {}).get("augmentation", {})
-    assert varied == ({"rotate": 20.0} if kind == "board" else {}), "the board's own views are upright"
-    data["control"]["augmentation"] = {**data["control"]["augmentation"], **varied}
-    assert data["control"] == data["adapted"]
-    assert stages["control"]["trainer"] == stages["adapted"]["trainer"]
-    assert control["detector"] == adapted["detector"] == stages["teacher"]["model"]["init_args"]["detector"]
-    if kind == "person":
-        assert stages["teacher"]["joints"] is None
-        assert (
-            control["terms"]["mask"]
-            == terms["mask"]
-            == {"class_path": "dkp.losses.MaskTerm", "init_args": {"weight": 0.0, "ramp_steps": 0}}
-        )
+@pytest.mark.parametrize("stage", DETECTORS)
+def test_the_main_job_sets_nothing_but_paths_and_seed(kind, stage, people, tmp_path):
+    target = people / "joints"
+    job = Job(tmp_path, recipes_of(kind, target), target, target, 5)
+    folder = "people" if kind == "synthetic" else kind
+    command, config, *rest = job.fit(stage, [])
+    assert (command, config) == ("fit", recipe(folder, stage))
+    paths = {"root": tmp_path, "name": stage, "surface": surface_option(Capture.open(target))}
+    paths |= dict.fromkeys(("source", "target", "test"), f"{target}#")
+    assert rest == [f"--{key}={paths[key]}" for key in ("root", "name", "source", "target", "test", "surface")] + [
+        "--seed_everything=5"
+    ]
 
 
-@pytest.mark.parametrize("name", ["fast", "overfit"])
-def test_debug_layers_come_last(name, capsys):
-    config = merged(capsys, *words("adapted", "unet", "synthetic", ["ours"], debug=[name]))
-    assert config["trainer"]["max_steps"] == {"fast": 4, "overfit": 300}[name]
-    assert config["data"]["init_args"]["num_workers"] == 0
+@pytest.fixture(scope="module")
+def small_job(tmp_path_factory):
+    """A job with rendered captures, its teacher and its registered target, all of them very small."""
+    folder = tmp_path_factory.mktemp("job")
+    few = {"subjects": 2, "frames": 3, "cameras": 3, "size": 48, "progress": False}
+    source = synthesize(folder / "source", **few).path
+    target = synthesize(folder / "registered", seed=1, domain="target", **few).path
+    job = Job(folder, CONFIGS / "people", source, target, 3)
+    options = ["--size=32", "--model.detector.width=8", "--model.detector.levels=3", "--data.num_workers=0"]
+    options += ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.steps_per_epoch=5"]
+    main([*job.fit("teacher", options), "--trainer.max_steps=1", "--data.batch_size=4"])
+    return job, [*options, "--data.labelled_batch_size=2", "--data.unlabelled_batch_size=2", "--trainer.max_steps=5"]
+
+
+@pytest.mark.slow
+def test_a_recipe_by_hand_is_the_stage_of_the_main_job(small_job, capsys):
+    """The same configuration, and the same weights after five steps."""
+    job, further = small_job
+    by_hand = [
+        f"--config={CONFIGS / 'people' / 'adapted.yaml'}",
+        f"--root={job.folder}",
+        f"--source={job.source}#train",
+        f"--target={job.target}#train",
+        f"--test={job.target}#test",
+        "--seed_everything=3",
+    ]
+    assert printed(capsys, *by_hand) == printed(capsys, *job.fit("adapted", [])[1:])
+    main(job.fit("adapted", further))
+    main(["fit", *by_hand, *further, "--name=by-hand"])
+    states = [
+        torch.load(job.folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("adapted", "by-hand", "teacher")
+    ]
+    first, second, teacher = ({k: v for k, v in state.items() if k.startswith("detector.")} for state in states)
+    assert first.keys() == second.keys() == teacher.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], teacher[name]) for name in first)
+
+
+# What a recipe leaves to the data
+
+
+def test_lengths_of_an_object_follow_its_surface(planes, capsys):
+    """5 % of the largest side of 40 cm and 50 cm."""
+    lengths = [
+        printed(capsys, recipe("object", "adapted"), f"--surface={planes / name / 'surface.npz'}")
+        for name in ("mine", "wide")
+    ]
+    found = [[config[name] for name in ("sigma", "sigma_final", "beta", "scale")] for config in lengths]
+    assert found == [[0.02, 0.01, 0.006, 0.02], [0.025, 0.0125, 0.0075, 0.025]]
+    consensus = lengths[0]["model"]["init_args"]["terms"]["consensus"]["init_args"]
+    assert (consensus["sigma"], consensus["sigma_final"]) == (0.02, 0.01)
+
+
+@pytest.mark.parametrize(("options", "precision"), [([], "32-true"), (["--trainer.accelerator=gpu"], "bf16-mixed")])
+def test_the_precision_follows_the_device(options, precision, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert printed(capsys, recipe("people", "teacher"), *options)["trainer"]["precision"] == precision
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert printed(capsys, recipe("people", "teacher"))["trainer"]["precision"] == "bf16-mixed"
 
 
 def test_interpolated_values_follow_an_override_on_the_command_line(capsys):
-    arguments = words("adapted", "unet", "synthetic", ["ours"])
     overrides = ["--size", "96", "--stride=4", "--sigma", "0.02", "--root", "elsewhere", "--target", "captures/other"]
-    config = merged(capsys, *arguments, *overrides)
+    config = printed(capsys, *overrides, recipe("person", "adapted"), "--trainer.max_steps=50")
     data, model = config["data"]["init_args"], config["model"]["init_args"]
     assert data["size"] == 96
     assert data["stride"] == model["detector"]["init_args"]["stride"] == 4
-    assert model["terms"]["multiview"]["init_args"]["sigma"] == 0.02
-    assert model["teacher"] == "elsewhere/teacher/checkpoints/best.ckpt"
-    assert data["unlabelled"] == "captures/other"
-    assert data["test"] == "captures/other#test"
+    sigmas = {model["terms"][name]["init_args"]["sigma"] for name in ("multiview", "consensus", "distillation")}
+    assert sigmas == {0.02}
+    assert model["terms"]["consensus"]["init_args"]["sigma_steps"] == 50
+    assert model["teacher"] == "elsewhere/teacher/checkpoints/last.ckpt"
+    assert (data["unlabelled"], data["test"]) == ("captures/other", "captures/other#test")
 
 
 def test_a_dotted_override_changes_one_value_only(capsys):
-    arguments = words("adapted", "unet", "synthetic", ["ours"])
-    overrides = ["--model.init_args.terms.multiview.init_args.sigma", "0.5", "--model.terms.multiview.weight", "3"]
-    config = merged(capsys, *arguments, *overrides)
-    model = config["model"]["init_args"]
-    multiview = model["terms"]["multiview"]["init_args"]
-    assert (multiview["sigma"], multiview["weight"], multiview["clip"]) == (0.5, 3, 20)
-    assert config["sigma"] == 0.05
-    assert model["terms"]["labelled"]["init_args"]["weight"] == 1
-
-
-def test_the_control_differs_from_the_adapted_run_in_what_joins_views_only(capsys):
-    ours = merged(capsys, *words("adapted", "unet", "synthetic", ["ours"]))
-    control = merged(capsys, *words("control", "unet", "synthetic", ["distillation_only"]))
-    assert ours["data"] == control["data"]
-    assert ours["trainer"] == control["trainer"]
-    first, second = ours["model"]["init_args"], control["model"]["init_args"]
-    different = {key for key in first if first[key] != second[key]}
-    assert different == {"terms"}
-    assert {name: term for name, term in first["terms"].items() if name in second["terms"]} == second["terms"]
-    assert set(first["terms"]) - set(second["terms"]) == {"multiview", "consensus", "mask", "pseudo"}
-
-
-@pytest.mark.parametrize(("name", "callback"), [("average", "DetectorAverage"), ("snapshots", "DetectorSnapshots")])
-def test_callbacks_are_added_to_a_trainer(name, callback, capsys):
-    further = ["--config", str(CONFIGS / "trainer" / f"{name}.yaml")]
-    config = merged(capsys, *words("teacher", "unet", "synthetic", ["labelled_only"]), *further)
-    assert config["trainer"]["callbacks"][0]["class_path"] == f"dkp.callbacks.{callback}"
-    assert config["trainer"]["max_steps"] == 2000
+    overrides = ["--model.terms.multiview.init_args.sigma", "1e-1", "--model.terms.multiview.weight=5"]
+    config = printed(capsys, recipe("board", "adapted"), *overrides, "--model.init_args.terms.multiview.clip=null")
+    multiview = config["model"]["init_args"]["terms"]["multiview"]["init_args"]
+    assert (multiview["sigma"], multiview["weight"], multiview["clip"]) == (0.1, 5, None)
+    assert (config["sigma"], config["clip"], multiview["ramp_steps"]) == (0.01, 40, 100)

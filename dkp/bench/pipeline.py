@@ -24,7 +24,7 @@ from dkp.synthetic import synthesize
 from dkp.tasks import SemiSupervisedTask
 from dkp.tasks.terms import total_loss
 
-# The main job's adaptation, as configs/main/synthetic-student.yaml and synthetic-adapted.yaml have it.
+# The main job's adaptation, as configs/people/adapted.yaml has it.
 LABELLED, INSTANTS, VIEWS, SIGMA = 12, 4, 4, 0.1
 
 SUBJECTS, FRAMES, CAMERAS = 4, 8, 6

@@ -46,7 +46,7 @@ class CaptureImages(StoredImages):
         charts: also store part and chart coordinates of every labelled pixel.
         cameras: keep these cameras only.
         frames: keep these frames only (of the split).
-        joints: names of joints to keep, in order.
+        joints: names of joints to keep, in order; none are kept of a capture without any joint.
         next_frame: also keep where each pixel goes in the next frame of the same camera: "truth" by the known posed
             surface, "flow" by optical flow (OpenCV's DIS), "no" not at all.
         min_foreground: views whose labels (with `require_labels`) or masks show fewer pixels than this, counted at the
@@ -90,7 +90,7 @@ class CaptureImages(StoredImages):
     ) -> None:
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
         self.capture_name = capture.name
-        self.joint_names = tuple(joints)
+        self.joint_names = tuple(joints) if any(view.joints for view in capture.views) else ()
         self.surface: Surface = capture.surface
         self.gap = RELATIVE_GAP * 2 * float(np.max(self.surface.bounds[1]))
         self.on_bad = on_bad

@@ -47,7 +47,7 @@ class CaptureDataModule(pl.LightningDataModule):
             use their label, others the capture's masks.
         augmentation: of training images.
         pairing: which pairs of views count; None = what is usual for the surface (of something flat, all).
-        joints: names of joints in evaluation batches, in order.
+        joints: names of joints in evaluation batches, in order; a capture without any joint is evaluated without them.
         steps_per_epoch: training steps of an epoch; None = one pass over the training data.
         eval_batch_size: instants in an evaluation batch.
         num_workers: processes that make batches for prediction and for each part of the training data; 0 = none but the

@@ -105,6 +105,7 @@ class LossTerm(ABC):
         hint: What a user can look at when the term never has a valid pixel.
         weight: Factor in the loss; 0 = the term is not computed.
         ramp_steps: The weight grows linearly to its value over these steps.
+        optional: Whether the data may lack what it needs; else a term that never has a valid pixel ends the training.
     """
 
     symbol: ClassVar[str] = ""
@@ -113,6 +114,7 @@ class LossTerm(ABC):
 
     weight: float = 1.0
     ramp_steps: int = 0
+    optional: bool = False
 
     @abstractmethod
     def __call__(self, context: LossContext) -> LossValue:

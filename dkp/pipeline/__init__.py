@@ -11,7 +11,7 @@ from rich.console import Console
 from dkp.files import write_text
 from dkp.pipeline.captures import BUILT_IN, check_same_surface, prepare_source, prepare_target
 from dkp.pipeline.figure import draw_figure
-from dkp.pipeline.job import SUMMARY, Job, available_accelerator, kind_of
+from dkp.pipeline.job import SUMMARY, Job, recipes_of
 from dkp.pipeline.runner import only_one
 from dkp.progress import Progress
 from dkp.viz import summary_markdown, summary_table
@@ -28,6 +28,7 @@ def train(
     runs: str = "runs",
     captures: str = "captures",
     accelerator: str | None = None,
+    recipes: str | None = None,
     overrides: list[str] | None = None,
 ) -> None:
     """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
@@ -44,7 +45,9 @@ def train(
             Without it the person is fetched with pip.
         runs: Folder of runs.
         captures: Folder for the captures that this job renders or imports; an existing one is used again.
-        accelerator: "cpu" or "gpu"; by default the GPU where there is one.
+        accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
+        recipes: Folder of teacher.yaml, control.yaml and adapted.yaml, such as a copy of one in configs that was
+            edited; by default the folder in configs that fits the target.
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
     started = time.monotonic()
@@ -54,8 +57,9 @@ def train(
     labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"
-    job = Job(folder, kind_of(capture, target), labelled, target, seed, accelerator or available_accelerator())
-    console.print(f"training on the {job.accelerator}, logs in {folder}/*.log", soft_wrap=True)
+    recipe_files = Path(recipes) if recipes else recipes_of(capture, target)
+    job = Job(folder, recipe_files, labelled, target, seed, accelerator)
+    console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
     with only_one(folder):
         with Progress(console) as progress:
             job.run(progress, overrides or [])

@@ -1,7 +1,7 @@
 """The stages of a main job and their summary.
 
-Every stage is a `dkp fit` or `dkp test` with configuration files of this project, which can be repeated by hand: the
-commands are written to `commands.txt`.
+Every stage is a `dkp fit` or `dkp test` with a recipe, paths and the seed, which can be repeated by hand: the commands
+are written to `commands.txt`.
 """
 
 from __future__ import annotations
@@ -15,29 +15,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dkp.captures import Capture
 from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
-from dkp.data.splits import SPLIT_MARK
 from dkp.errors import InputError
 from dkp.files import move_aside
 from dkp.pipeline.captures import BUILT_IN
 from dkp.pipeline.runner import Runner, StageFailed, Task
 from dkp.pipeline.stages import Stage, StageLedger, digest, has
 from dkp.progress import Progress
-from dkp.recipes import read_recipe, recipe_folder
+from dkp.recipes import read_recipe, recipe_folder, spelled
 
 STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
 LEDGER = "stages.json"
 SUMMARY = "summary.json"
-RELATIVE = {"sigma": 0.05, "scale": 0.05, "beta": 0.015}
-"""Lengths of the losses for a surface that has no recipe of its own, as shares of its largest side."""
-
-ANNEALED = ("multiview", "consensus")
-"""Terms whose lengths are annealed in the main job."""
-
 SUMMARY_KEYS = (
     "geodesic_median_cm",
     "geodesic_mean_cm",
@@ -52,28 +43,21 @@ SUMMARY_KEYS = (
     "left_right_exchanged",
 )
 
-FROM_REGISTERED = {
-    "data.init_args.pseudo_labels": True,
-    "model.init_args.terms.pseudo.init_args.weight": 1.0,
-    "model.init_args.terms.distillation.init_args.weight": 0.0,
-}
-"""Of a student that learns from a registered target, in place of the source's labels and of the teacher's word."""
-
 JOINT_KEYS = ("joint_cm", "left_right_exchanged")
 
 
-def kind_of(capture: str, target: Path) -> str:
-    """Which of the configurations below configs/main fits."""
+def recipes_of(capture: str, target: Path) -> Path:
+    """Return the folder of the recipes that fit a target, in configs.
+
+    Args:
+        capture: a name of `BUILT_IN`, or anything else.
+        target: folder of the target.
+    """
     if capture in BUILT_IN:
-        return capture
-    return "person" if Capture.open(target).surface.name == "human" else "object"
-
-
-def available_accelerator() -> str:
-    """ "gpu" where torch finds one."""
-    import torch
-
-    return "gpu" if torch.cuda.is_available() else "cpu"
+        name = "people" if capture == "synthetic" else capture
+    else:
+        name = "person" if Capture.open(target).surface.name == "human" else "object"
+    return recipe_folder() / name
 
 
 @dataclass(frozen=True)
@@ -82,19 +66,19 @@ class Job:
 
     Attributes:
         folder: of its runs.
-        kind: which configurations: a name in configs/data and configs/main.
+        recipes: folder of the recipes teacher.yaml, control.yaml and adapted.yaml.
         source: labelled capture.
         target: capture that is adapted to.
         seed: of everything random.
-        accelerator: "cpu" or "gpu".
+        accelerator: "cpu" or "gpu"; None = what the recipes say.
     """
 
     folder: Path
-    kind: str
+    recipes: Path
     source: Path
     target: Path
     seed: int
-    accelerator: str
+    accelerator: str | None = None
 
     def run(self, progress: Progress, overrides: Sequence[str]) -> None:
         """Train the teacher, label the target by registration where the recipe does, train the students, test all.
@@ -158,68 +142,39 @@ class Job:
     @property
     def registered(self) -> dict[str, Any]:
         """Options by which the teacher's fields are made labels of the target; none = this is not done."""
-        path = recipe_folder() / "main" / f"{self.kind}-registered.yaml"
-        return yaml.safe_load(path.read_text()) if path.exists() else {}
+        return read_recipe(self.recipes / "adapted.yaml").get("labels") or {}
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
-        run, target = self.folder / "teacher", Capture.open(self.target)
-        options = self.registered
-        if "hide_background" in options:
-            options["hide_background"] = all(view.mask for view in target.views)
-        words = [f"--config={run / 'config.yaml'}", f"--ckpt_path={self.checkpoint('teacher')}"]
-        words += [f"--out={self.folder / 'registered'}", f"--capture={place(target, 'train')}"]
-        return [
-            "pseudo-label",
-            *words,
-            *(f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in options.items()),
-        ]
+        words = [f"--config={self.folder / 'teacher' / 'config.yaml'}", f"--ckpt_path={self.checkpoint('teacher')}"]
+        words += [f"--out={self.folder / 'registered'}", f"--capture={place(Capture.open(self.target), 'train')}"]
+        return ["pseudo-label", *words, *(f"--{key}={spelled(value)}" for key, value in self.registered.items())]
 
     def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
-        """Arguments of the `dkp fit` of a stage, where the target could be registered or where it could not."""
-        configs = recipe_folder()
-        loss = {"teacher": "labelled_only", "control": "distillation_only", "adapted": "ours"}[stage]
-        role = "teacher" if stage == "teacher" else "student"
-        data = "synthetic" if self.kind == "object" else self.kind
-        layers = [
-            f"experiment/{stage}",
-            "model/unet",
-            f"data/{data}",
-            f"loss/{loss}",
-            f"trainer/{self.accelerator}",
-        ]
-        layers += [f"main/{data}-{role}"]
-        layers += [f"main/{data}-adapted"] if stage == "adapted" else []
-        target = Capture.open(self.target)
-        options = [
-            f"--root={self.folder}",
-            f"--source={place(Capture.open(self.source), 'train')}",
-            f"--target={self.target}",
-            f"--surface={surface_option(target)}",
-            f"--seed_everything={self.seed}",
-            f"--data.init_args.seed={self.seed}",
-            f"--data.init_args.test={place(target, 'test')}",
-        ]
-        if stage != "teacher":
-            if stage == "adapted" and registered and self.registered:
-                labels = f"{self.folder / 'registered'}{SPLIT_MARK}train"
-                options += [f"--data.init_args.labelled={labels}", f"--data.init_args.unlabelled={labels}"]
-                options += [f"--{name}={json.dumps(value)}" for name, value in FROM_REGISTERED.items()]
-            else:
-                options.append(f"--data.init_args.unlabelled={place(target, 'train')}")
-            if self.kind in ("person", "object") and not all(view.mask for view in target.views):
-                options.append("--model.init_args.terms.mask.init_args.weight=0")
-        if self.kind == "person" and not any(view.joints for view in target.views):
-            options.append("--joints=null")
-        if self.kind == "object":
-            if target.surface.mirror is None:
-                options.append("--data.init_args.augmentation.mirror=0")
-            extent = float(2 * max(target.surface.bounds[1]))
-            options += [f"--{name}={share * extent:.5g}" for name, share in RELATIVE.items()]
-            if stage == "adapted":
-                final = f"{RELATIVE['sigma'] / 2 * extent:.5g}"
-                options += [f"--model.init_args.terms.{term}.init_args.sigma_final={final}" for term in ANNEALED]
-        return ["fit", *(f"--config={configs / layer}.yaml" for layer in layers), *options, *overrides]
+        """Arguments of the `dkp fit` of a stage: its recipe, paths and the seed.
+
+        Args:
+            stage: a name of `DETECTORS`.
+            overrides: further options, the user's.
+            registered: whether the target could be registered, where the recipe asks for it.
+        """
+        recipes = [self.recipes / f"{stage}.yaml"]
+        if stage == "adapted" and self.registered and not registered:
+            recipes.append(recipe_folder() / "unregistered.yaml")
+        source, target = Capture.open(self.source), Capture.open(self.target)
+        options = {
+            "root": self.folder,
+            "name": stage,
+            "source": place(source, "train"),
+            "target": place(target, "train"),
+            "test": place(target, "test"),
+            "surface": surface_option(target),
+            "seed_everything": self.seed,
+        }
+        if self.accelerator is not None:
+            options["trainer.accelerator"] = self.accelerator
+        words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={value}" for key, value in options.items())]
+        return ["fit", *words, *overrides]
 
     def test(self, detector: str) -> list[str]:
         """Arguments of the `dkp test` of a detector."""

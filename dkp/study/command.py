@@ -12,7 +12,6 @@ from rich.table import Table
 
 from dkp.errors import InputError
 from dkp.pipeline.captures import prepare_source, prepare_target
-from dkp.pipeline.job import available_accelerator
 from dkp.progress import Progress
 from dkp.study.cells import Cells, is_done, record_path
 from dkp.study.check import NotReproduced, differences
@@ -54,7 +53,7 @@ def run(
         captures: Folder of the captures that are rendered or imported; an existing one is used again.
         results: Folder to write results to.
         data: Folder that holds the recording `board/`; by default the environment variable DKP_DATA.
-        accelerator: "cpu" or "gpu"; by default the GPU where there is one.
+        accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
         overrides: Further options for all fits, such as --trainer.max_steps=100. Such cells count as another recipe.
     """
     study = read_plan(plan)
@@ -123,7 +122,7 @@ def report(
         overrides: The options that `dkp study run` was given.
     """
     study = read_plan(plan)
-    places = Places(Path(runs), {}, {}, "cpu", options_of(overrides))
+    places = Places(Path(runs), {}, {}, overrides=options_of(overrides))
     found = write_report(study, places, Path(results))
     print(
         f"dkp: {len(found.records)} of {len(study.cells())} cells have a result, {len(found.failed)} failed, "
@@ -151,7 +150,7 @@ def check(
         captures: Folder of the captures that are rendered or imported; an existing one is used again.
         results: Folder of the committed results.
         data: Folder that holds the recording `board/`; by default the environment variable DKP_DATA.
-        accelerator: "cpu" or "gpu"; by default the GPU where there is one.
+        accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
         overrides: The options that the committed cell was run with.
 
     Raises:
@@ -231,7 +230,7 @@ def prepared(
         for capture in study.captures.values()
         for method in study.pictures
     )
-    places = Places(runs, sources, targets, accelerator or available_accelerator(), options_of(overrides), pictures)
+    places = Places(runs, sources, targets, accelerator, options_of(overrides), pictures)
     for cell in cells:
         setting, key = cell.capture, (cell.capture.name, cell.seed)
         if key in targets or key in missing or is_done(study, cell, places):

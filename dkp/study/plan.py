@@ -15,7 +15,7 @@ from dkp.pipeline.captures import BUILT_IN
 from dkp.recipes import recipe_folder
 
 Experiment = Literal["teacher", "labelled_only", "oracle", "bootstrapping", "control", "adapted"]
-"""Files in configs/experiment: what a method trains, on what."""
+"""What a method trains, on what: by the recipe of the teacher, the control or the adapted detector."""
 
 Options = Mapping[str, Any]
 """Dotted names of `dkp fit` and their values."""
@@ -28,7 +28,7 @@ class CaptureSetting:
     Attributes:
         name: in names of cells.
         title: for people.
-        kind: a name in configs/data and configs/main.
+        kind: a name of `BUILT_IN`, whose recipes are taken.
         source: folder of the labelled capture; None = rendered, as for `dkp train --capture KIND`.
         target: folder of the target; None = rendered or imported, likewise.
         labels: where labels come from: the source, or the target itself.
@@ -56,13 +56,11 @@ class Method:
         name: in names of cells.
         title: for people.
         experiment: what is trained, on what.
-        loss: files of configs/loss, in order.
-        main: roles of the files of configs/main that a semi-supervised run puts last ("student", "adapted").
-        model: file of configs/model.
+        files: files of configs/ that are put on the recipe, in order.
         options: for its fits.
         start: the method whose detector it starts from; None for a teacher.
         rounds: fits one after the other, each from the detector before it, which share the steps.
-        registered: before each fit the target is labelled by registration, as configs/main/KIND-registered.yaml says.
+        registered: before each fit the target is labelled by registration, as `labels` of the adapted recipe says.
         share: in place of the capture's share of labelled instants.
         captures: on these only; None = all.
         seeds: in place of the plan's.
@@ -73,9 +71,7 @@ class Method:
     name: str
     title: str
     experiment: Experiment
-    loss: tuple[str, ...] = ("labelled_only",)
-    main: tuple[str, ...] = ("student",)
-    model: str = "unet"
+    files: tuple[str, ...] = ()
     options: Options = field(default_factory=dict)
     start: str | None = "teacher"
     rounds: int = 1
@@ -316,7 +312,7 @@ class PlanReader:
             raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
         seeds = tuple(entry["seeds"]) if entry.get("seeds") else None
         for row, change in entry["rows"].items():
-            rows = ("title", "loss", "main", "model", "options", "start", "rounds", "share", "line", "x", "base")
+            rows = ("title", "files", "options", "start", "rounds", "share", "line", "x", "base")
             self.keys(change, f"{where}.rows.{row}", rows, ("title",))
             base = methods.get(change.get("base", entry["base"]))
             if row in methods or base is None:

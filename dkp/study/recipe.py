@@ -1,26 +1,36 @@
 """What is run for a cell: its `dkp` commands, stage by stage, at the same cost for every method.
 
-Every method takes the steps of the main job's student (`configs/main/KIND-student.yaml`) from the same teacher, and
-sees as many images in a step: a method without unlabelled views sees as many labelled ones in their place.
+Every method takes the steps of the main job's students (control.yaml and adapted.yaml) from the same teacher, and sees
+as many images in a step: a method without unlabelled views sees as many labelled ones in their place.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from dkp.captures import Capture
-from dkp.errors import InputError
-from dkp.pipeline.job import FROM_REGISTERED, surface_option
+from dkp.pipeline.job import recipes_of, surface_option
 from dkp.pipeline.stages import Stage, digest
-from dkp.recipes import merged, recipe_folder
+from dkp.recipes import merged, read_recipe, recipe_folder, spelled
 from dkp.study.plan import Cell, Options, Plan
+
+UNCOUNTED = (
+    *("name", "root", "source", "target", "test", "seed_everything", "labels"),
+    *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "logger", "callbacks")),
+    *(f"data.init_args.{key}" for key in ("train", "labelled", "unlabelled", "val", "test", "seed", "num_workers")),
+    *(f"model.init_args.{key}" for key in ("teacher", "initial_weights")),
+)
+"""Settings that fingerprints do not depend on: folders, the device, and what a cell says in other words."""
+
+SNAPSHOTS = [{"class_path": "dkp.callbacks.DetectorSnapshots", "init_args": {"count": 4}}]
+"""What keeps the detector at the start, the end and three steps between, for pictures."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Places:
     Attributes:
         runs: folder of the cells' folders.
         sources, targets: folders of the captures, by capture setting and seed.
-        accelerator: "cpu" or "gpu".
+        accelerator: "cpu" or "gpu"; None = what the recipes say.
         overrides: options for every fit, after all others.
         pictures: names of cells whose training keeps snapshots for pictures.
     """
@@ -38,7 +48,7 @@ class Places:
     runs: Path
     sources: Mapping[tuple[str, int], Path]
     targets: Mapping[tuple[str, int], Path]
-    accelerator: str
+    accelerator: str | None = None
     overrides: Options = field(default_factory=dict)
     pictures: frozenset[str] = frozenset()
 
@@ -115,7 +125,6 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
     source, target = (found[setting.name, cell.seed] for found in (places.sources, places.targets))
     labelled = f"{source if setting.labels == 'source' else target}#train"
     share = setting.share if method.share is None else method.share
-    trainer = [f"trainer/{places.accelerator}", *(["trainer/snapshots"] if cell.name in places.pictures else [])]
     values: dict[str, Any] = {
         "root": str(places.folder(cell)),
         "name": name,
@@ -123,9 +132,10 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
         "target": str(target),
         "surface": surface_option(Capture.open(target)),
         "seed_everything": cell.seed,
-        "data.init_args.seed": cell.seed,
-        "data.init_args.test": f"{target}#test",
+        "test": f"{target}#test",
     }
+    values |= {} if places.accelerator is None else {"trainer.accelerator": places.accelerator}
+    values |= {"trainer.callbacks": SNAPSHOTS} if cell.name in places.pictures else {}
     places_of_labels: str | list[str] = labelled
     shares: float | list[float] = share
     if method.experiment == "oracle":
@@ -138,16 +148,14 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
     if method.semi_supervised:
         values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": places_of_labels}
         values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
-        values |= FROM_REGISTERED if method.registered else {}
     else:
         values["data.init_args.train"] = places_of_labels
         if method.experiment != "teacher":
             values |= {"model.init_args.initial_weights": str(start)}
-            values |= equal_cost(setting.kind, len(Capture.open(target).cameras), on_target(cell))
+            values |= equal_cost(student(cell), len(Capture.open(target).cameras))
     values |= {**setting.options, **method.options, **places.overrides}
-    if method.rounds > 1:
-        values |= shorter(cell, values)
-    words = [f"--config={recipe_folder() / file}.yaml" for file in layers(cell, trainer)]
+    values |= shorter(cell, places.overrides) if method.rounds > 1 else {}
+    words = [f"--config={file}" for file in files(cell)]
     return ["fit", *words, *(f"--{key}={spelled(value)}" for key, value in values.items())]
 
 
@@ -158,65 +166,52 @@ def on_target(cell: Cell) -> bool:
 
 
 def pseudo_label_options(cell: Cell) -> dict[str, Any]:
-    """Options of `dkp pseudo-label`."""
-    registered = content(f"main/{cell.capture.kind}-registered") if cell.method.registered else {}
+    """Options of `dkp pseudo-label`: those of the adapted recipe where the target is registered, and the capture's."""
+    registered = content(recipe(cell, "adapted"))["labels"] if cell.method.registered else {}
     return {**registered, **cell.capture.pseudo_label}
 
 
-def layers(cell: Cell, trainer: Sequence[str] = ()) -> list[str]:
-    """The files of configs/ that a fit is made of, in order.
+def recipe(cell: Cell, name: str) -> Path:
+    """A recipe of a cell's kind of captures."""
+    return recipes_of(cell.capture.kind, Path()) / f"{name}.yaml"
 
-    Args:
-        cell: what is trained.
-        trainer: files of the trainer, which stand after the losses.
+
+def files(cell: Cell) -> list[Path]:
+    """The files of configs/ that a fit is made of: its recipe, and what is put on it."""
+    name = cell.method.experiment if cell.method.semi_supervised else "teacher"
+    return [recipe(cell, name), *(recipe_folder() / f"{file}.yaml" for file in cell.method.files)]
+
+
+def student(cell: Cell) -> dict[str, Any]:
+    """The recipe of the main job's student whose cost a labelled cell has.
+
+    Where all labels are of the target's own views, images are varied as adapted.yaml says.
     """
-    method, kind = cell.method, cell.capture.kind
-    main = [f"main/{kind}-teacher"] if method.experiment == "teacher" else []
-    if method.semi_supervised:
-        main = [f"main/{kind}-{role}" for role in method.main]
-    losses = [f"loss/{loss}" for loss in method.loss]
-    return [f"experiment/{method.experiment}", f"model/{method.model}", f"data/{kind}", *losses, *trainer, *main]
+    return content(recipe(cell, "adapted" if on_target(cell) else "control"))
 
 
-def student(kind: str, on_target: bool = False) -> dict[str, Any]:
-    """What `configs/main/KIND-student.yaml` makes of an adapted run.
+def equal_cost(student: Mapping[str, Any], cameras: int) -> dict[str, Any]:
+    """Options that make a labelled run cost what a student costs: steps, images in a step, learning rate.
 
     Args:
-        kind: a name in configs/main.
-        on_target: whether all labels are of the target's own views; images then are varied as KIND-adapted.yaml says.
-    """
-    settings = merged(content("experiment/adapted"), content(f"main/{kind}-student"))
-    varied = content(f"main/{kind}-adapted").get("data", {}).get("init_args", {}).get("augmentation", {})
-    return merged(settings, {"data": {"init_args": {"augmentation": varied}}}) if on_target and varied else settings
-
-
-def equal_cost(kind: str, cameras: int, on_target: bool = False) -> dict[str, Any]:
-    """Options that make a labelled run cost what the main job's student costs: steps, images in a step, learning rate.
-
-    Args:
-        kind: a name in configs/main.
+        student: its recipe.
         cameras: of the target; how many views an instant has where the student takes all.
-        on_target: as for `student`.
     """
-    settings = student(kind, on_target)
-    model, data = settings["model"]["init_args"], settings["data"]["init_args"]
+    model, data = student["model"]["init_args"], student["data"]["init_args"]
     views = cameras if data["views_per_instant"] == "all" else data["views_per_instant"]
     images = data["labelled_batch_size"] + data["unlabelled_batch_size"] * views
-    values = {"size": settings["size"]} if isinstance(settings.get("size"), int) else {}
-    values |= {"trainer.max_steps": settings["trainer"]["max_steps"], "data.init_args.batch_size": images}
-    values |= {f"model.init_args.{key}": model[key] for key in ("learning_rate", "warmup_steps") if key in model}
-    values |= {"data.init_args.val": data["val"], "data.init_args.steps_per_epoch": data["steps_per_epoch"]}
-    return values | {f"data.init_args.augmentation.{key}": value for key, value in data.get("augmentation", {}).items()}
+    values = {"trainer.max_steps": student["trainer"]["max_steps"], "data.init_args.batch_size": images}
+    values |= {f"model.init_args.{key}": model[key] for key in ("learning_rate", "schedule", "warmup_steps")}
+    values |= {"data.init_args.steps_per_epoch": data["steps_per_epoch"]}
+    return values | {f"data.init_args.augmentation.{key}": value for key, value in data["augmentation"].items()}
 
 
-def shorter(cell: Cell, values: Options) -> dict[str, Any]:
+def shorter(cell: Cell, overrides: Options) -> dict[str, Any]:
     """Options by which each of several rounds takes its part of the steps."""
-    whole = merged(student(cell.capture.kind), *(content(f"main/{cell.capture.kind}-{r}") for r in cell.method.main))
-    steps = int(values.get("trainer.max_steps", whole["trainer"]["max_steps"])) // cell.method.rounds
-    short = {"trainer.max_steps": steps, "data.init_args.steps_per_epoch": steps}
-    terms = whole["model"]["init_args"].get("terms", {}) if cell.method.semi_supervised else {}
-    annealed = [name for name, term in terms.items() if "sigma_steps" in term["init_args"]]
-    return short | {f"model.init_args.terms.{name}.init_args.sigma_steps": steps for name in annealed}
+    given = {**cell.capture.options, **cell.method.options, **overrides}
+    whole = student(cell) if cell.method.experiment != "teacher" else content(recipe(cell, "teacher"))
+    steps = int(given.get("trainer.max_steps", whole["trainer"]["max_steps"])) // cell.method.rounds
+    return {"trainer.max_steps": steps, "data.init_args.steps_per_epoch": steps}
 
 
 def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
@@ -227,14 +222,12 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
     """
     method, setting = cell.method, cell.capture
     start = plan.start(cell)
-    recipe = {
-        "files": {file: content(file) for file in layers(cell)},
-        "student": None
-        if method.experiment == "teacher" or method.semi_supervised
-        else student(setting.kind, on_target(cell)),
+    labelled = method.experiment != "teacher" and not method.semi_supervised
+    settings = {
+        "settings": resolved(*map(content, files(cell)), nested({**setting.options, **method.options, **overrides})),
+        "student": resolved(student(cell)) if labelled else None,
         "captures": [setting.kind, setting.source, setting.target, setting.labels, setting.share],
         "method": [method.experiment, method.rounds, method.share],
-        "options": {**setting.options, **method.options, **overrides},
         "pseudo_label": pseudo_label_options(cell) if method.pseudo_labelled else None,
         "seed": cell.seed,
     }
@@ -245,7 +238,7 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
             if kind == "pseudo" and not method.pseudo_labelled:
                 continue
             name = numbered(kind, number, method.rounds)
-            before = found[name] = digest([recipe, before, name])
+            before = found[name] = digest([settings, before, name])
     found["test"] = digest([before, plan.metrics])
     return found
 
@@ -256,19 +249,33 @@ def fitted(plan: Plan, cell: Cell, overrides: Options) -> str:
 
 
 @cache
-def content(name: str) -> dict[str, Any]:
-    """What a file of configs/ holds.
+def content(recipe: Path) -> dict[str, Any]:
+    """What a recipe says, its base included."""
+    return read_recipe(recipe)
 
-    Raises:
-        InputError: there is no such file.
+
+def nested(options: Options) -> dict[str, Any]:
+    """Options with dotted names as settings.
+
+    Example:
+        >>> nested({"a.b": 1, "a.c": 2})
+        {'a': {'b': 1, 'c': 2}}
     """
-    path = recipe_folder() / f"{name}.yaml"
-    if not path.is_file():
-        raise InputError(f"configuration {path}: no such file, which the plan asks for")
-    held: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-    return held
+    settings: dict[str, Any] = {}
+    for name, value in options.items():
+        for key in reversed(name.split(".")):
+            value = {key: value}
+        settings = merged(settings, value)
+    return settings
 
 
-def spelled(value: Any) -> str:
-    """A value as an option's text."""
-    return value if isinstance(value, str) else json.dumps(value)
+def resolved(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings put on top of each other, with the values that they refer to, without `UNCOUNTED`."""
+    found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(merged(*settings)), resolve=True)  # type: ignore
+    for name in UNCOUNTED:
+        *folders, key = name.split(".")
+        inner = found
+        for folder in folders:
+            inner = inner.get(folder, {})
+        inner.pop(key, None)
+    return found

@@ -212,12 +212,12 @@ class DenseKeypointTask(pl.LightningModule):
         self._ledger.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Fail where a configured term never had a valid pixel, on any process."""
+        """Fail where a configured term that is not optional never had a valid pixel, on any process."""
         for name, steps in self._ledger.due.items():
             fired = self._ledger.fired.get(name, torch.zeros((), dtype=torch.long, device=self.device))
             if self.trainer.world_size > 1:
                 fired = self.trainer.strategy.reduce(fired.clone(), reduce_op="sum")
-            if int(fired) == 0:
+            if int(fired) == 0 and not self.terms[name].optional:
                 raise silent_term_error(name, self.terms[name], steps)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:

@@ -123,5 +123,5 @@ def silent_term_error(name: str, term: LossTerm, steps: int) -> InputError:
     """The error for a term that never fired in an epoch."""
     return InputError(
         f"loss term {term.symbol or name} has the weight model.terms.{name}.weight > 0 but had no valid pixel in any "
-        f"of the {steps} steps of this epoch: {term.hint}, or set the weight to 0"
+        f"of the {steps} steps of this epoch: {term.hint}, or set the weight to 0 or `optional` to true"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures import DenseLabel
+from dkp.captures import Capture, DenseLabel
 from dkp.captures.images import write_image
 from dkp.captures.labels import write_dense_label, write_npz
 from dkp.data.cache import CaptureImages
@@ -224,3 +224,10 @@ def test_a_capture_without_any_good_view_is_an_error(make_capture, tmp_path):
         (capture.path / view.image).unlink()
     with pytest.raises(InputError, match=r"none of its 4 views can be read; the first: .*cam_0"):
         CaptureImages(capture, None, 32)
+
+
+def test_joints_are_kept_of_captures_that_have_any(people):
+    names = [
+        CaptureImages(Capture.open(people / name), None, joints=("nose",)).joint_names for name in ("joints", "bare")
+    ]
+    assert names == [("nose",), ()]

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from dkp.captures import Capture
+from dkp.cli import main
 from dkp.errors import InputError
 from dkp.pipeline.job import (
     DETECTORS,
@@ -18,24 +19,18 @@ from dkp.pipeline.job import (
     SUMMARY,
     SUMMARY_KEYS,
     Job,
-    kind_of,
     place,
+    recipes_of,
     surface_option,
 )
 from dkp.pipeline.runner import Runner, StageFailed
 from dkp.pipeline.stages import StageLedger
 from dkp.progress import Progress
+from dkp.recipes import recipe_folder
 
 
-def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, accelerator: str = "cpu") -> Job:
-    return Job(folder, kind, source or target, target, 7, accelerator)
-
-
-def configs(arguments: list[str]) -> list[str]:
-    """The layers of a fit as GROUP/NAME, in order; every file is there."""
-    files = [Path(word.removeprefix("--config=")) for word in arguments if word.startswith("--config=")]
-    assert all(file.is_file() for file in files)
-    return [f"{file.parent.name}/{file.stem}" for file in files]
+def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, accelerator: str | None = None) -> Job:
+    return Job(folder, recipe_folder() / kind, source or target, target, 7, accelerator)
 
 
 # Folders and names
@@ -46,10 +41,11 @@ def test_a_place_names_a_split_only_where_there_is_one(planes):
     assert place(Capture.open(planes / "wide"), "train") == f"{planes / 'wide'}#"
 
 
-def test_the_kind_follows_from_the_surface(planes, people):
-    assert kind_of("board", planes / "nowhere") == "board"
-    assert kind_of("somewhere", planes / "mine") == "object"
-    assert kind_of("somewhere", people / "bare") == "person"
+def test_the_recipes_follow_from_the_surface(planes, people):
+    assert recipes_of("synthetic", planes / "nowhere") == recipe_folder() / "people"
+    assert recipes_of("board", planes / "nowhere") == recipe_folder() / "board"
+    assert recipes_of("somewhere", planes / "mine") == recipe_folder() / "object"
+    assert recipes_of("somewhere", people / "bare") == recipe_folder() / "person"
 
 
 def test_a_surface_by_file_or_by_name(planes, people):
@@ -57,54 +53,42 @@ def test_a_surface_by_file_or_by_name(planes, people):
     assert surface_option(Capture.open(people / "bare")) == "human"
 
 
-# Arguments
+# Arguments; those of a fit: tests/test_configs.py
 
 
-@pytest.mark.parametrize("kind", ["synthetic", "dog", "board", "person"])
-def test_layers_of_the_stages(kind, people, tmp_path):
-    job = job_of(tmp_path, kind, people / "joints", accelerator="gpu")
-    common = ["model/unet", f"data/{kind}"]
-    assert configs(job.fit("teacher", [])) == [
-        "experiment/teacher", *common, "loss/labelled_only", "trainer/gpu", f"main/{kind}-teacher",
-    ]  # fmt: skip
-    assert configs(job.fit("control", [])) == [
-        "experiment/control", *common, "loss/distillation_only", "trainer/gpu", f"main/{kind}-student",
-    ]  # fmt: skip
-    assert configs(job.fit("adapted", [])) == [
-        "experiment/adapted", *common, "loss/ours", "trainer/gpu", f"main/{kind}-student", f"main/{kind}-adapted",
-    ]  # fmt: skip
-
-
-def test_control_and_adapted_differ_in_their_layers_and_the_last_sigma_only(planes, tmp_path):
-    job = job_of(tmp_path, "object", planes / "mine", planes / "labelled")
-    control, adapted = (
-        [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
-    )
-    annealed = [f"--model.init_args.terms.{name}.init_args.sigma_final=0.01" for name in ("multiview", "consensus")]
-    assert adapted == [*control, *annealed]
-
-
-def test_registered_labels_take_the_place_of_the_source(people, tmp_path):
-    """Of its labels and of the teacher's word, for the adapted detector alone."""
-    job = job_of(tmp_path, "synthetic", people / "joints")
-    control, adapted = (
-        [word for word in job.fit(stage, []) if not word.startswith("--config=")] for stage in ("control", "adapted")
-    )
-    labels = f"{tmp_path / 'registered'}#train"
-    own = {f"--data.init_args.labelled={labels}", f"--data.init_args.unlabelled={labels}"}
-    own |= {"--data.init_args.pseudo_labels=true", "--model.init_args.terms.pseudo.init_args.weight=1.0"}
-    own |= {"--model.init_args.terms.distillation.init_args.weight=0.0"}
-    assert set(adapted) - set(control) == own
-    assert [word.split("=")[0] for word in set(control) - set(adapted)] == ["--data.init_args.unlabelled"]
+@pytest.mark.parametrize("kind", ["people", "dog", "board"])
+def test_the_target_is_labelled_as_the_adapted_recipe_says(kind, people, tmp_path, capsys):
+    """All options are understood: what is missed is the teacher."""
+    job = job_of(tmp_path, kind, people / "joints")
     words = job.register()
-    assert words[0] == "pseudo-label"
-    assert {f"--config={tmp_path / 'teacher' / 'config.yaml'}", f"--out={tmp_path / 'registered'}"} <= set(words)
-    assert {f"--capture={people / 'joints'}#", "--method=registration"} <= {w.split("train")[0] for w in words}
-    has_masks = all(view.mask for view in Capture.open(people / "joints").views)
-    assert f"--hide_background={json.dumps(has_masks)}" in words
-    assert job_of(tmp_path, "object", people / "joints").registered == {}
-    without = [word for word in job.fit("adapted", [], registered=False) if not word.startswith("--config=")]
-    assert without == control
+    assert words[:5] == [
+        "pseudo-label",
+        f"--config={tmp_path / 'teacher' / 'config.yaml'}",
+        f"--ckpt_path={tmp_path / 'teacher' / 'checkpoints' / 'last.ckpt'}",
+        f"--out={tmp_path / 'registered'}",
+        f"--capture={people / 'joints'}#",
+    ]
+    further = {
+        "people": ["--hide_background=true"],
+        "dog": ["--hide_background=true"],
+        "board": [
+            "--captured_masks=false",
+            '--registration={"stiffness": 1000.0, "stiffness_final": 1000.0, "silhouette": 0.0}',
+        ],
+    }
+    assert words[5:] == ["--method=registration", *further[kind]]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert f"{tmp_path / 'teacher' / 'config.yaml'}" in capsys.readouterr().err
+
+
+def test_where_the_target_is_not_registered_a_file_on_top_says_so(people, tmp_path):
+    job = job_of(tmp_path, "people", people / "joints")
+    with_labels, without = job.fit("adapted", []), job.fit("adapted", [], registered=False)
+    assert without == [*with_labels[:2], f"--config={recipe_folder() / 'unregistered.yaml'}", *with_labels[2:]]
+    assert job.fit("control", [], registered=False) == job.fit("control", [])
+    other = job_of(tmp_path, "object", people / "joints")
+    assert (other.registered, other.fit("adapted", [], registered=False)) == ({}, other.fit("adapted", []))
 
 
 @pytest.mark.parametrize("status", [2, 1])
@@ -122,7 +106,7 @@ def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_
         run(self, stage, ledger, file, *others)
 
     monkeypatch.setattr(Runner, "run", refused)
-    job = job_of(tmp_path / "job", "synthetic", people / "joints")
+    job = job_of(tmp_path / "job", "people", people / "joints")
     output = StringIO()
     if status != 2:
         with pytest.raises(StageFailed, match=r"registered ended with status 1; .* no instant agrees"):
@@ -134,50 +118,9 @@ def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_
     assert "no instant agrees; the adapted detector goes on with the source's labels" in output.getvalue()
 
 
-def test_options_of_a_fit(planes, tmp_path):
-    job = job_of(tmp_path, "object", planes / "mine", planes / "labelled")
-    teacher, adapted = job.fit("teacher", ["--trainer.max_steps=3"]), job.fit("adapted", [])
-    assert teacher[0] == adapted[0] == "fit"
-    assert teacher[-1] == "--trainer.max_steps=3"  # the user's word is the last
-    shared = {
-        f"--root={tmp_path}",
-        f"--source={planes / 'labelled'}#train",
-        f"--target={planes / 'mine'}",
-        f"--surface={planes / 'mine' / 'surface.npz'}",
-        "--seed_everything=7",
-        "--data.init_args.seed=7",
-        f"--data.init_args.test={planes / 'mine'}#test",
-    }
-    assert shared <= set(teacher) & set(adapted)
-    unlabelled = f"--data.init_args.unlabelled={planes / 'mine'}#train"
-    assert unlabelled in adapted
-    assert unlabelled not in teacher
-
-
-def test_lengths_of_the_losses_follow_an_unknown_surface(planes, people, tmp_path):
-    small = job_of(tmp_path, "object", planes / "mine").fit("adapted", [])
-    large = job_of(tmp_path, "object", planes / "wide").fit("adapted", [])
-    assert {"--sigma=0.02", "--scale=0.02", "--beta=0.006"} <= set(small)
-    assert {"--sigma=0.025", "--scale=0.025", "--beta=0.0075"} <= set(large)
-    assert "--model.init_args.terms.multiview.init_args.sigma_final=0.01" in small
-    assert "--model.init_args.terms.consensus.init_args.sigma_final=0.0125" in large
-    assert configs(small)[-2:] == ["main/synthetic-student", "main/synthetic-adapted"]
-    assert not any(
-        word.startswith("--sigma") for word in job_of(tmp_path, "person", people / "bare").fit("teacher", [])
-    )
-
-
-def test_masks_and_joints_of_a_person_are_used_where_there_are_any(people, tmp_path):
-    def options(capture: str, stage: str) -> set[str]:
-        return set(job_of(tmp_path, "person", people / capture).fit(stage, []))
-
-    no_masks, no_joints = "--model.init_args.terms.mask.init_args.weight=0", "--joints=null"
-    assert no_masks not in options("masked", "control")
-    assert no_joints in options("masked", "control")
-    assert no_masks in options("joints", "control")
-    assert no_joints not in options("joints", "control")
-    assert no_masks not in options("bare", "teacher")  # the teacher's task has no such weight
-    assert no_joints in options("bare", "teacher")
+def test_the_users_word_is_the_last(planes, tmp_path):
+    job = job_of(tmp_path, "object", planes / "mine", planes / "labelled", accelerator="gpu")
+    assert job.fit("teacher", ["--trainer.max_steps=3"])[-2:] == ["--trainer.accelerator=gpu", "--trainer.max_steps=3"]
 
 
 def test_the_test_of_a_detector_uses_its_own_configuration_and_last_weights(planes, tmp_path):

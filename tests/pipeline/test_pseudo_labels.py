@@ -51,9 +51,10 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def words(folder, experiment):
-    layers = [f"experiment/{experiment}", "model/unet", "data/board", "loss/labelled_only", "trainer/cpu", "debug/fast"]
-    result = [word for layer in layers for word in ("--config", str(CONFIGS / f"{layer}.yaml"))]
+def words(folder, name):
+    files = [CONFIGS / "board" / "teacher.yaml", CONFIGS / "debug" / "fast.yaml"]
+    result = [word for file in files for word in ("--config", str(file))] + ["--name", name]
+    result += ["--data.val", str(folder / "plane#test")]
     result += ["--root", str(folder / "runs"), "--size", str(SIZE), "--scale", "0.05", "--beta", "0.02"]
     result += ["--source", str(folder / "plane"), "--target", str(folder / "plane")]
     result += ["--surface", str(folder / "plane" / "surface.npz"), "--model.detector.init_args.width", "8"]

@@ -20,13 +20,17 @@ FRESH = multiprocessing.get_context("forkserver")
 FRESH.set_forkserver_preload(["pytest", "dkp.lightning_cli", "dkp.tasks", "dkp.data", "dkp.models"])
 
 
-def layers(folder: Path, *names: str) -> list[str]:
-    """Options of a small run on the capture FOLDER/plane, in layers of configuration files."""
+ADAPTED = ("board/adapted", "unregistered")
+
+
+def small_run(folder: Path, *names: str) -> list[str]:
+    """Options of a small run on the capture FOLDER/plane by files of configs/."""
     words = [word for name in names for word in ("--config", str(CONFIGS / f"{name}.yaml"))]
     words += ["--root", str(folder / "runs"), "--size", str(SIZE), "--sigma", "0.03", "--scale", "0.05"]
     words += ["--source", str(folder / "plane"), "--target", str(folder / "plane")]
     words += ["--surface", str(folder / "plane" / "surface.npz"), "--model.detector.init_args.width", "8"]
     words += ["--model.detector.init_args.levels", "3", "--trainer.enable_progress_bar", "false"]
+    words += ["--data.val", str(folder / "plane#test")]
     return [*words, "--data.augmentation.rotate", "10"]
 
 

@@ -17,7 +17,7 @@ from dkp.captures import Capture, DenseLabel
 from dkp.captures.labels import write_dense_label
 from dkp.cli import main
 
-from .conftest import at_end_of_step, finish, layers, start
+from .conftest import ADAPTED, at_end_of_step, finish, small_run, start
 
 STEPS, EPOCH = 6, 3
 SOAK = float(os.environ.get("DKP_SOAK", "0"))
@@ -73,9 +73,18 @@ def faulty_and_clean(source: Path, folder: Path, faults: dict[tuple[str, str], s
 
 
 def options(capture: Path, root: Path, name: str) -> list[str]:
-    words = layers(capture.parent, "experiment/adapted", "model/unet", "data/board", "loss/ours", "trainer/cpu")
+    words = small_run(capture.parent, *ADAPTED)
     words += ["--root", str(root), "--name", name, "--model.teacher", "null", "--source", str(capture)]
-    words += ["--target", str(capture), "--surface", str(capture / "surface.npz"), "--data.num_workers", "0"]
+    words += [
+        "--target",
+        str(capture),
+        "--data.val",
+        f"{capture}#test",
+        "--surface",
+        str(capture / "surface.npz"),
+        "--data.num_workers",
+        "0",
+    ]
     words += ["--trainer.max_steps", str(STEPS), "--data.steps_per_epoch", str(EPOCH)]
     return [*words, "--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"]
 

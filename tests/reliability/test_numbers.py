@@ -8,11 +8,11 @@ import torch
 
 from dkp.cli import main
 
-from .conftest import finish, layers, start
+from .conftest import finish, small_run, start
 
 
 def options(workspace, name, *more):
-    words = layers(workspace, "experiment/teacher", "model/unet", "data/board", "loss/labelled_only", "trainer/cpu")
+    words = small_run(workspace, "board/teacher")
     words += ["--name", name, "--trainer.max_steps", "60", "--data.steps_per_epoch", "60", "--data.num_workers", "0"]
     words += ["--data.val", str(workspace / "plane#test"), "--model.learning_rate", "0.005", "--data.batch_size", "8"]
     return [*words, "--trainer.enable_model_summary", "false", "--trainer.log_every_n_steps", "1", *more]

@@ -18,16 +18,25 @@ from pytorch_lightning.utilities import rank_zero_only
 from dkp.cli import main
 
 from ..conftest import write_plane
-from .conftest import CONFIGS, at_end_of_step, finish, layers, start
+from .conftest import ADAPTED, CONFIGS, at_end_of_step, finish, small_run, start
 
 FORKED = ["--trainer.devices", "2", "--trainer.strategy", "ddp_fork_find_unused_parameters_true"]
 NODES = ["--trainer.devices", "1", "--trainer.num_nodes", "2", "--trainer.strategy", "ddp_find_unused_parameters_true"]
-LAYERS = ["experiment/adapted", "model/unet", "data/board", "loss/ours", "trainer/ddp", "debug/fast"]
 
 
 def options(workspace, name, *more):
-    words = [*layers(workspace, *LAYERS), "--name", name, "--model.teacher", "null", "--data.num_workers", "0"]
+    words = [
+        *small_run(workspace, *ADAPTED, "debug/fast"),
+        "--name",
+        name,
+        "--model.teacher",
+        "null",
+        "--data.num_workers",
+        "0",
+    ]
     words += ["--model.detector.init_args.norm", "group", "--trainer.accelerator", "cpu"]
+    words += ["--trainer.sync_batchnorm", "true", "--trainer.devices", "2"]
+    words += ["--trainer.strategy", "ddp_find_unused_parameters_true"]
     return [*words, "--trainer.log_every_n_steps", "1", *more]
 
 

@@ -11,17 +11,17 @@ import torch
 from dkp.callbacks import newest_checkpoint
 from dkp.cli import main
 
-from .conftest import at_end_of_step, finish, layers, start
+from .conftest import ADAPTED, at_end_of_step, finish, small_run, start
 
 STEPS, EPOCH = 12, 3
 KILLS = int(os.environ.get("DKP_KILLS", "0"))
-EVERYTHING = ["experiment/adapted", "model/unet", "data/board", "loss/ours", "loss/equivariance", "trainer/cpu"]
-EVERYTHING += ["trainer/average"]
+EQUIVARIANCE = "{class_path: dkp.losses.EquivarianceTerm, init_args: {weight: 0.5, sigma: 0.03}}"
 
 
 def options(workspace, name):
     """A run with everything that changes over time: schedules, annealing, average, random transformations, a worker."""
-    words = layers(workspace, *EVERYTHING)
+    words = small_run(workspace, *ADAPTED)
+    words += ["--model.terms.equivariance", EQUIVARIANCE, "--trainer.callbacks", "[dkp.callbacks.DetectorAverage]"]
     words += ["--name", name, "--model.teacher", "null", "--trainer.max_steps", str(STEPS)]
     words += ["--trainer.log_every_n_steps", "1", "--trainer.enable_model_summary", "false"]
     words += ["--data.steps_per_epoch", str(EPOCH), "--data.num_workers", "1"]

@@ -13,7 +13,7 @@ from dkp.callbacks import newest_checkpoint
 from dkp.cli import main
 from dkp.tasks import SemiSupervisedTask
 
-from .conftest import finish, layers, start
+from .conftest import ADAPTED, finish, small_run, start
 
 STEPS, EPOCH = 9, 3
 NEW_USER, NEW_MOUNTS, READ_ONLY, REMOUNT = 0x10000000, 0x00020000, 1, 32
@@ -90,7 +90,7 @@ def fit_on_faulty_disk(words, disk, fault, answer):
 
 
 def options(workspace, root, *more):
-    words = layers(workspace, "experiment/adapted", "model/unet", "data/board", "loss/ours", "trainer/cpu")
+    words = small_run(workspace, *ADAPTED)
     words += ["--root", str(root), "--name", "run", "--model.teacher", "null", "--trainer.max_steps", str(STEPS)]
     words += ["--data.steps_per_epoch", str(EPOCH), "--data.num_workers", "0", "--trainer.log_every_n_steps", "1"]
     return [*words, "--trainer.enable_model_summary", "false", *more]

@@ -15,6 +15,7 @@ SMALL = {
     "data.init_args.num_workers": 0,
     "data.init_args.augmentation.mirror": 0.0,  # a plane has no left and right
     "sigma": 0.03,
+    "sigma_final": 0.03,
     "scale": 0.04,
     "beta": 0.02,
     "trainer.enable_progress_bar": False,
@@ -51,9 +52,9 @@ def content(planes: Path) -> dict:
         "methods": {
             "teacher": {"title": "teacher alone", "experiment": "teacher"},
             "labelled_only": {"title": "labelled only", "experiment": "labelled_only"},
-            "control": {"title": "control", "experiment": "control", "loss": ["distillation_only"]},
+            "control": {"title": "control", "experiment": "control"},
             "bootstrapping": {"title": "bootstrapping", "experiment": "bootstrapping"},
-            "ours": {"title": "ours", "experiment": "adapted", "loss": ["ours"], "main": ["student", "adapted"]},
+            "ours": {"title": "ours", "experiment": "adapted", "files": ["unregistered"]},
             "oracle": {"title": "oracle", "experiment": "oracle"},
         },
         "ordering": ["teacher", "ours"],

@@ -51,7 +51,7 @@ def test_a_cell_runs_after_its_teacher_and_leaves_its_record(plan, places, fake,
     assert {"processor", "cores", "torch"} <= set(record.machine)
     commands = " ".join(stage.command for stage in record.stages.values())
     assert str(places.runs.parent) not in commands
-    assert "--config=configs/experiment/adapted.yaml" in commands
+    assert "--config=configs/people/adapted.yaml" in commands
     assert "--root=runs/study/plane/ours/seed0" in commands
     assert "--source=captures/labelled#train" in commands
 

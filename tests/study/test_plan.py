@@ -7,7 +7,7 @@ import yaml
 
 from dkp.errors import InputError
 from dkp.study.plan import matches, read_plan
-from dkp.study.recipe import layers
+from dkp.study.recipe import files
 from dkp.study.summary import CEILING, FLOOR
 
 
@@ -25,7 +25,7 @@ def test_cells_come_method_by_method_and_ablations_last(plan):
 
 def test_a_row_is_its_base_but_for_what_it_says(plan):
     row, base = plan.methods["clip_10"], plan.methods["ours"]
-    assert (row.experiment, row.loss, row.main, row.start) == (base.experiment, base.loss, base.main, "teacher")
+    assert (row.experiment, row.files, row.start) == (base.experiment, base.files, "teacher")
     assert (row.options, row.group, row.captures, row.seeds) == ({"clip": 10.0}, "clip", ("plane",), (0,))
     assert base.options == {}
 
@@ -87,4 +87,4 @@ def test_the_shipped_plan_has_what_the_results_need():
     assert plan.check["cell"] in names(plan.cells())
     assert all(len(ablation.rows) > 1 for ablation in plan.ablations.values())
     for cell in plan.cells():
-        assert layers(cell)
+        assert all(file.is_file() for file in files(cell))

@@ -10,10 +10,10 @@ from dkp.cli import main
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
-def layers(folder: Path, experiment: str, loss: str) -> list[str]:
+def options(folder: Path, *recipe: str) -> list[str]:
     """The options of a fit of a few steps on the capture `mine`, with runs in folder/runs."""
-    names = [f"experiment/{experiment}", "model/unet", "data/board", f"loss/{loss}", "trainer/cpu", "logger/wandb"]
-    words = [f"--config={CONFIGS / name}.yaml" for name in [*names, "debug/fast"]]
+    words = [f"--config={CONFIGS / name}.yaml" for name in [*recipe, "wandb", "debug/fast"]]
+    words += [f"--data.val={folder / 'mine'}#test"]
     words += [f"--root={folder / 'runs'}", "--size=32", "--sigma=0.03", "--scale=0.05", "--data.augmentation.rotate=10"]
     words += [f"--{key}={folder / 'mine'}" for key in ("source", "target")]
     words += [f"--surface={folder / 'mine' / 'surface.npz'}", "--trainer.enable_progress_bar=false"]
@@ -24,7 +24,7 @@ def layers(folder: Path, experiment: str, loss: str) -> list[str]:
 def workspace(planes) -> Path:
     """The folder of the captures, with a teacher in runs/teacher."""
     if not (planes / "runs" / "teacher").exists():
-        main(["fit", *layers(planes, "teacher", "labelled_only"), "--trainer.logger=true"])
+        main(["fit", *options(planes, "board/teacher"), "--trainer.logger=true"])
     return planes
 
 
@@ -33,7 +33,7 @@ def write_sweep(workspace, tmp_path):
     """Writes a sweep's file of trials that adapt the teacher."""
 
     def write(name="tiny", further=(), **keys):
-        command = ["${env}", "${interpreter}", "-m", "dkp", "fit", *layers(workspace, "adapted", "ours")]
+        command = ["${env}", "${interpreter}", "-m", "dkp", "fit", *options(workspace, "board/adapted", "unregistered")]
         content = {
             "program": "dkp",
             "method": "grid",

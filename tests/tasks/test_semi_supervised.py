@@ -185,6 +185,14 @@ def test_missing_flow_is_an_error_at_the_end_of_the_epoch(make_detector, make_tr
         make_trainer(limit_val_batches=0).fit(task, plane_data())
 
 
+def test_what_an_optional_term_needs_may_be_missing(make_detector, make_trainer, plane, plane_data):
+    task = make_task(make_detector, plane, **terms(labelled=1, temporal=1))
+    task.terms["temporal"].optional = True
+    trainer = make_trainer(limit_val_batches=0)
+    trainer.fit(task, plane_data())
+    assert trainer.global_step == 2
+
+
 def test_temporal_term_fires_where_there_is_flow(make_detector, make_trainer, plane, plane_data):
     data = plane_data("unlabelled")
     for item in data.items:
