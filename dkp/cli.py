@@ -65,6 +65,7 @@ FUNCTIONS = {
 KNOWN_ERRORS = {
     "TrainingDiverged": 1,
     "ProcessLost": 1,
+    "WorkersLost": 1,
     "SlowerThanCommitted": 1,
     "NotReproduced": 1,
     "MisconfigurationException": 2,

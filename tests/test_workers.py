@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dkp.cli import main
 from dkp.errors import InputError
 from dkp.synthetic import synthesize
 from dkp.workers import Workers, WorkersLost, calls, cores
@@ -57,6 +58,18 @@ def test_a_single_thing_is_done_here():
 def test_a_process_that_is_killed_ends_the_work_with_a_sentence():
     with Workers(calls, 2) as workers, pytest.raises(WorkersLost, match="was killed or ran out of memory"):
         list(workers.map([partial(os._exit, 1), os.getpid], "asking", "process"))
+
+
+def test_the_command_line_says_so_and_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def lost(*_):
+        raise WorkersLost("a process that worked has ended")
+
+    monkeypatch.setattr(Workers, "map", lost)
+    with pytest.raises(SystemExit) as stopped:
+        main(["synthesize", str(tmp_path / "out"), "--subjects=1", "--frames=2", "--workers=1"])
+    assert stopped.value.code == 1
+    assert "dkp: error: a process that worked has ended" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
