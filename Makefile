@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 CAPTURE ?= synthetic
 SEED ?= 0
 ARGS ?=
+WORKERS ?= 2
 BENCH ?= runs/bench
 BODY ?= human
 CHECK ?=
@@ -73,8 +74,11 @@ results-check: $(VENV)/.ready ## Run one cell of docs/results again and compare
 sweep: $(VENV)/.ready ## Try many values of options, as SWEEP says; started again, it goes on
 	$(BIN)/dkp sweep $(SWEEP) $(ARGS)
 
-test: $(VENV)/.ready ## Run the tests
-	$(BIN)/python -m pytest $(ARGS)
+# The tests of a file stay together where possible: WORKERS processes take them in halves and help each other at the end.
+PYTEST := -m pytest -n $(WORKERS) --dist worksteal
+
+test: $(VENV)/.ready ## Run the tests in WORKERS processes
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 test-minimum: RESOLUTION := --resolution lowest-direct
 test-minimum: $(VENV)/.ready ## Run the tests with the oldest releases that pyproject.toml admits
@@ -83,12 +87,12 @@ test-newest: $(VENV)/.ready ## Run the tests with the newest releases that pypro
 test-minimum test-newest:
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$(@:test-%=%)
 	$(BIN)/uv pip install --quiet --python .venv-$(@:test-%=%)/bin/python $(RESOLUTION) -e '.[dev]'
-	.venv-$(@:test-%=%)/bin/python -m pytest $(ARGS)
+	.venv-$(@:test-%=%)/bin/python $(PYTEST) $(ARGS)
 
 test-bare: $(VENV)/.ready ## Run the tests without any extra, as after `pip install dkp`
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-bare
-	$(BIN)/uv pip install --quiet --python .venv-bare/bin/python -c constraints.txt -e . pytest pytest-timeout hypothesis
-	.venv-bare/bin/python -m pytest $(ARGS)
+	$(BIN)/uv pip install --quiet --python .venv-bare/bin/python -c constraints.txt -e . pytest pytest-timeout pytest-xdist hypothesis
+	.venv-bare/bin/python $(PYTEST) $(ARGS)
 
 bench: $(VENV)/.ready ## Measure speed into BENCH; CHECK=1 compares with the committed ratios
 	$(BIN)/dkp bench --threads 1 --json $(BENCH)/bench.json --plots $(BENCH) $(if $(CHECK),--check docs/results/speed/bench.json) $(ARGS)

@@ -1,5 +1,6 @@
 """Tiny captures of a coloured plane on a surface of their own, and a stand-in for the processes of stages."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,9 @@ from dkp.geometry import Camera, pixel_grid
 from dkp.surface import Surface
 
 from .scene import Scene
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run beside each other: what they start takes one core, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Some tests fork, and threads of OpenMP do not live through a fork: a pool must never begin. Those of tests/reliability
 # do not mind: they start processes from a server that has done nothing yet.

@@ -107,7 +107,7 @@ class LabelledTerm(LossTerm):
         if field.log_scale is None:
             loss = coordinate_penalty(difference, "smooth_l1", self.beta, self.scale)
         else:
-            loss = laplace_loss(difference, blank(field.log_scale.float(), surface), self.scale)
+            loss = laplace_loss(difference, blank_cells(field.log_scale.float(), surface), self.scale)
         logit = blank(field.foreground.float(), known)
         foreground = nn.functional.binary_cross_entropy_with_logits(logit, surface.float(), reduction="none")
         return loss, foreground, difference.detach().norm(dim=1)
