@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dkp.files import write_text
-from dkp.pipeline.captures import BUILT_IN, check_same_surface, prepare_source, prepare_target
+from dkp.pipeline.captures import BUILT_IN, check_same_surface, check_teacher, prepare_source, prepare_target
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.job import SUMMARY, Job, recipes_of
 from dkp.pipeline.runner import only_one
@@ -29,6 +29,7 @@ def train(
     captures: str = "captures",
     accelerator: str | None = None,
     recipes: str | None = None,
+    teacher: str | None = None,
     overrides: list[str] | None = None,
 ) -> None:
     """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
@@ -48,6 +49,8 @@ def train(
         accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
         recipes: Folder of teacher.yaml, control.yaml and adapted.yaml, such as a copy of one in configs that was
             edited; by default the folder in configs that fits the target.
+        teacher: Name of a shipped detector (see `dkp weights`), which is then the teacher and the start of both
+            students, with its size of crops; by default a teacher is trained.
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
     started = time.monotonic()
@@ -58,7 +61,9 @@ def train(
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"
     recipe_files = Path(recipes) if recipes else recipes_of(capture, target)
-    job = Job(folder, recipe_files, labelled, target, seed, accelerator)
+    if teacher is not None:
+        check_teacher(teacher, target)
+    job = Job(folder, recipe_files, labelled, target, seed, accelerator, teacher)
     console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
     with only_one(folder):
         with Progress(console) as progress:

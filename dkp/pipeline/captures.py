@@ -12,6 +12,7 @@ from dkp.errors import InputError
 from dkp.importers import import_board, import_person
 from dkp.synthetic import synthesize, synthesize_board
 from dkp.synthetic.species import SPECIES
+from dkp.weights import card
 
 RENDERED = {"synthetic": "human", "dog": "dog"}
 """Targets that dkp renders: their species."""
@@ -93,3 +94,10 @@ def check_same_surface(source: Path, target: Path) -> None:
         raise InputError(
             f"{source} is on the surface {first.name} and {target} on {second.name}, expected one surface for both"
         )
+
+
+def check_teacher(name: str, target: Path) -> None:
+    """A shipped teacher has to be one of the target's surface."""
+    surface = Capture.open(target).surface.name
+    if card(name).surface != surface:
+        raise InputError(f"{target} is on the surface {surface}, expected {card(name).surface}, that of {name}")

@@ -24,6 +24,7 @@ from dkp.pipeline.runner import Runner, StageFailed, Task
 from dkp.pipeline.stages import Stage, StageLedger, digest, has
 from dkp.progress import Progress
 from dkp.recipes import read_recipe, recipe_folder, spelled
+from dkp.weights import weights_file
 
 STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
@@ -71,6 +72,8 @@ class Job:
         target: capture that is adapted to.
         seed: of everything random.
         accelerator: "cpu" or "gpu"; None = what the recipes say.
+        teacher: name of a shipped detector that is the teacher, and whose network the students have; None = one is
+            trained.
     """
 
     folder: Path
@@ -79,13 +82,15 @@ class Job:
     target: Path
     seed: int
     accelerator: str | None = None
+    teacher: str | None = None
 
     def run(self, progress: Progress, overrides: Sequence[str]) -> None:
         """Train the teacher, label the target by registration where the recipe does, train the students, test all.
 
         A job of the same recipe that was interrupted in this folder is gone on with; any other one is moved aside.
         """
-        teacher = self.stage("teacher", self.fit("teacher", overrides))
+        first = ("teacher", self.fit("teacher", overrides)) if self.teacher is None else self.test_teacher()
+        teacher = self.stage(*first)
         file = self.folder / LEDGER
         ledger = StageLedger.read(file)
         begun = has(ledger, teacher) or ledger.begun.get(teacher.name) == teacher.key
@@ -114,7 +119,8 @@ class Job:
                     raise
                 progress.say(f"{error}; the adapted detector goes on with the source's labels")
         before = run(*(self.stage(one, self.fit(one, overrides, registered), before) for one in STUDENTS))
-        run(*(self.stage(f"test {one}", self.test(one), before) for one in DETECTORS))
+        tested = DETECTORS if self.teacher is None else STUDENTS
+        run(*(self.stage(f"test {one}", self.test(one), before) for one in tested))
 
     def stage(self, name: str, words: list[str], before: str = "") -> Stage:
         """A stage of this job.
@@ -146,7 +152,8 @@ class Job:
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
-        words = [f"--config={self.folder / 'teacher' / 'config.yaml'}", f"--ckpt_path={self.checkpoint('teacher')}"]
+        config = self.folder / "teacher" / "config.yaml" if self.teacher is None else self.recipes / "teacher.yaml"
+        words = [f"--config={config}", f"--ckpt_path={self.teacher or self.checkpoint('teacher')}"]
         words += [f"--out={self.folder / 'registered'}", f"--capture={place(Capture.open(self.target), 'train')}"]
         return ["pseudo-label", *words, *(f"--{key}={spelled(value)}" for key, value in self.registered.items())]
 
@@ -174,7 +181,16 @@ class Job:
         if self.accelerator is not None:
             options["trainer.accelerator"] = self.accelerator
         words = [*(f"--config={recipe}" for recipe in recipes), *(f"--{key}={value}" for key, value in options.items())]
+        if self.teacher is not None:
+            words += [f"--ckpt_path={self.teacher}", f"--model.init_args.teacher={self.teacher}"]
         return ["fit", *words, *overrides]
+
+    def test_teacher(self) -> tuple[str, list[str]]:
+        """Name and arguments of the `dkp test` of a shipped teacher."""
+        target = Capture.open(self.target)
+        words = [f"--config={self.recipes / 'teacher.yaml'}", f"--ckpt_path={self.teacher}", "--name=teacher"]
+        words += [f"--root={self.folder}", f"--test={place(target, 'test')}"]
+        return "test teacher", ["test", *words]
 
     def test(self, detector: str) -> list[str]:
         """Arguments of the `dkp test` of a detector."""
@@ -182,7 +198,9 @@ class Job:
         return ["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={self.checkpoint(detector)}"]
 
     def checkpoint(self, detector: str) -> Path:
-        """The weights at the end of training."""
+        """The weights at the end of training, or the shipped ones."""
+        if self.teacher is not None and detector == "teacher":
+            return weights_file(self.teacher)
         return self.folder / detector / "checkpoints" / "last.ckpt"
 
     def summary(self) -> dict[str, dict[str, float | None]]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from dkp.captures import Capture
 from dkp.cli import main
 from dkp.errors import InputError
+from dkp.pipeline import train
 from dkp.pipeline.job import (
     DETECTORS,
     JOINT_KEYS,
@@ -27,6 +28,7 @@ from dkp.pipeline.runner import Runner, StageFailed
 from dkp.pipeline.stages import StageLedger
 from dkp.progress import Progress
 from dkp.recipes import recipe_folder
+from dkp.weights import weights_file
 
 
 def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, accelerator: str | None = None) -> Job:
@@ -253,3 +255,26 @@ def test_other_captures_are_another_recipe(planes, tmp_path):
     with (tmp_path / "mine" / "views.jsonl").open("a") as views:
         views.write("\n")
     assert copy.stage("teacher", words).key != before
+
+
+# A shipped teacher
+
+
+def test_a_shipped_teacher_is_not_trained(people, tmp_path):
+    """It labels and is tested by its name; the students begin from it with its network and its crops."""
+    job = Job(tmp_path, recipe_folder() / "people", people / "bare", people / "bare", 7, teacher="human-small")
+    name, words = job.test_teacher()
+    assert (name, words[0], words[2]) == ("test teacher", "test", "--ckpt_path=human-small")
+    assert {f"--root={tmp_path}", "--name=teacher"} <= set(words)
+    assert "--ckpt_path=human-small" in job.register()
+    for student in ("control", "adapted"):
+        assert {"--ckpt_path=human-small", "--model.init_args.teacher=human-small"} <= set(job.fit(student, []))
+    assert job.checkpoint("teacher") == weights_file("human-small")
+    assert job.checkpoint("adapted") == tmp_path / "adapted" / "checkpoints" / "last.ckpt"
+
+
+def test_a_shipped_teacher_has_to_be_of_the_targets_surface(planes, tmp_path):
+    with pytest.raises(InputError, match="expected human, that of human-small"):
+        train(str(planes / "mine"), source=str(planes / "mine"), runs=str(tmp_path), teacher="human-small")
+    with pytest.raises(InputError, match="the weights are 'nobody'"):
+        train(str(planes / "mine"), source=str(planes / "mine"), runs=str(tmp_path), teacher="nobody")
