@@ -15,8 +15,11 @@ from dkp.surface import Surface
 
 from .scene import Scene
 
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests run beside each other: what they start takes one core, too
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run beside each other: each takes one core, and so does what it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if hasattr(os, "sched_setaffinity"):
+        usable = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {usable[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(usable)]})
 
 # Some tests fork, and threads of OpenMP do not live through a fork: a pool must never begin. Those of tests/reliability
 # do not mind: they start processes from a server that has done nothing yet.
