@@ -10,6 +10,10 @@ import yaml
 
 from dkp.errors import InputError
 
+CONFIG = "config.yaml"
+RESOLVED = "config.resolved.yaml"
+"""Files in a run's folder: its configuration with references such as ``${target}``, and with their values."""
+
 
 class Loader(yaml.SafeLoader):
     """YAML with the words of its version 1.2: `no`, `off` and `y` are words, and 1e-3 is a number."""
@@ -33,6 +37,28 @@ Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is not YAML.
+    """
+    return Loader(text).get_single_data()
+
+
+def run_config(config: str | Path) -> dict[str, Any]:
+    """What a run's saved configuration says, with values in place of its references.
+
+    Args:
+        config: its config.yaml.
+
+    Raises:
+        InputError: as for `read_mapping`.
+    """
+    resolved = Path(config).with_name(RESOLVED)
+    return read_mapping(resolved if resolved.is_file() else Path(config), f"config {config}")
+
+
 def read_mapping(path: Path, name: str) -> dict[str, Any]:
     """What a YAML file says.
 
@@ -46,7 +72,7 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{name} {'is a folder' if path.is_dir() else 'does not exist'} where a YAML file is expected")
     try:
-        content = Loader(path.read_text(encoding="utf-8-sig")).get_single_data()
+        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

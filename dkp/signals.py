@@ -22,6 +22,8 @@ def end(number: int, frame: Any) -> None:
         SystemExit: for another signal, the first time, with the status 128 + number.
     """
     received.append(number)
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises where a worker is gone; they all go now
     if number == signal.SIGINT:
         raise KeyboardInterrupt
     if len(received) == 1:

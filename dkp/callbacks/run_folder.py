@@ -19,10 +19,8 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from dkp.config_files import CONFIG, RESOLVED
 from dkp.files import cannot_write, write_text
-
-CONFIG = "config.yaml"
-RESOLVED = "config.resolved.yaml"
 
 
 def claim_folder(folder: Path) -> Path:

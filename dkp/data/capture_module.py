@@ -133,7 +133,10 @@ class CaptureDataModule(pl.LightningDataModule):
             self.setup_training()
         for role in roles.get(stage, []) if stage else ["val", "test"]:
             if role not in self.datasets:
-                self.datasets[role] = [self.evaluation(capture, role) for capture in self.evaluated[role]]
+                try:
+                    self.datasets[role] = [self.evaluation(capture, role) for capture in self.evaluated[role]]
+                except InputError as error:
+                    raise InputError(f"data.{role}: {error}") from error
 
     def setup_training(self) -> None:
         """Read the training data."""

@@ -19,7 +19,7 @@ def all_captures(captures: Captures) -> list[str]:
     """
     found: list[str] = []
     for capture in [captures] if isinstance(captures, str) else captures or []:
-        path, mark, split = capture.partition(SPLIT_MARK)
+        path, mark, split = capture.rpartition(SPLIT_MARK) if SPLIT_MARK in capture else (capture, "", "")
         if not {"*", "?"} & set(path):
             found.append(capture)
             continue
@@ -31,6 +31,14 @@ def all_captures(captures: Captures) -> list[str]:
 
 
 def split_of(capture: str, role: str) -> tuple[str, str | None]:
-    """PATH or PATH#SPLIT as path and split; PATH# means all instants (None)."""
+    """PATH or PATH#SPLIT as path and split; PATH# means all instants (None).
+
+    Where a mark is part of a folder's name, the path is the longest one that is there.
+    """
     path, mark, split = capture.partition(SPLIT_MARK)
+    if Path(capture).is_dir():
+        return capture, role
+    longest, _, last = capture.rpartition(SPLIT_MARK)
+    if Path(longest).is_dir():
+        path, split = longest, last
     return path, (split or None) if mark else role

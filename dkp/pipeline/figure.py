@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
-from dkp.callbacks.run_folder import RESOLVED
 from dkp.captures import Capture
+from dkp.config_files import run_config
 from dkp.data import SemiSupervisedDataModule, collate
 from dkp.models import Detector
 from dkp.pipeline.job import DETECTORS, Job
@@ -26,7 +25,7 @@ def draw_figure(job: Job, views: int = 6) -> Path:
     Returns:
         `fields.png` in the job's folder.
     """
-    config = yaml.safe_load((job.folder / "adapted" / RESOLVED).read_text())
+    config = run_config(job.folder / "adapted" / "config.yaml")
     options: dict[str, Any] = config["data"]["init_args"]
     data = SemiSupervisedDataModule(
         test=options["test"], size=options["size"], stride=options["stride"], hide_background=options["hide_background"]

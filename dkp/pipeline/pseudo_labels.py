@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-import yaml
 
 from dkp.callbacks.pseudo_labels import InstantLabeller, PseudoLabelWriter
 from dkp.captures import Capture, CaptureWriter
+from dkp.config_files import run_config
 from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
@@ -120,10 +120,7 @@ def pseudo_label(
 
 def target_of(config: str) -> str:
     """The `target` of a run's saved configuration."""
-    try:
-        target = yaml.safe_load(Path(config).read_text())["target"]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise InputError(f"config {config} cannot be read as a run's config.yaml with a target ({error!r})") from error
+    target = run_config(config).get("target")
     if not isinstance(target, str):
         raise InputError(f"config {config}: target is {target!r}, expected a capture; name one with --capture")
     return target

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
 from filelock import FileLock, Timeout
 
+from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.files import move_aside, write_text
 from dkp.pipeline.stages import Ledger, Stage, StageRecord
@@ -265,7 +265,7 @@ def steps_of(run: Path) -> tuple[int, int | None]:
 @cache
 def max_steps(config: Path) -> int:
     """Return the steps in all of a run, from its configuration."""
-    return int(yaml.safe_load(config.read_text())["trainer"]["max_steps"])
+    return int(run_config(config)["trainer"]["max_steps"])
 
 
 def last_line(log: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.pipeline.runner import Runner, Task
 from dkp.pipeline.stages import to_do
@@ -107,7 +108,7 @@ class Cells:
         for stage in left:
             self.runner.run(stage, record, path, threads, f"{cell.name} {stage.name}")
         record.metrics = measured(read_metrics(test_folder(folder, cell)))
-        record.steps = cell.method.rounds * int(settings(detector(folder, cell)[0])["trainer"]["max_steps"])
+        record.steps = cell.method.rounds * int(run_config(detector(folder, cell)[0])["trainer"]["max_steps"])
         record.state = "done"
         record.write(path)
 
@@ -132,9 +133,3 @@ def read_metrics(folder: Path) -> dict[str, float | None]:
             f"{folder / 'metrics.json'}: found {type(error).__name__}, expected a test's metrics"
         ) from error
     return metrics
-
-
-def settings(config: Path) -> dict:
-    """A run's saved configuration."""
-    held: dict = yaml.safe_load(config.read_text())
-    return held

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import yaml
 
 from dkp.batches import MultiviewBatch, flatten_views, view_pairs
 from dkp.callbacks.snapshots import FOLDER
+from dkp.config_files import run_config
 from dkp.data import SemiSupervisedDataModule, collate
 from dkp.fields import ChartAtlas, ChartField
 from dkp.losses import epipolar_residuals
@@ -78,7 +78,7 @@ def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
     files = sorted((config_file.parent / FOLDER).glob("step-*.safetensors"))
     if not files:
         return None
-    config = yaml.safe_load(config_file.read_text())
+    config = run_config(config_file)
     options = config["data"]["init_args"]
     data = SemiSupervisedDataModule(test=options["test"], size=options["size"], stride=options["stride"])
     data.setup("test")

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import yaml
 
+from dkp.config_files import parse_yaml
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
 from dkp.recipes import recipe_folder
@@ -225,7 +226,7 @@ def read_plan(name: str) -> Plan:
     if not path.is_file():
         raise InputError(f"plan {path}: no such file, expected a plan of cells")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = parse_yaml(path.read_text())
     except yaml.YAMLError as error:
         raise InputError(f"plan {path}: not YAML ({error})") from error
     reader = PlanReader(path)

@@ -80,9 +80,9 @@ def _cells(summary: Summary) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
     """Per metric its heading, and per column the text and whether it is the best of the detectors."""
     columns = _columns(summary)
     for row in ROWS:
-        if not any(row.key in summary[column] for column in columns):
-            continue
         values = [_value(summary, column, row.key) for column in columns]
+        if all(value is None for value in values):
+            continue
         decimals = _decimals(row, [value for value in values if value is not None])
         shown = [None if value is None else round(value, decimals) for value in values]
         rivals = [

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.models import Detector, load_state, read_state, save_detector
 from dkp.weights.shipped import FOLDER, SUFFIX
@@ -41,7 +42,7 @@ def pack_weights(
     """
     run = Path(run)
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        config = run_config(run / "config.yaml")
         text = yaml.safe_load(Path(card).read_text(encoding="utf-8"))
         options = dict(config["model"]["init_args"]["detector"]["init_args"])
         metrics = {where: read_metrics(Path(file)) for where, file in (measured or {}).items()}

@@ -191,7 +191,7 @@ def test_the_target_comes_from_the_configuration(workspace, tmp_path):
     (tmp_path / "bad.yaml").write_text("target: null")
     with pytest.raises(InputError, match="--capture"):
         target_of(str(tmp_path / "bad.yaml"))
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist"):
         target_of(str(tmp_path / "missing.yaml"))
 
 

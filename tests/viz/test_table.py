@@ -43,6 +43,8 @@ def test_missing_none_and_nan_are_dashes():
 def test_rows_that_nobody_has_are_left_out_and_the_rest_keeps_its_order():
     _, rows = lines(SUMMARY)
     assert list(rows) == [row.heading for row in ROWS if row.key in SUMMARY["teacher"]]
+    _, rows = lines({name: {**values, "auc30": None, "joint_cm": float("nan")} for name, values in SUMMARY.items()})
+    assert list(rows) == [row.heading for row in ROWS if row.key in SUMMARY["teacher"]]
 
 
 def test_a_single_value_is_not_the_best():
