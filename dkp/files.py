@@ -11,6 +11,11 @@ from pathlib import Path
 
 from dkp.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextlib.contextmanager
 def whole_file(path: str | Path, shared: bool = False) -> Iterator[Path]:
@@ -68,6 +73,26 @@ def cannot_write(path: str | Path, error: Exception, rest: str = "") -> InputErr
     else:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
     return InputError(f"{path} cannot be written ({reason}){rest}")
+
+
+def hold(folder: Path) -> int | None:
+    """Lock a folder for as long as this process lives, or until what is returned is closed.
+
+    Returns:
+        A file descriptor; None where another process holds the folder, or where the file system knows no locks.
+    """
+    if fcntl is None:
+        return None
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number
 
 
 def move_aside(path: Path) -> None:

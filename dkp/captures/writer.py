@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -21,6 +22,7 @@ from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, writ
 from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, read_row
 from dkp.captures.rig import camera_entry, camera_size, metres_per_unit, override_entry
 from dkp.errors import InputError
+from dkp.files import hold
 from dkp.geometry import Camera
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class CaptureWriter:
             "source": text(source, "source"),
             "licence": text(licence, "licence"),
         }
+        self._held: int | None = None
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
         self._check_destination()
 
@@ -98,7 +101,12 @@ class CaptureWriter:
 
     def __enter__(self) -> CaptureWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.partial-*"):
+            if (held := hold(left)) is not None:  # its process was killed
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(held)
         self.folder.mkdir()
+        self._held = hold(self.folder)
         return self
 
     def __exit__(
@@ -109,6 +117,8 @@ class CaptureWriter:
                 self._finish()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+            if self._held is not None:
+                os.close(self._held)
 
     def add_view(self, frame: str, camera: str, image: np.ndarray | str | Path, **options: Any) -> None:
         """Write the files of one view and add its row; options as of :func:`write_view_files`, but for the unit."""

@@ -36,9 +36,9 @@ def split_of(capture: str, role: str) -> tuple[str, str | None]:
     Where a mark is part of a folder's name, the path is the longest one that is there.
     """
     path, mark, split = capture.partition(SPLIT_MARK)
-    if Path(capture).is_dir():
+    if capture and Path(capture).is_dir():
         return capture, role
     longest, _, last = capture.rpartition(SPLIT_MARK)
-    if Path(longest).is_dir():
+    if longest and Path(longest).is_dir():
         path, split = longest, last
     return path, (split or None) if mark else role

@@ -11,6 +11,7 @@ import pytest
 
 from dkp.captures import Capture, CaptureWriter, DenseLabel, write_truth, write_view_files
 from dkp.errors import InputError
+from dkp.files import hold
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -222,3 +223,17 @@ def test_rows_are_plain_json(scene, tmp_path):
     assert json.loads(json.dumps(row)) == row
     assert row["joints"] == {"nose": [1.0, 2.0, 0.3333]}
     np.testing.assert_allclose(row["override"]["translation"], scene.cameras()["cam_1"].translation * 100)
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_what_another_one_writes_is_not(tmp_path, scene):
+    left, used = (tmp_path / f".capture.partial-{name}" for name in ("left", "used"))
+    for folder in (left, used):
+        folder.mkdir()
+        (folder / "image.png").write_bytes(b"half")
+    held = hold(used)
+    with CaptureWriter(tmp_path / "capture", name="capture", surface=scene.surface, cameras=scene.cameras()) as writer:
+        blank(writer, "f_000")
+        assert not left.exists()
+        assert used.is_dir()
+    os.close(held)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [used.name, "capture"]

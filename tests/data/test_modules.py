@@ -266,6 +266,15 @@ def test_split_of():
     assert split_of("a/b#", "train") == ("a/b", None)
 
 
+def test_a_mark_in_the_name_of_a_folder_that_is_there_is_no_split(tmp_path):
+    folder = tmp_path / "take#2" / "mine"
+    folder.mkdir(parents=True)
+    assert split_of(str(folder), "train") == (str(folder), "train")
+    assert split_of(f"{folder}#test", "train") == (str(folder), "test")
+    assert split_of(f"{folder}#", "train") == (str(folder), None)
+    assert all_captures(f"{tmp_path}/take#2/m*#test") == [f"{folder}#test"]
+
+
 def test_evaluation_keeps_views_without_foreground(make_capture, tmp_path):
     path = make_capture(tmp_path / "c", frames=2, empty=[("f00", "cam_1")]).path
     module = LabelledDataModule(test=f"{path}#", **QUICK)

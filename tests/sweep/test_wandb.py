@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dkp.config_files import run_config
+
 from .stand_in import ENTITY, PROJECT, SWEEP, StandIn
 
 pytest.importorskip("wandb")
@@ -45,7 +47,7 @@ def test_two_trials_of_a_sweep_of_weights_and_biases(workspace, write_sweep, tmp
     assert len(folders) == len(server.runs) == 2
     for run, folder, weight in zip(("run0", "run1"), folders, (0.5, 4.0), strict=True):
         # The sweep's values have reached the run, and the server knows the whole configuration ...
-        config = yaml.safe_load((folder / "config.yaml").read_text())
+        config = run_config(folder / "config.yaml")
         assert config["model"]["init_args"]["terms"]["multiview"]["init_args"]["weight"] == weight
         assert config["model"]["init_args"]["terms"]["multiview"]["init_args"]["sigma"] == 0.07
         assert server.runs[run]["model.terms.multiview.weight"]["value"] == weight
