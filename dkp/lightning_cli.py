@@ -115,7 +115,7 @@ class TrainingCLI(LightningCLI):
             datamodule_class=pl.LightningDataModule,
             subclass_mode_model=True,
             subclass_mode_data=True,
-            save_config_callback=self.save_config,
+            save_config_callback=self.save_config,  # type: ignore[arg-type]
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
             parser_class=RunParser,
