@@ -124,7 +124,7 @@ def present_views(batch: MultiviewBatch) -> Tensor:
 
 
 def view_pairs(batch: MultiviewBatch) -> ViewPairs:
-    """The pairs of a multiview batch whose two views are present; those without epipolar lines are left out."""
+    """Return the pairs of a multiview batch whose two views are present; those without epipolar lines are left out."""
     pairs, present = batch["pairs"], batch["present"]
     count, views = present.shape
     instant = torch.arange(count, device=pairs.device)[:, None].expand(pairs.shape[:2])

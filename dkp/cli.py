@@ -81,7 +81,7 @@ class UsageError(Exception):
 
 
 def overview() -> str:
-    """The text of ``dkp --help``."""
+    """Return the text of ``dkp --help``."""
     lines = [
         "usage: dkp COMMAND [OPTIONS]",
         "",
@@ -137,7 +137,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:
-    """What a command says about an exception, and its status; None for what needs a traceback or says enough."""
+    """Return what a command says about an exception, and its status; None for what needs a traceback or says enough."""
     if (ended := signals.ending()) is not None:  # whatever came of it
         return ended
     if isinstance(error, SystemExit):
@@ -159,7 +159,7 @@ def explained(error: BaseException) -> tuple[str, int] | None:
 
 
 def input_error(error: BaseException | None) -> Exception | None:
-    """The `InputError` that another exception was raised from, if there is one."""
+    """Return the `InputError` that another exception was raised from, if there is one."""
     while error is not None and not isinstance(error, InputError | UsageError):
         error = error.__cause__ or error.__context__
     return error

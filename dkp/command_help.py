@@ -11,7 +11,7 @@ WIDTH = 100
 
 
 def command_help(command: str, function: str, description: str) -> str:
-    """The text of ``dkp COMMAND --help``.
+    """Return the text of ``dkp COMMAND --help``.
 
     Args:
         command: its name.
@@ -45,7 +45,7 @@ def command_help(command: str, function: str, description: str) -> str:
 
 
 def definition(function: str) -> ast.FunctionDef:
-    """The source of a function ``MODULE:NAME`` of this package."""
+    """Return the source of a function ``MODULE:NAME`` of this package."""
     module, name = function.split(":")
     path = PACKAGE.joinpath(*module.split(".")[1:])
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

@@ -38,7 +38,7 @@ Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """What a YAML text says.
+    """Return what a YAML text says.
 
     Raises:
         yaml.YAMLError: it is not YAML.
@@ -47,7 +47,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def run_config(config: str | Path) -> dict[str, Any]:
-    """What a run's saved configuration says, with values in place of its references.
+    """Return what a run's saved configuration says, with values in place of its references.
 
     Args:
         config: its config.yaml.
@@ -60,7 +60,7 @@ def run_config(config: str | Path) -> dict[str, Any]:
 
 
 def read_mapping(path: Path, name: str) -> dict[str, Any]:
-    """What a YAML file says.
+    """Return what a YAML file says.
 
     Args:
         path: the file.

@@ -152,7 +152,7 @@ class TrainingCLI(LightningCLI):
         self.checkpoint = self.find_checkpoint()
 
     def find_checkpoint(self) -> Path | None:
-        """The checkpoint to begin from: the one that is given, or else that of the run that is evaluated.
+        """Return the checkpoint to begin from: the one that is given, or else that of the run that is evaluated.
 
         Raises:
             InputError: it does not exist, or an evaluation would be one of random weights.
@@ -187,7 +187,7 @@ class TrainingCLI(LightningCLI):
         )
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
-        """The trainer with the run's folder, checkpoints and metrics file."""
+        """Return the trainer with the run's folder, checkpoints and metrics file."""
         config = self.config_init["trainer"]
         if self.checkpoint is not None:
             limits = (config["max_steps"], config["max_epochs"]) if self.command == "fit" else (-1, None)
@@ -216,12 +216,12 @@ class TrainingCLI(LightningCLI):
             raise InputError(f"trainer: {error}") from error
 
     def save_config(self, parser: RunParser, config: Any) -> SaveRunConfig:
-        """What writes the configuration: as it was said, and as it was resolved."""
+        """Return what writes the configuration: as it was said, and as it was resolved."""
         resolved = yaml.safe_load(parser.dump(config, skip_none=False))
         return SaveRunConfig(self.said | {"seed_everything": resolved["seed_everything"]}, resolved)
 
     def run_logger(self) -> RunLogger:
-        """The run's folder: a new one, one in the run that is evaluated, or that of the run that goes on."""
+        """Return the run's folder: a new one, one in the run that is evaluated, or that of the run that goes on."""
         if self.resumed is not None:
             folder = self.resumed.folder
             return RunLogger(str(folder.parent), folder.name, resumed_steps=self.resumed.steps)
@@ -374,6 +374,6 @@ def useful(record: logging.LogRecord) -> bool:
 
 
 def summary(metrics: Mapping[str, float]) -> str:
-    """The metrics of the evaluation as lines, without those of single camera pairs."""
+    """Return the metrics of the evaluation as lines, without those of single camera pairs."""
     shown = {name: value for name, value in metrics.items() if "/pair/" not in name and not name.startswith("train/")}
     return "\n".join(f"{name:<36} {value:10.4f}" for name, value in shown.items())

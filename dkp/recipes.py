@@ -20,7 +20,7 @@ TERM = re.compile(r"--model(?:\.init_args)?\.terms\.(\w+)(?:\.init_args)?(?:\.(\
 
 
 def recipe_folder() -> Path:
-    """The shipped recipes: beside the package in a checkout, inside it when installed.
+    """Return the shipped recipes: beside the package in a checkout, inside it when installed.
 
     Raises:
         InputError: they are in neither.
@@ -61,7 +61,7 @@ def _read(path: Path, name: str, seen: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings put on top of each other: mappings key by key, anything else whole.
+    """Return settings put on top of each other: mappings key by key, anything else whole.
 
     Callbacks add up; a later one takes the place of an earlier one of its class. Where two mappings have a `class_path`
     and it differs, the later one takes the place of the earlier one, whose options are those of another class.
@@ -91,7 +91,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def class_name(callback: Any) -> str:
-    """The last part of a callback's class path."""
+    """Return the last part of a callback's class path."""
     path = callback.get("class_path", "") if isinstance(callback, Mapping) else callback
     return str(path).rpartition(".")[2]
 
@@ -133,7 +133,7 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> l
 
 
 def term_setting(name: str, key: str | None, value: str) -> dict[str, Any]:
-    """The setting that an option of a loss term stands for.
+    """Return the setting that an option of a loss term stands for.
 
     Args:
         name: of the term.
@@ -149,7 +149,7 @@ def term_setting(name: str, key: str | None, value: str) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> str:
-    """A value as an option's text."""
+    """Return a value as an option's text."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -157,7 +157,7 @@ def spelled(value: Any) -> str:
 
 
 def share_of_surface(surface: str, share: float) -> float:
-    """A length as a share of a surface's largest side [m], to five digits.
+    """Return a length as a share of a surface's largest side [m], to five digits.
 
     Args:
         surface: name or file of the surface.

@@ -62,7 +62,7 @@ NOTES = {
 
 
 def run_help(command: str) -> str:
-    """The text of ``dkp COMMAND --help`` for a command of `LIGHTNING`."""
+    """Return the text of ``dkp COMMAND --help`` for a command of `LIGHTNING`."""
     lines = [f"usage: {USAGE[command]}", "", LIGHTNING[command], NOTES[command], "", "options:"]
     lines += [f"  {option:<22} {text}" for option, text in FURTHER.items()]
     lines += ["", "values that data, network and losses share:"]
@@ -73,7 +73,7 @@ def run_help(command: str) -> str:
 
 
 def given(words: Sequence[str], *names: str) -> str | None:
-    """The last value that a command line gives to an option of one of these names; None where it gives none."""
+    """Return the last value that a command line gives to an option of one of these names; None where it gives none."""
     found = None
     for index, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -83,7 +83,7 @@ def given(words: Sequence[str], *names: str) -> str | None:
 
 
 def with_underscores(words: Sequence[str]) -> list[str]:
-    """A command line with the names of its options as Python spells them: ``--ckpt-path`` is ``--ckpt_path``."""
+    """Return a command line with the names of its options as Python spells them: ``--ckpt-path`` is ``--ckpt_path``."""
     result = []
     for word in words:
         name, equals, value = word.partition("=")

@@ -29,7 +29,7 @@ class RunParser(LightningArgumentParser):
     said: str | None = None
 
     def dump(self, *args: Any, **kwargs: Any) -> str:
-        """The configuration as text; before the references are resolved it is dumped once, and kept."""
+        """Return the configuration as text; before the references are resolved it is dumped once, and kept."""
         text = super().dump(*args, **kwargs)
         if "${" in text:
             self.said = text
@@ -85,7 +85,7 @@ def require_target(command: str, words: Sequence[str], said: dict[str, Any], val
 
 
 def own_run(words: Sequence[str]) -> Path | None:
-    """The folder of the run whose saved configuration is the last file of a command line."""
+    """Return the folder of the run whose saved configuration is the last file of a command line."""
     config = given(words, "config") or given(words, "c")
     if config is None or Path(config).name != "config.yaml":
         return None

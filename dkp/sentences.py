@@ -13,7 +13,7 @@ BRANCH = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "E
 
 
 def one_sentence(message: str) -> str:
-    """What a user needs of one of jsonargparse's messages, which may be a tree over many lines.
+    """Return what a user needs of one of jsonargparse's messages, which may be a tree over many lines.
 
     Such a tree has a line `Parser key "..."` for every level of the key and, in its first branch, the reason.
     """
@@ -50,7 +50,7 @@ def one_sentence(message: str) -> str:
 
 
 def did_you_mean(owner: str, option: str) -> str:
-    """The closest option of a class, as the end of a sentence; empty where nothing is close."""
+    """Return the closest option of a class, as the end of a sentence; empty where nothing is close."""
     module, _, name = owner.rpartition(".")
     try:
         parameters = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
@@ -60,6 +60,6 @@ def did_you_mean(owner: str, option: str) -> str:
 
 
 def near(option: str, known: Iterable[str]) -> str:
-    """The closest of known options, as the end of a sentence; empty where nothing is close."""
+    """Return the closest of known options, as the end of a sentence; empty where nothing is close."""
     found = difflib.get_close_matches(option, [*known], 1)
     return f" (did you mean {found[0]}?)" if found else ""

@@ -54,7 +54,7 @@ def ended_by_signals() -> Iterator[None]:
 
 
 def ending() -> tuple[str, int] | None:
-    """What a command says that a signal has ended, and its status; None where no signal has come."""
+    """Return what a command says that a signal has ended, and its status; None where no signal has come."""
     if not received:
         return None
     number = received[0]

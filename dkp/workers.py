@@ -207,7 +207,7 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def single_threaded_children() -> Iterator[None]:
-    """Processes started inside get one thread each for their matrix products."""
+    """Give the processes started inside one thread each for their matrix products."""
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:

@@ -81,7 +81,7 @@ def bench(
 
 
 def read_ratios(path: str) -> dict[str, float]:
-    """The ratios of a file that `dkp bench --json` wrote.
+    """Return the ratios of a file that `dkp bench --json` wrote.
 
     Raises:
         InputError: It is no such file.

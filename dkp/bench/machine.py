@@ -25,7 +25,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def load() -> float | None:
-    """Processes that wanted to run, averaged over the last minute; None where the system does not say."""
+    """Return the processes that wanted to run, averaged over the last minute; None where the system does not say."""
     return round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
 
 

@@ -65,14 +65,14 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
 
 
 def opening_times(capture: Path, cache: Path, repeats: int) -> dict[str, float]:
-    """Times of reading a capture for the main job, "anew" and "cached" [s]."""
+    """Return the times of reading a capture for the main job, "anew" and "cached" [s]."""
     make_data(capture, 0, cache)
     times = take_turns({"anew": lambda: make_data(capture, 0), "cached": lambda: make_data(capture, 0, cache)}, repeats)
     return {name: one.least for name, one in times.items()}
 
 
 def make_data(capture: Path, workers: int, cache: Path | None = None) -> SemiSupervisedDataModule:
-    """The data of the main job on a capture, decoded anew or taken from a cache."""
+    """Return the data of the main job on a capture, decoded anew or taken from a cache."""
     data = SemiSupervisedDataModule(
         unlabelled=str(capture),
         labelled_batch_size=LABELLED,
@@ -110,7 +110,7 @@ class KnownForeground(MultiviewTerm):
 
 
 def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Times of the parts of a training step [s], and the images that the detector takes a second."""
+    """Return the times of the parts of a training step [s], and the images that the detector takes a second."""
     term = KnownForeground(sigma=SIGMA)
     terms = {"labelled": LabelledTerm(), "multiview": term, "distillation": DistillationTerm()}
     task = SemiSupervisedTask(Detector(norm="batch"), terms=terms)
@@ -156,7 +156,7 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
 
 
 def waiting(iterator: Any, task: SemiSupervisedTask, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, float]:
-    """The share of the wall time of a run of steps that goes by waiting for the workers' batches."""
+    """Return the share of the wall time of a run of steps that goes by waiting for the workers' batches."""
     waited = 0.0
     begun = time.perf_counter()
     for _ in range(steps):

@@ -46,7 +46,7 @@ class Problem:
         )
 
     def cost(self) -> EpipolarCost:
-        """What the engines average."""
+        """Return what the engines average."""
         return EpipolarCost.create(self.pixels, self.other_pixels, self.fundamental, "point_line", CLIP)
 
     def run(self, engine: Engine) -> list[Tensor]:

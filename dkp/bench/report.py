@@ -30,7 +30,7 @@ def print_tables(result: Mapping[str, Any], console: Console | None = None) -> N
 
 
 def loss_table(loss: Mapping[str, Any]) -> Table:
-    """A row for every engine and size."""
+    """Return a row for every engine and size."""
     table = Table(title="expected epipolar distance, forward and backward; * = what auto takes")
     for heading in (
         "cells",
@@ -64,7 +64,7 @@ def loss_table(loss: Mapping[str, Any]) -> Table:
 
 
 def pipeline_table(pipeline: Mapping[str, Any]) -> Table:
-    """A row for every measurement of the pipeline."""
+    """Return a row for every measurement of the pipeline."""
     table = Table(title="pipeline")
     table.add_column("what")
     table.add_column("value", justify="right")

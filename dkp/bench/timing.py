@@ -25,8 +25,11 @@ class Times(NamedTuple):
 
 
 def now() -> float:
-    """A clock [s]: processor time of this process where torch has one thread, so that other work on the machine does
-    not count; wall time where it has more."""
+    """Read a clock [s].
+
+    It is the processor time of this process where torch has one thread, so that other work on the machine does not
+    count, and wall time where it has more.
+    """
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 

@@ -34,7 +34,7 @@ class DetectorAverage(Callback):
         self._shown = False
 
     def state_dict(self) -> dict[str, Any]:
-        """The number of steps averaged."""
+        """Return the number of steps averaged."""
         return {"steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ class DetectorAverage(Callback):
 
 
 def weights_of(task: nn.Module) -> dict[str, Tensor]:
-    """The floating-point state of a task's detector, sharing memory with it."""
+    """Return the floating-point state of a task's detector, sharing memory with it."""
     detector = task.get_submodule("detector")
     return {name: value for name, value in detector.state_dict().items() if value.is_floating_point()}
 

@@ -101,7 +101,7 @@ class RunCheckpoint(ModelCheckpoint):
 
 
 def newest_checkpoint(run: Path, given: str | None = None) -> tuple[Path, int] | None:
-    """The checkpoint of a run with the most steps, and its steps; damaged files are passed over with a warning.
+    """Return the checkpoint of a run with the most steps, and its steps; damaged files are passed over with a warning.
 
     Args:
         run: the run's folder.
@@ -128,7 +128,7 @@ def newest_checkpoint(run: Path, given: str | None = None) -> tuple[Path, int] |
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What a checkpoint of a run holds.
+    """Return what a checkpoint of a run holds.
 
     Raises:
         InputError: it does not exist, is damaged or is something else.

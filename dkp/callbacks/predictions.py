@@ -125,7 +125,7 @@ class PredictionWriter(BasePredictionWriter):
 
 
 def prediction_arrays(view: Mapping[str, Tensor], surface: Surface | None, threshold: float) -> dict[str, Any]:
-    """The arrays of one view's file.
+    """Return the arrays of one view's file.
 
     Args:
         view: "foreground" (H, W), "coordinate" (3, H, W) [m] and, for charts, "part" (H, W), "uv" (2, H, W).

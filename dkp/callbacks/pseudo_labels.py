@@ -171,7 +171,7 @@ class InstantLabeller:
         )
 
     def _mask(self, view: View, camera: Camera, foreground: Tensor) -> np.ndarray:
-        """The predicted foreground (h, w) of a stored view; its camera may have a lens and another size."""
+        """Return the predicted foreground (h, w) of a stored view; its camera may have a lens and another size."""
         stored = self.capture.camera(view)
         width, height = view.size
         pixels = stored.undistort(pixel_grid(height, width, dtype=torch.float64).reshape(-1, 2))
@@ -272,7 +272,7 @@ class PseudoLabelWriter(BasePredictionWriter):
 
 
 def sample_cells(field: Tensor, pixels: Tensor, image_size: Tensor) -> Tensor:
-    """A field's values at sub-pixel places, bilinear between cell centres; 0 outside the image.
+    """Return a field's values at sub-pixel places, bilinear between cell centres; 0 outside the image.
 
     Args:
         field: (R, H, W).

@@ -143,7 +143,7 @@ class RunLogger(Logger):
             raise cannot_write(path, error) from error
 
     def _kept(self, path: Path) -> list[dict[str, Any]]:
-        """The rows of metrics.csv so far, without a last line that was torn and what is after the checkpoint."""
+        """Return the rows of metrics.csv so far, without a last line that was torn and what is after the checkpoint."""
         if not path.is_file():
             return []
         text = path.read_text()
@@ -159,7 +159,7 @@ class RunLogger(Logger):
 
 
 def run_folder(trainer: pl.Trainer) -> Path | None:
-    """The run's folder, the same on every process; None where the trainer has no `RunLogger`. Collective."""
+    """Return the run's folder, the same on every process; None where the trainer has no `RunLogger`. Collective."""
     if not any(isinstance(logger, RunLogger) for logger in trainer.loggers):
         return None
     return Path(str(trainer.log_dir))
@@ -246,7 +246,7 @@ class MetricsFile(Started):
         self.resumed = checkpoint.get("metrics", {})
 
     def start(self, trainer: pl.Trainer) -> None:
-        """A run that goes on is not complete, and what a killed one has half written is of no use."""
+        """Mark a run that goes on as not complete, and remove what a killed one has half written."""
         if trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, RunLogger) and logger.resumed_steps is not None:

@@ -25,7 +25,7 @@ BOARD_CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]) * BOA
 
 
 def board_surface() -> Surface:
-    """The printed area as a flat surface with its origin at the upper left corner: coordinate = (x, y, 0) [m]."""
+    """Return the printed area as a flat surface from its upper left corner: coordinate = (x, y, 0) [m]."""
     from dkp.surface import Surface
 
     return Surface.plane(float(BOARD_SIZE[0]), float(BOARD_SIZE[1]), SQUARE / 3)
@@ -55,7 +55,7 @@ class BoardLabeller:
             raise ValueError("the surface is not the regular grid that board_surface makes")
 
     def label(self, positions: np.ndarray, mask: np.ndarray) -> DenseLabel:
-        """The dense label of an image of the board.
+        """Return the dense label of an image of the board.
 
         Args:
             positions: (H, W, 2) position on the sheet of every pixel [m]; read where the mask is true.

@@ -217,7 +217,7 @@ def is_affine(matrix: np.ndarray) -> bool:
 def follow(
     matrix: np.ndarray, intrinsics: np.ndarray, rotation: np.ndarray, translation: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The camera (without distortion) of a warped image.
+    """Return the camera (without distortion) of a warped image.
 
     An affine map changes the intrinsics only. A homography H turns the camera as well: H K = s K' Q with K' upper
     triangular and Q a rotation, so that K' (Q R x + Q t) is the warped projection exactly.
@@ -240,7 +240,7 @@ def follow(
 
 
 def _rq(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """matrix = U Q with U upper triangular, U[1, 1] and U[2, 2] positive, and Q a rotation."""
+    """Split a matrix into U Q with U upper triangular, U[1, 1] and U[2, 2] positive, and Q a rotation."""
     q, r = np.linalg.qr(matrix[::-1].T)
     upper, turn = r.T[::-1, ::-1], q.T[::-1]
     sign = np.sign(np.diag(upper))
@@ -251,7 +251,7 @@ def _rq(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mirrored(matrix: np.ndarray, size: int) -> np.ndarray:
-    """A warp followed by a left-right mirror of its (size, size) result."""
+    """Return a warp followed by a left-right mirror of its (size, size) result."""
     return np.array([[-1.0, 0.0, size], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]) @ matrix
 
 
@@ -264,7 +264,7 @@ def map_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def built_in(strength: float) -> Any:
-    """The built-in photometric pipeline, chosen so that it takes about half a millisecond at 64 px."""
+    """Return the built-in photometric pipeline, chosen so that it takes about half a millisecond at 64 px."""
     a = _albumentations()
     s = float(strength)
 

@@ -196,7 +196,7 @@ class CaptureDataModule(pl.LightningDataModule):
         ]
 
     def training_loader(self, dataset: Dataset, length: int, batch_size: int, steps: int, part: int) -> DataLoader:
-        """An endless loader of `steps` batches an epoch.
+        """Return an endless loader of `steps` batches an epoch.
 
         Args:
             dataset: takes keys of `KeyedSampler`.
@@ -220,7 +220,7 @@ class CaptureDataModule(pl.LightningDataModule):
         )
 
     def _own(self, captures: list[Item]) -> list[Item]:
-        """The captures that this process reads."""
+        """Return the captures that this process reads."""
         if not self.own_parts:
             return captures
         rank, world = process()
@@ -234,7 +234,7 @@ class CaptureDataModule(pl.LightningDataModule):
     def labelled_views(
         self, captures: Sequence[str], shares: float | Sequence[float], augmentation: Augmentation
     ) -> LabelledViews | None:
-        """The labelled training views of some captures; None where the share is 0.
+        """Return the labelled training views of some captures; None where the share is 0.
 
         Raises:
             InputError: there are not as many shares as captures, or no view has a label.
@@ -259,13 +259,13 @@ class CaptureDataModule(pl.LightningDataModule):
 
 
 def process() -> tuple[int, int]:
-    """Number of this process in its group and size of the group."""
+    """Return the number of this process in its group and size of the group."""
     grouped = distributed.is_available() and distributed.is_initialized()
     return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
 
 
 def one_pass(samples: int, batch_size: int) -> int:
-    """Steps of one pass over the data by all processes together, at least one."""
+    """Return the steps of one pass over the data by all processes together, at least one."""
     return max(1, samples // (batch_size * process()[1]))
 
 

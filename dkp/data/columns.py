@@ -146,7 +146,7 @@ class Columns:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """An array of a .npy file, mapped into memory and read-only.
+    """Return an array of a .npy file, mapped into memory and read-only.
 
     Raises:
         OSError, ValueError: the file is not there, is shorter than its head says, or is no such file.

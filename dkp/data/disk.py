@@ -62,7 +62,7 @@ class Damaged(Exception):
 
 
 def cache_key(capture: Capture, options: Mapping[str, Any], files: Iterable[str]) -> str:
-    """A name for all that decides what is decoded.
+    """Return a name for all that decides what is decoded.
 
     It changes with the options, the surface, the manifest and the list of views, the name, size and time of change of
     every file, the release of OpenCV, `FORMAT` and `DECODING`; not with the path of the capture.
@@ -136,7 +136,7 @@ def taken_or_made(
 
 
 def take(path: Path) -> Stored | None:
-    """What a finished folder holds, mapped into memory; None where there is no such folder.
+    """Return what a finished folder holds, mapped into memory; None where there is no such folder.
 
     Raises:
         Damaged: it is not what its description says.
@@ -156,7 +156,7 @@ def take(path: Path) -> Stored | None:
 
 
 def reopened(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a folder that was taken before.
+    """Return the arrays of a folder that was taken before.
 
     Raises:
         InputError: it is no longer there, or is damaged.
@@ -222,12 +222,12 @@ def make(path: Path, key: Callable[[], str], write: Callable[[Columns], dict[str
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """The file of an array."""
+    """Return the file of an array."""
     return folder / f"{name}.npy"
 
 
 def partial_of(path: Path) -> Path:
-    """A new name beside a folder, for what is not whole."""
+    """Return a new name beside a folder, for what is not whole."""
     return path.with_suffix(f".partial-{secrets.token_hex(8)}")
 
 

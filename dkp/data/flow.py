@@ -76,7 +76,7 @@ def add_next_views(
 
 
 def posed(reader: ViewReader, images: StoredImages, frame: str) -> np.ndarray:
-    """The posed surface (V, 3) [m] of an instant, which has to be known."""
+    """Return the posed surface (V, 3) [m] of an instant, which has to be known."""
     vertices = reader.truth(frame)
     if vertices is None:
         raise InputError(f"{images.name}: truth/{frame}.npz is missing, which the flow of the surface needs")

@@ -65,7 +65,7 @@ class LabelledViews(Dataset):
         return len(self.index)
 
     def cutout(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The stored image (S, S, 3) uint8 of a view and the mask (S, S) bool of its surface."""
+        """Return the stored image (S, S, 3) uint8 of a view and the mask (S, S) bool of its surface."""
         number, view = self.index[index]
         images = self.makers[number].images
         row = images.label_row[view]
@@ -107,7 +107,7 @@ def choose_labelled(instants: Sequence[Instant], share: float, seed: int) -> lis
 
 
 def choose_frames(frames: Sequence[str], option: str, share: float, seed: tuple[int, ...]) -> list[str]:
-    """A share of some frames, at random; a larger share contains a smaller one.
+    """Return a share of some frames, at random; a larger share contains a smaller one.
 
     Args:
         frames: their ids.

@@ -31,7 +31,7 @@ class ReadAheadLoader(DataLoader):
 
 
 def read_ahead(items: Iterator[Batch], depth: int) -> Iterator[Batch]:
-    """The same items in the same order, drawn by a thread up to `depth` before they are asked for.
+    """Yield the same items in the same order, drawn by a thread up to `depth` before they are asked for.
 
     The thread starts with the first item that is asked for and ends when the items do, when drawing one fails (the
     exception is raised here, in its turn), or when this iterator is closed or forgotten.

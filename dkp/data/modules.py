@@ -165,5 +165,5 @@ FOR_LABELLED = ("mirror", "without_background", "other_background", "others", "o
 
 
 def for_unlabelled(augmentation: Augmentation) -> Augmentation:
-    """The same augmentation without what is for labelled images only."""
+    """Return the same augmentation without what is for labelled images only."""
     return Augmentation(**{**vars(augmentation), **dict.fromkeys(FOR_LABELLED, 0.0)})

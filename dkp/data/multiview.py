@@ -147,6 +147,6 @@ class MultiviewInstants(Dataset):
 
 
 def without_views(sample: dict[str, Any]) -> dict[str, Any]:
-    """The sample with all of its views, pairs and labels marked as absent."""
+    """Return the sample with all of its views, pairs and labels marked as absent."""
     marks = ("present", "pair_valid", "has_label", "posed")
     return sample | {name: np.zeros_like(sample[name]) for name in marks if name in sample}

@@ -37,7 +37,7 @@ class Pairing:
 
 
 def usual_pairing(surface: Surface) -> Pairing:
-    """The defaults; cameras that face each other see the same side of something flat, so all its pairs count."""
+    """Return the defaults; cameras that face each other see the same side of something flat, so all its pairs count."""
     return Pairing(**FLAT) if surface.is_flat else Pairing()
 
 
@@ -100,7 +100,7 @@ def choose_views(rng: np.random.Generator, views: int, pairs: np.ndarray, count:
 
 
 def pairs_among(chosen: np.ndarray, pairs: np.ndarray, slots: int) -> tuple[np.ndarray, np.ndarray]:
-    """The eligible pairs within the chosen views, padded.
+    """Return the eligible pairs within the chosen views, padded.
 
     Args:
         chosen: (V,) ascending indices of views.

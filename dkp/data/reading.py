@@ -34,7 +34,7 @@ only half a metre at 5,000 km, where the origin of geographic coordinates is."""
 
 
 def near_origin(cameras: Sequence[Camera]) -> np.ndarray:
-    """The middle of the cameras (3,) [m] where they stand far from the world's origin; zero where they do not."""
+    """Return the middle (3,) [m] of cameras that stand far from the world's origin; zero where they do not."""
     middle = np.mean([camera.centre().double().numpy() for camera in cameras], axis=0)
     return middle if np.linalg.norm(middle) > FAR else np.zeros(3)
 
@@ -104,7 +104,7 @@ class ViewReader:
         )
 
     def files(self, views: Sequence[View], truth: bool) -> list[str]:
-        """The files that are read, relative to the capture.
+        """Return the files that are read, relative to the capture.
 
         Args:
             views: which are read.
@@ -119,7 +119,7 @@ class ViewReader:
         return [name for name in found if name is not None] + posed
 
     def label(self, view: View) -> DenseLabel | None:
-        """The dense label of a view, undistorted, of the image's own size."""
+        """Return the dense label of a view, undistorted, of the image's own size."""
         label = self.capture.label(view)
         camera = self.capture.camera(view)
         if label is None or not bool(camera.distortion.any()):
@@ -127,7 +127,7 @@ class ViewReader:
         return undistorted_label(label, *lens_map(camera, view.size))
 
     def posed(self, frame: str) -> np.ndarray | None:
-        """The posed surface of an instant, (V, 3) float32 [m], or None where it is not known.
+        """Return the posed surface of an instant, (V, 3) float32 [m], or None where it is not known.
 
         Raises:
             InputError: its file is damaged or holds no numbers.
@@ -136,7 +136,7 @@ class ViewReader:
         return None if vertices is None else vertices.astype(np.float32)
 
     def truth(self, frame: str) -> np.ndarray | None:
-        """The same in float64."""
+        """Return the same in float64."""
         vertices = self.capture.truth(frame)
         return None if vertices is None else vertices - self.origin
 
@@ -162,7 +162,7 @@ def enough_foreground(read: ReadView, by_label: bool, least: int) -> bool:
 
 
 def or_problem(function: Callable[[Item], Result], on_bad: OnBad) -> Callable[[Item], Result | InputError]:
-    """The function, returning what is wrong instead of raising it, where bad data are skipped."""
+    """Return the function, returning what is wrong instead of raising it, where bad data are skipped."""
 
     def attempt(item: Item) -> Result | InputError:
         try:

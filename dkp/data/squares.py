@@ -23,7 +23,7 @@ def scaled(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def resized(image: np.ndarray, side: int) -> np.ndarray:
-    """An image resized to fit a square, by area where it shrinks, padded with black on the right or below."""
+    """Return an image resized to fit a square, by area where it shrinks, padded with black on the right or below."""
     height, width = image.shape[:2]
     target = scaled((width, height), side)
     if target != (width, height):
@@ -61,7 +61,7 @@ def undistorted(
 
 
 def undistorted_label(label: DenseLabel, x: np.ndarray, y: np.ndarray) -> DenseLabel:
-    """A dense label read at the nearest pixels of a `lens_map`."""
+    """Return a dense label read at the nearest pixels of a `lens_map`."""
     height, width = label.face.shape
     column, row = np.rint(x).astype(np.intp), np.rint(y).astype(np.intp)
     inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)

@@ -36,7 +36,7 @@ class NextViews:
 
     @classmethod
     def of(cls, columns: Mapping[str, np.ndarray]) -> NextViews | None:
-        """What is stored by `add_next_views`, or None where nothing is."""
+        """Return what is stored by `add_next_views`, or None where nothing is."""
         if "flow" not in columns:
             return None
         return cls(columns["next_view"], columns["next_row"], columns["flow"], columns["flow_valid"])
@@ -93,7 +93,7 @@ class StoredImages:
         self.next: NextViews | None = NextViews.of(arrays)
 
     def _describe(self, chosen: list[View]) -> None:
-        """What the list of views says of those that are stored."""
+        """Keep what the list of views says of those that are stored."""
         self.views = [chosen[index] for index in self.chosen]
         self.frame = [view.frame for view in self.views]
         self.camera_name = [view.camera for view in self.views]
@@ -133,7 +133,7 @@ class StoredImages:
         return labelled
 
     def label(self, index: int) -> DenseCoordinates | None:
-        """The dense label of a view, as views into the stored arrays, or None."""
+        """Return the dense label of a view, as views into the stored arrays, or None."""
         row = self.label_row[index]
         if row < 0:
             return None

@@ -112,7 +112,7 @@ class Surroundings:
         return around
 
     def picture(self, rng: np.random.Generator) -> np.ndarray:
-        """A part of a picture, (S, S, 3) uint8, turned, mirrored and magnified at random."""
+        """Return a part of a picture, (S, S, 3) uint8, turned, mirrored and magnified at random."""
         stored = self.pictures[int(rng.integers(len(self.pictures)))]
         scale = self.size / STORED * np.exp(rng.uniform(np.log(0.8), np.log(2.2)))
         matrix = similarity(scale, rng.normal(0, 0.25), rng.random() < 0.5)
@@ -168,7 +168,7 @@ def inner(mask: np.ndarray) -> np.ndarray:
 
 
 def read_pictures(folders: Sequence[str]) -> np.ndarray:
-    """The pictures of some folders and the folders in them, (N, STORED, STORED, 3) uint8 RGB, cut to squares.
+    """Return the pictures of some folders and the folders in them, (N, STORED, STORED, 3) uint8 RGB, cut to squares.
 
     Raises:
         InputError: a folder holds no picture, or one cannot be read.
@@ -183,7 +183,7 @@ def read_pictures(folders: Sequence[str]) -> np.ndarray:
 
 
 def read_square(path: Path) -> np.ndarray:
-    """The middle of a picture, (STORED, STORED, 3) uint8 RGB."""
+    """Return the middle of a picture, (STORED, STORED, 3) uint8 RGB."""
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise InputError(f"backgrounds {path}: not a picture that OpenCV can read")

@@ -105,7 +105,7 @@ class ViewMaker:
         with_mask: bool,
         around: Around | None = None,
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The image of a view.
+        """Return the image of a view.
 
         Args:
             index: the view.
@@ -157,7 +157,7 @@ class ViewMaker:
         return np.zeros((1, 1, 3), np.uint8)
 
     def camera(self, index: int, matrix: np.ndarray) -> dict[str, np.ndarray]:
-        """The camera of the crop: "intrinsics", "rotation" and "translation"."""
+        """Return the camera of the crop: "intrinsics", "rotation" and "translation"."""
         images = self.images
         parts = follow(matrix, images.intrinsics[index], images.rotation[index], images.translation[index])
         return dict(zip(("intrinsics", "rotation", "translation"), parts, strict=True))
@@ -165,7 +165,7 @@ class ViewMaker:
     def targets(
         self, index: int, matrix: np.ndarray, mirror: bool = False, around: Around | None = None
     ) -> dict[str, np.ndarray]:
-        """The label at the field's cells; all unknown where the view has none.
+        """Return the label at the field's cells; all unknown where the view has none.
 
         Args:
             index: the view.
@@ -218,7 +218,7 @@ class ViewMaker:
         return joints
 
     def next_view(self, index: int, matrix: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The next frame of the same camera, with its own augmentation, and where each cell goes in it.
+        """Return the next frame of the same camera, with its own augmentation, and where each cell goes in it.
 
         Returns:
             "next_image" (S, S, 3) uint8, "flow" (2, H, W) float32 [px], "flow_valid" (H, W) bool. Without a next frame
@@ -246,7 +246,7 @@ class ViewMaker:
 
 
 def split_key(key: Any) -> tuple[int, int]:
-    """An index, or an (index, serial number) from `KeyedSampler`, as both."""
+    """Return an index, or an (index, serial number) from `KeyedSampler`, as both."""
     if isinstance(key, tuple):
         return int(key[0]), int(key[1])
     return int(key), 0

@@ -31,7 +31,7 @@ class DenseField:
         return pixel_grid(*self.size, self.stride, device=self._first().device)
 
     def detach(self) -> Self:
-        """The same values, cut from the graph."""
+        """Return the same values, cut from the graph."""
         return self._each(lambda value: value.detach())
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
@@ -118,7 +118,7 @@ class ChartField(DenseField):
         return self.part_logits[:, 1:].argmax(dim=1) + 1
 
     def coordinates(self, atlas: ChartAtlas | None = None) -> Tensor:
-        """The most likely part's surface coordinates through the atlas, differentiable in `uv`.
+        """Return the most likely part's surface coordinates through the atlas, differentiable in `uv`.
 
         Args:
             atlas: the chart atlas of the surface.

@@ -208,13 +208,13 @@ class Camera:
 
     @full_precision
     def rays(self, pixels: Tensor) -> Tensor:
-        """Unit direction (..., N, 3), in world axes, of the ray through each pixel (..., N, 2) [px]."""
+        """Return unit direction (..., N, 3), in world axes, of the ray through each pixel (..., N, 2) [px]."""
         pixels, rotation = promote(pixels, self.rotation)
         local = torch.nn.functional.pad(self._normalised(pixels), (0, 1), value=1.0)
         return multiply(rotation.mT, torch.nn.functional.normalize(local, dim=-1))
 
     def without_distortion(self) -> Camera:
-        """The same camera with a perfect lens."""
+        """Return the same camera with a perfect lens."""
         return self._replace(distortion=torch.zeros_like(self.distortion))
 
     @full_precision
@@ -223,9 +223,10 @@ class Camera:
         return -multiply(self.rotation.mT, self.translation.unsqueeze(-2)).squeeze(-2)
 
     def only(self, mask: Tensor) -> Camera:
-        """The cameras where a mask (...) is on, and plain ones elsewhere, so that what stands there does not matter.
+        """Return the cameras where a mask (...) is on, and plain ones elsewhere.
 
-        A plain camera is at the origin, with identity for intrinsics and rotation and no image size.
+        So what stands there does not matter. A plain camera is at the origin, with identity for intrinsics and rotation
+        and no image size.
         """
         plain = {"intrinsics": torch.eye(3), "rotation": torch.eye(3)}
         values = {}
@@ -236,12 +237,12 @@ class Camera:
         return Camera(**values)
 
     def about(self, origin: Tensor) -> Camera:
-        """The same cameras in a world whose origin is at a point (..., 3) [m] of this one."""
+        """Return the same cameras in a world whose origin is at a point (..., 3) [m] of this one."""
         return self._replace(translation=self.translation + multiply(self.rotation, origin.unsqueeze(-2)).squeeze(-2))
 
     @full_precision
     def viewing_direction(self) -> Tensor:
-        """Unit direction (..., 3) of the ray through the image's middle.
+        """Return unit direction (..., 3) of the ray through the image's middle.
 
         Where the size is unknown it is the ray through the principal point. In a crop the two differ: the principal
         point may lie outside the image.
@@ -268,7 +269,7 @@ class Camera:
 
     @full_precision
     def transform(self, matrix: Any, width: Any, height: Any) -> Camera:
-        """The camera of the image after an affine map of its pixels.
+        """Return the camera of the image after an affine map of its pixels.
 
         Args:
             matrix: (..., 3, 3) or (..., 2, 3), old pixels to new pixels (both with centres at integer + 0.5).
@@ -314,7 +315,7 @@ def pixel_grid(
 
 
 def _affine(*entries: Tensor) -> Tensor:
-    """The six entries of two rows, each (...), as an affine matrix (..., 3, 3)."""
+    """Return the six entries of two rows, each (...), as an affine matrix (..., 3, 3)."""
     zero, one = torch.zeros_like(entries[0]), torch.ones_like(entries[0])
     rows = torch.stack(torch.broadcast_tensors(*entries, zero, zero, one), -1)
     return rows.unflatten(-1, (3, 3))

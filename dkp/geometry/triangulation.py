@@ -231,7 +231,7 @@ class _Problem:
         return self._solve(rows, self.observed - projected, self.agreement(distance))
 
     def _axes(self) -> tuple[Tensor, Tensor]:
-        """The cameras' first two axes (..., V, 1, 3, 2) and their third (..., V, 1, 3, 1)."""
+        """Return the cameras' first two axes (..., V, 1, 3, 2) and their third (..., V, 1, 3, 1)."""
         axes = self.rotation.mT[..., None, :, :]
         return axes[..., :2], axes[..., 2:]
 
@@ -261,7 +261,7 @@ class _Problem:
         return points
 
     def result(self, points: Tensor, min_angle: float, min_views: int) -> Triangulation:
-        """What is said about the final points."""
+        """Return what is said about the final points."""
         distance = self.distance(points)
         inliers = (distance < self.threshold) & (self.weight > 0)
         rays = torch.nn.functional.normalize(points[..., None, :, :] - self.centre[..., None, :], dim=-1)
@@ -289,7 +289,7 @@ class _Problem:
 
 
 def _midpoint(between: Tensor, ray: Tensor, other_ray: Tensor, focal: Tensor, other_focal: Tensor) -> Tensor:
-    """The point between two rays where they are closest that is as many pixels off in one view as in the other.
+    """Return the point between two rays where they are closest that is as many pixels off in one view as in the other.
 
     Args:
         between: (..., 1, 3) [m], from the centre of the first camera to that of the second.

@@ -102,7 +102,7 @@ def _sure(person: Joints, confidence: float) -> Joints:
 
 
 def _followed(people: Sequence[Joints], previous: Joints | None, confidence: float) -> Joints | None:
-    """The camera's own choice: who is nearest to the person of the frame before, or the most prominent one."""
+    """Return the camera's own choice: who is nearest to the person of the frame before, or the most prominent one."""
     sure = [_sure(person, confidence) for person in people]
     main = main_person(sure, None if previous is None else middle(_sure(previous, confidence)))
     return None if main is None else people[sure.index(main)]
@@ -186,7 +186,7 @@ def _groups(here: Mapping[str, Sequence[Joints]], between: Mapping[tuple[str, st
 def _best_group(
     groups: Sequence[_Group], here: Mapping[str, Sequence[Joints]], previous: Mapping[str, Joints], confidence: float
 ) -> _Group | None:
-    """The group of the person that was followed so far; else the one that most cameras see, and see best."""
+    """Return the group of the person that was followed so far; else the one that most cameras see, and see best."""
 
     def away(group: _Group) -> float:
         """How far the person has moved, in units of its extent."""

@@ -58,7 +58,7 @@ def gather_field(field: Field, mask: Tensor, max_cells: int, atlas: ChartAtlas |
 
 
 def foreground_cells(field: Field, threshold: float, max_cells: int, atlas: ChartAtlas | None = None) -> Cells:
-    """The cells whose foreground probability is above a threshold; see `gather_field`."""
+    """Return the cells whose foreground probability is above a threshold; see `gather_field`."""
     return gather_field(field, field.foreground_probability.detach() > threshold, max_cells, atlas)
 
 
@@ -84,5 +84,5 @@ class MatchingTerm(SigmaSchedule, LossTerm):
     engine: Engine = "auto"
 
     def cells(self, field: Field, atlas: ChartAtlas | None) -> Cells:
-        """The foreground cells of a field."""
+        """Return the foreground cells of a field."""
         return foreground_cells(field, self.foreground_threshold, self.max_pixels, atlas)

@@ -63,11 +63,11 @@ class PairCost(Protocol):
         ...
 
     def values(self) -> PairValues:
-        """The cost as a formula."""
+        """Return the cost as a formula."""
         ...
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PairCost:
-        """The cost of some rows and columns: images (P,), rows (P, n) and columns (P, m), each an index."""
+        """Return the cost of some rows and columns: images (P,), rows (P, n) and columns (P, m), each an index."""
         ...
 
 
@@ -93,7 +93,7 @@ def check_distance(distance: str, known: Sequence[str], clip: float | None) -> N
 
 
 def limit(clip: float | None, like: Tensor) -> Tensor:
-    """The clip as a scalar tensor."""
+    """Return the clip as a scalar tensor."""
     return like.new_full((), torch.inf if clip is None else clip)
 
 
@@ -173,7 +173,7 @@ class EpipolarCost:
         return PairValues(self.form, torch.stack(rows), torch.stack(columns), limit(self.clip, self.lines))
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> EpipolarCost:
-        """The cost of some rows and columns."""
+        """Return the cost of some rows and columns."""
         image = images.unsqueeze(-1)
         other_pixels = self.other_pixels[image, columns]
         return replace(
@@ -234,7 +234,7 @@ class PointCost:
         return PairValues(self.form, rows, columns, limit(self.clip, self.places))
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PointCost:
-        """The cost of some rows and columns."""
+        """Return the cost of some rows and columns."""
         image = images.unsqueeze(-1)
         other_pixels = self.other_pixels[image, columns]
         return replace(
@@ -271,5 +271,5 @@ class PositionCost:
         return PairValues(self.form, columns.new_zeros(0, columns.shape[1], self.rows), columns, limit(None, columns))
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PositionCost:
-        """The cost of some rows and columns."""
+        """Return the cost of some rows and columns."""
         return PositionCost.create(rows.shape[1], self.other_pixels[images.unsqueeze(-1), columns])

@@ -38,7 +38,7 @@ def dense_expectation(
     other_mask: Tensor | None,
     cost: PairCost,
 ) -> tuple[Tensor, Tensor]:
-    """The same as `tiled_expectation`, written out with both affinity matrices: the one to read and to test against."""
+    """Return what `tiled_expectation` does, with both affinity matrices written out: to read, and to test against."""
     exponent = -(field.unsqueeze(2) - other_field.unsqueeze(1)).square().sum(-1)
     if parts is not None and other_parts is not None:
         exponent = exponent + (parts @ other_parts.mT).clamp_min(PART_FLOOR).log()
@@ -57,7 +57,7 @@ EXPECTATIONS: dict[Engine, Expectation] = {
 
 
 def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tensor | None, cost: PairCost) -> Engine:
-    """The engine for a call: the one asked for, or one that can stand in for it; never "auto".
+    """Return the engine for a call: the one asked for, or one that can stand in for it; never "auto".
 
     "auto" takes "dense" for very small problems, "fused" for large ones and "tiled" between. It looks at the sizes of
     the call and at nothing that went before, so that a run that is resumed takes the engines that it would have taken.

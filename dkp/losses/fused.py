@@ -34,7 +34,7 @@ def fused_expectation(
     other_mask: Tensor | None,
     cost: PairCost,
 ) -> tuple[Tensor, Tensor]:
-    """The same as `tiled_expectation`, for float32 fields without parts.
+    """Return the same as `tiled_expectation`, for float32 fields without parts.
 
     Raises:
         ValueError: Parts are given.
@@ -109,5 +109,5 @@ class _FusedExpectation(torch.autograd.Function):
 
 
 def separate(tensor: Tensor, axis: int) -> list[Tensor]:
-    """The slices of a tensor along an axis, each with memory of its own."""
+    """Return the slices of a tensor along an axis, each with memory of its own."""
     return [one.clone(memory_format=torch.contiguous_format) for one in tensor.unbind(axis)]

@@ -62,7 +62,7 @@ def power_of_two(exponent: Tensor) -> Tensor:
 
 
 def cost_values(form: Form, rows: list[Tensor], columns: list[Tensor], clip: Tensor) -> list[Tensor]:
-    """The channels of a cost, from numbers of rows and of columns that broadcast against each other.
+    """Return the channels of a cost, from numbers of rows and of columns that broadcast against each other.
 
     Args:
         form: The formula; see `PairValues`.
@@ -125,7 +125,7 @@ def row_sums(
     *,
     form: Form,
 ) -> tuple[Tensor, list[Tensor], list[Tensor], list[list[Tensor]]]:
-    """Sums over the candidates of each row with w_ij = 2^(bias_j - |u_i - v_j|² - peak_i).
+    """Return sums over the candidates of each row with w_ij = 2^(bias_j - |u_i - v_j|² - peak_i).
 
     Args:
         field: (B, N) for each of D axes.
@@ -234,7 +234,7 @@ def kernel(name: Kernel, form: Form | None, dimension: int, device_type: str) ->
 
 
 def _options(config: object) -> dict[str, str | int | bool | Callable[..., object]]:
-    """The options that this release of torch has; one that was yes or no before it got more values is yes."""
+    """Return the options that this release of torch has; one that was yes or no before it got more values is yes."""
     known = {}
     for key, value in _OPTIONS.items():
         *parts, name = key.split(".")
@@ -247,7 +247,7 @@ def _options(config: object) -> dict[str, str | int | bool | Callable[..., objec
 
 
 def _example(name: Kernel, form: Form | None, dimension: int, device: torch.device) -> list[Tensor | list[Tensor]]:
-    """A problem of three pairs of views whose sizes are all different.
+    """Return a problem of three pairs of views whose sizes are all different.
 
     Few images and many cells: from these the compiler concludes that threads should share the cells, too.
     """

@@ -20,7 +20,7 @@ class MaskTerm(LossTerm):
     hint = "check that the unlabelled frames have masks and the data gives them"
 
     def __call__(self, context: LossContext) -> LossValue:
-        """The cross-entropy over all views that have a mask."""
+        """Return the cross-entropy over all views that have a mask."""
         field, mask = context.field, flatten_views(context.views, "mask")
         target = functional.avg_pool2d(mask.to(field.foreground.dtype), field.stride)
         there = context.present & mask.flatten(1).any(1)

@@ -76,7 +76,7 @@ def expected_epipolar_distance(
     clip: float | None = None,
     engine: Engine = "auto",
 ) -> Matched:
-    """Expected epipolar distance Σ_j p_ij d_ij of each pixel of one view.
+    """Compute the expected epipolar distance Σ_j p_ij d_ij of each pixel of one view.
 
     Args:
         field: (B, N, D) surface coordinates of the pixels of the first view [m].
@@ -128,7 +128,7 @@ def expected_warp_distance(
     clip: float | None = None,
     engine: Engine = "auto",
 ) -> Matched:
-    """Expected distance Σ_j p_ij |w(x_i) - x'_j| to where a known warp says each pixel went.
+    """Compute the expected distance Σ_j p_ij |w(x_i) - x'_j| to where a known warp says each pixel went.
 
     Args:
         field: (B, N, D) surface coordinates of the pixels of the first image [m].
@@ -171,7 +171,7 @@ def expected_position(
     other_parts: Tensor | None = None,
     engine: Engine = "auto",
 ) -> ExpectedPosition:
-    """Expected match Σ_j p_ij x'_j of each pixel, differentiable in the fields and parts.
+    """Compute the expected match Σ_j p_ij x'_j of each pixel, differentiable in the fields and parts.
 
     Args:
         field: (B, N, D) [m].
@@ -209,7 +209,7 @@ def expected_point_distance(
     clip: float | None = None,
     engine: Engine = "auto",
 ) -> Matched:
-    """Epipolar distance of the expected match, |l_i · Σ_j p_ij x̃'_j|.
+    """Compute the epipolar distance of the expected match, |l_i · Σ_j p_ij x̃'_j|.
 
     This is the epipolar term of CAPS (Wang et al., "Learning Feature Descriptors using Camera Pose Supervision", ECCV
     2020) on our matchability, for comparison. By Jensen's inequality the "point_line" and "squared" distances are never

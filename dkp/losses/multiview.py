@@ -104,7 +104,7 @@ class MultiviewTerm(MatchingTerm):
         )
 
     def match(self, cells: Cells, other: Cells, fundamental: Tensor, sigma: float) -> Matched:
-        """The expected distance of each cell of one view in the other."""
+        """Return the expected distance of each cell of one view in the other."""
         function = expected_epipolar_distance if self.kind == "expected_distance" else expected_point_distance
         return function(
             cells.coordinate,

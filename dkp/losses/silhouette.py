@@ -93,7 +93,7 @@ class SilhouetteTerm(LossTerm):
     least_share: float = 0.25
 
     def __call__(self, context: LossContext) -> LossValue:
-        """The foreground's consistency over all valid pairs, as the teacher sees the other view."""
+        """Return the foreground's consistency over all valid pairs, as the teacher sees the other view."""
         field, target, pairs = context.field, context.teacher_field, context.pairs
         first, second = pairs.first, pairs.second
         return self.loss(field[first], field[second], pairs.fundamental, target[first], target[second])

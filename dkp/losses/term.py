@@ -121,5 +121,5 @@ class LossTerm(ABC):
         """Compute the unweighted term of a step that has all that the term `needs`."""
 
     def weight_at(self, step: int) -> float:
-        """The weight at a step, ramp included."""
+        """Return the weight at a step, ramp included."""
         return self.weight * ramp(step, self.ramp_steps)

@@ -80,7 +80,7 @@ class BlockBuffers:
         self._held: dict[str, Tensor] = {}
 
     def get(self, name: str, *shape: int) -> Tensor:
-        """An uninitialised buffer of this shape, valid until the name is asked for again."""
+        """Return an uninitialised buffer of this shape, valid until the name is asked for again."""
         size = 1
         for side in shape:
             size *= side

@@ -21,7 +21,7 @@ class UnnormalisedMultiviewTerm(MultiviewTerm):
     symbol = "L_M without normalisation"
 
     def match(self, cells: Cells, other: Cells, fundamental: Tensor, sigma: float) -> Matched:
-        """The sum of each cell's distances, weighted by their matchability."""
+        """Return the sum of each cell's distances, weighted by their matchability."""
         matched = super().match(cells, other, fundamental, sigma)
         if self.kind == "expected_point":  # a position needs the normalisation
             return matched

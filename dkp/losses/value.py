@@ -42,7 +42,7 @@ class Mean:
         return self.factor * ((self.sums / self.weights.clamp_min(1e-12)).sum() / fires)
 
     def times(self, factor: float) -> Mean:
-        """The same means, with a factor more."""
+        """Return the same means, with a factor more."""
         return replace(self, factor=self.factor * factor)
 
 

@@ -46,7 +46,7 @@ def mutual_matches(tree: cKDTree, other_tree: cKDTree, gate: float) -> np.ndarra
 
 
 def trivial_coordinate(height: int, width: int, extent: float) -> Tensor:
-    """The trivial field: the position in the crop, with the crop as wide as the surface.
+    """Return the trivial field: the position in the crop, with the crop as wide as the surface.
 
     Args:
         height: Of the field [cells].
@@ -237,7 +237,7 @@ class MultiviewConsistency(Metric):
             getattr(self, f"{prefix}_pixels").append(chosen.sum(dim=1).float()[flat_pairs].sum(dim=1))
 
     def _camera_numbers(self, instant: Tensor, pairs: Tensor, names: Sequence[Sequence[str]] | None) -> Tensor:
-        """Number (P, 2) of each camera of pairs (P, 2) of the batch's instants (P,)."""
+        """Return the number (P, 2) of each camera of pairs (P, 2) of the batch's instants (P,)."""
         if self.cameras is None or names is None:
             return pairs
         known = {name: number for number, name in enumerate(self.cameras)}
@@ -252,7 +252,7 @@ class MultiviewConsistency(Metric):
         return concatenate(getattr(self, name), self.device)
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         result: dict[str, Tensor] = {}
         for prefix, key in (("field", ""), ("trivial", "trivial/")):
             distance, owner, pair, matched, pixels = (

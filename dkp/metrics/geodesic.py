@@ -183,7 +183,7 @@ class GeodesicError(SurfaceMetric):
         self.errors.append(error[chosen])
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         error = 100 * concatenate(self.errors, self.device)
         if error.numel() == 0:
             rank_zero_warn("GeodesicError saw no labelled foreground pixel: its values are NaN.")

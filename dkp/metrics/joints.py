@@ -20,7 +20,7 @@ LEAST_CONFIDENCE = 0.3
 
 
 def mirrored_name(name: str) -> str | None:
-    """The same joint on the other side of the body; None for joints of the middle.
+    """Return the same joint on the other side of the body; None for joints of the middle.
 
     Example:
         >>> mirrored_name("left_elbow"), mirrored_name("nose")
@@ -35,7 +35,7 @@ def mirrored_name(name: str) -> str | None:
 def sample_at_joints(
     coordinate: Tensor, foreground: Tensor, joints: Tensor, image_size: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The field in the cell in which each joint lies.
+    """Return the field in the cell in which each joint lies.
 
     Args:
         coordinate: (B, 3, H, W) [m].
@@ -162,7 +162,7 @@ class JointError(SurfaceMetric):
         self.floor += (self.rest_floor * used).sum()
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         error = 100 * concatenate(self.errors, self.device)
         detected, used, sided, exchanged = self.counts.float().unbind()
         if error.numel() == 0:

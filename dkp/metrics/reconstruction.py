@@ -159,7 +159,7 @@ class SurfaceError3D(Metric):
         self.counts += torch.stack([visible.sum(), (visible & found).sum()])
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         distance = MILLIMETRES * concatenate(self.distances, self.device)
         gap = MILLIMETRES * concatenate(self.gaps, self.device)
         if distance.numel() == 0:
@@ -225,7 +225,7 @@ class KeypointError3D(Metric):
         self.sums += own.to(self.sums)
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         total, found, aligned, enough, right, known = self.sums.unbind()
         return {
             "mpjpe_mm": (MILLIMETRES * total / found).float(),
@@ -276,7 +276,7 @@ class ReprojectionResidual(Metric):
         self.counts += torch.stack([views.new_tensor(views.numel()), found.sum(), views.sum()])
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         residual = concatenate(self.residuals, self.device)
         if residual.numel() == 0:
             rank_zero_warn("ReprojectionResidual saw no triangulated point: its residuals are NaN.")

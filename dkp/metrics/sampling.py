@@ -8,7 +8,7 @@ from torch import Tensor
 
 @lru_cache(maxsize=16)
 def _priority(height: int, width: int) -> Tensor:
-    """A fixed random order of the cells of a map, (H*W,) in (0, 1]: the same in every process and every run."""
+    """Return a fixed random order of the cells of a map, (H*W,) in (0, 1]: the same in every process and every run."""
     order = torch.randperm(height * width, generator=torch.Generator().manual_seed(height * 65_537 + width))
     return (order + 1).float() / order.numel()
 
@@ -83,7 +83,7 @@ def quantile(values: Tensor, share: float) -> Tensor:
 
 
 def concatenate(state: list[Tensor] | Tensor, device: torch.device) -> Tensor:
-    """A metric's list state as one vector, (N,), also before the first update and after synchronisation."""
+    """Return a metric's list state as one vector, (N,), also before the first update and after synchronisation."""
     if isinstance(state, Tensor):
         return state
     return torch.cat(state) if state else torch.zeros(0, device=device)

@@ -152,7 +152,7 @@ class PointSimilarity(SurfaceMetric):
         self.score.append(score[instance])
 
     def compute(self) -> dict[str, Tensor]:
-        """The scalars listed above."""
+        """Return the scalars listed above."""
         gps, gpsm, score = (concatenate(state, self.device) for state in (self.gps, self.gpsm, self.score))
         if gps.numel() == 0:
             rank_zero_warn("PointSimilarity saw no labelled instance: its values are NaN.")

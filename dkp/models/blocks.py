@@ -13,7 +13,7 @@ CHANNELS_PER_GROUP = 8
 
 
 def norm_layer(channels: int, norm: Norm) -> nn.Module:
-    """A normalisation layer.
+    """Return a normalisation layer.
 
     "batch": BatchNorm2d, the quicker one on a CPU. Its training statistics are those of the batch at hand and its
     evaluation statistics a running mean over all batches, so a batch that mixes two domains normalises each by the

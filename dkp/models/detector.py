@@ -33,7 +33,7 @@ LOG_SCALE = math.log(0.1)
 
 
 def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """A light per-cell head: 1x1 convolution, ReLU, 1x1 convolution that starts near zero."""
+    """Return a light per-cell head: 1x1 convolution, ReLU, 1x1 convolution that starts near zero."""
     last = nn.Conv2d(hidden, outputs, 1)
     nn.init.normal_(last.weight, std=0.01)
     assert last.bias is not None
@@ -189,7 +189,7 @@ class Detector(nn.Module):
         return ChartField(first, second, self.stride)
 
     def forward_tensors(self, images: Tensor) -> tuple[Tensor, ...]:
-        """The tensors of the field, for export: no dataclass, no check.
+        """Return the tensors of the field, for export: no dataclass, no check.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1].
@@ -211,7 +211,7 @@ class Detector(nn.Module):
         return self.part_head(x).float(), uv.unflatten(1, (self.parts, 2))
 
     def parameter_count(self) -> int:
-        """Number of trainable parameters."""
+        """Return the number of trainable parameters."""
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 

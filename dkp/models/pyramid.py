@@ -157,7 +157,7 @@ def renamed(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
 
 
 def up_to(backbone: nn.Module, last: str) -> list[nn.Module]:
-    """The layers of a backbone from its first one to a named one, in the order in which they are applied."""
+    """Return the layers of a backbone from its first one to a named one, in the order in which they are applied."""
     found: list[nn.Module] = []
     for name, module in backbone.named_modules():
         inside = not last.startswith(f"{name}.") if name else False

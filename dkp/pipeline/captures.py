@@ -22,7 +22,7 @@ BUILT_IN = (*RENDERED, "board", "person")
 
 
 def prepare_target(capture: str, captures: Path, seed: int, data: str | None, console: Console) -> Path:
-    """The target capture: rendered, imported, or the user's own."""
+    """Return the target capture: rendered, imported, or the user's own."""
     if capture not in BUILT_IN:
         Capture.open(capture)
         return Path(capture)
@@ -56,7 +56,7 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
 
 
 def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, target: Path, console: Console) -> Path:
-    """The labelled source capture, rendered unless it is there."""
+    """Return the labelled source capture, rendered unless it is there."""
     if capture == "board":
         path = captures / f"board-source-seed{seed}"
         if not path.exists():
@@ -97,7 +97,7 @@ def check_same_surface(source: Path, target: Path) -> None:
 
 
 def check_teacher(name: str, target: Path) -> None:
-    """A shipped teacher has to be one of the target's surface."""
+    """Refuse a shipped teacher of another surface than the target's."""
     surface = Capture.open(target).surface.name
     if card(name).surface != surface:
         raise InputError(f"{target} is on the surface {surface}, expected {card(name).surface}, that of {name}")

@@ -121,7 +121,7 @@ def compare_labels(
 
 
 def common_views(mine: CaptureImages, true: CaptureImages) -> list[tuple[int, int]]:
-    """Indices of the views of the same frame and camera in two captures.
+    """Return the indices of the views of the same frame and camera in two captures.
 
     Raises:
         InputError: there are none, or one is cut differently.

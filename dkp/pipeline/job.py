@@ -123,7 +123,7 @@ class Job:
         run(*(self.stage(f"test {one}", self.test(one), before) for one in tested))
 
     def stage(self, name: str, words: list[str], before: str = "") -> Stage:
-        """A stage of this job.
+        """Return a stage of this job.
 
         Args:
             name: a fit's is that of its run.
@@ -198,13 +198,13 @@ class Job:
         return ["test", f"--config={run / 'config.yaml'}", f"--ckpt_path={self.checkpoint(detector)}"]
 
     def checkpoint(self, detector: str) -> Path:
-        """The weights at the end of training, or the shipped ones."""
+        """Return the weights at the end of training, or the shipped ones."""
         if self.teacher is not None and detector == "teacher":
             return weights_file(self.teacher)
         return self.folder / detector / "checkpoints" / "last.ckpt"
 
     def summary(self) -> dict[str, dict[str, float | None]]:
-        """The table: a column for each detector and the trivial field; None where there is no truth."""
+        """Return the table: a column for each detector and the trivial field; None where there is no truth."""
         result: dict[str, dict[str, float | None]] = {}
         trivial: dict[str, float | None] = {}
         for detector in DETECTORS:

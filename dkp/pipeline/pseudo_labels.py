@@ -119,7 +119,7 @@ def pseudo_label(
 
 
 def target_of(config: str) -> str:
-    """The `target` of a run's saved configuration."""
+    """Return the `target` of a run's saved configuration."""
     target = run_config(config).get("target")
     if not isinstance(target, str):
         raise InputError(f"config {config}: target is {target!r}, expected a capture; name one with --capture")
@@ -127,6 +127,6 @@ def target_of(config: str) -> str:
 
 
 def own_surface(capture: Capture) -> str | Path:
-    """A capture's surface as `CaptureWriter` takes it: its file, or the name of a shipped one."""
+    """Return a capture's surface as `CaptureWriter` takes it: its file, or the name of a shipped one."""
     own = capture.path / "surface.npz"
     return own if own.exists() else capture.surface.name

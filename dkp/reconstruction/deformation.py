@@ -76,7 +76,7 @@ class Attachment:
         return self.held(body) + self.turned(body)
 
     def where(self, condition: Tensor, other: Attachment) -> Attachment:
-        """The points (K,) for which a condition holds, and the other ones where it does not."""
+        """Return the points (K,) for which a condition holds, and the other ones where it does not."""
         return Attachment(
             self.owner,
             torch.where(condition[:, None], self.carriers, other.carriers),
@@ -144,7 +144,7 @@ class DeformationGraph:
         return self
 
     def placed(self, rotation: Tensor, translation: Tensor) -> Deformation:
-        """The surface at rest, moved by rotations (B, 3, 3) and translations (B, 3) [m]."""
+        """Return the surface at rest, moved by rotations (B, 3, 3) and translations (B, 3) [m]."""
         position = self.rest @ rotation.mT + translation[:, None]
         return Deformation(position, rotation[:, None].repeat(1, len(self), 1, 1), torch.ones_like(translation[:, 0]))
 

@@ -126,7 +126,7 @@ class Reconstructor:
         )
 
     def positions(self, vertices: Tensor) -> Tensor:
-        """True positions (..., N, 3) of the points on a posed surface, vertices (..., V, 3) [m]."""
+        """Return true positions (..., N, 3) of the points on a posed surface, vertices (..., V, 3) [m]."""
         return self.samples.positions(vertices)
 
     def visible(self, vertices: Tensor, camera: Camera) -> Tensor:

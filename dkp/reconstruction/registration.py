@@ -160,14 +160,14 @@ class SurfaceRegistration:
         return self.settings.mirror is not None and self.surface.mirror is not None
 
     def _mirrored(self, coordinate: Tensor, axis: int) -> Tensor:
-        """The same points on the other side of the body, of coordinates along an axis; NaN stays NaN."""
+        """Return the same points on the other side of the body, of coordinates along an axis; NaN stays NaN."""
         points = coordinate.movedim(axis, -1).double().cpu().numpy()
         known = np.isfinite(points).all(-1)
         points[known] = self.surface.mirror_coordinates(points[known])
         return torch.from_numpy(points).to(coordinate).movedim(-1, axis)
 
     def _place(self, coordinate: Tensor, foreground: Tensor, camera: Camera) -> tuple[Deformation, Tensor]:
-        """The rigid surface at its triangulated points, and for which instants there are enough of them."""
+        """Return the rigid surface at its triangulated points, and for which instants there are enough of them."""
         triangulated = self._starter(coordinate, foreground, camera)
         valid = triangulated.valid
         points = torch.where(valid[..., None], triangulated.points, 0.0)
@@ -258,7 +258,7 @@ class _Scene:
         return body, self._per_instant(self.weight * weight, self.owner) / self.total
 
     def _believed(self, body: Deformation, width: float, both_sides: bool) -> tuple[Attachment, Tensor]:
-        """The point (K) that each pixel is taken for, and its robust weight (K,)."""
+        """Return the point (K) that each pixel is taken for, and its robust weight (K,)."""
         points, squared = self.points, self._squared_distance(body, self.points)
         if both_sides and self.mirrored is not None and self.settings.mirror is not None:
             there = self._squared_distance(body, self.mirrored) + (self.settings.mirror * self.extent) ** 2
@@ -285,7 +285,7 @@ class _Scene:
         right.index_put_((owner[:, None], node), pull, accumulate=True)
 
     def _silhouette_pulls(self, body: Deformation) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """Pulls on nodes: which instant (K,) and node (K,), where to (K, 3) and how strongly (K,)."""
+        """Yield pulls on nodes: which instant (K,) and node (K,), where to (K, 3) and how strongly (K,)."""
         seen, depth = self.camera.project(body.position[:, None])
         seen = seen / self.step  # (B, C, N, 2) in cells
         size = seen.new_tensor([self.width, self.height])
@@ -314,14 +314,14 @@ class _Scene:
     def _pull(
         self, body: Deformation, owner: Tensor, view: Tensor, node: Tensor, cell: Tensor, strength: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """A pull of nodes to rays of cells, weaker with the distance."""
+        """Return a pull of nodes to rays of cells, weaker with the distance."""
         position = body.position[owner, node]
         target = _on_ray(position, self.centre[owner, view], self.ray[owner, view, cell])
         width = (_SILHOUETTE_WIDTH * self.extent) ** 2
         return owner, node, target, strength * (width / (width + (target - position).square().sum(-1))).square()
 
     def _per_instant(self, value: Tensor, owner: Tensor) -> Tensor:
-        """Sums (B,) of values (K,)."""
+        """Return sums (B,) of values (K,)."""
         return value.new_zeros(self.batch).index_add(0, owner, value)
 
 
@@ -345,5 +345,5 @@ def rigid_motion(points: Tensor, moved: Tensor, weight: Tensor) -> tuple[Tensor,
 
 
 def _on_ray(points: Tensor, origin: Tensor, direction: Tensor) -> Tensor:
-    """The nearest points (..., 3) of rays to points."""
+    """Return the nearest points (..., 3) of rays to points."""
     return origin + ((points - origin) * direction).sum(-1, keepdim=True) * direction

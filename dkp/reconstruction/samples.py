@@ -43,7 +43,7 @@ class SurfaceSamples:
         return (weights[..., None] * self.corners(vertices)).sum(-2)
 
     def normals(self, vertices: Tensor) -> Tensor:
-        """Unit normals (..., N, 3) on a posed surface, vertices (..., V, 3); outwards where the mesh is oriented so."""
+        """Return unit normals (..., N, 3) on a posed surface, vertices (..., V, 3); outwards as the mesh is."""
         first, second, third = self.corners(vertices).unbind(-2)
         return torch.nn.functional.normalize(torch.linalg.cross(second - first, third - first), dim=-1)
 

@@ -20,7 +20,7 @@ from dkp.study.record import FILE, Record, commit, machine, measured, portable
 
 
 def record_path(runs: Path, cell: Cell) -> Path:
-    """The file of a cell's record."""
+    """Return the file of a cell's record."""
     return runs / cell.name / FILE
 
 
@@ -121,7 +121,7 @@ class Cells:
 
 
 def read_metrics(folder: Path) -> dict[str, float | None]:
-    """The metrics that a test wrote.
+    """Return the metrics that a test wrote.
 
     Raises:
         InputError: there are none.

@@ -97,7 +97,7 @@ def status(
 
 
 def state(study: Plan, cell: Cell, records: dict[str, Record]) -> str:
-    """A cell's state in a word."""
+    """Return a cell's state in a word."""
     record = records.get(cell.name)
     if record is None:
         return "-"
@@ -187,7 +187,7 @@ def check(
 
 
 def chosen(study: Plan, only: str | None, cut: str | None) -> list[Cell]:
-    """The cells that options name."""
+    """Return the cells that options name."""
     patterns = tuple(part.strip() for part in (only or "").split(",") if part.strip())
     if cut is not None:
         if cut not in study.cuts:

@@ -25,7 +25,7 @@ SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surfac
 
 
 def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
-    """The methods of a capture with error bars; None where there is no result at all."""
+    """Return the methods of a capture with error bars; None where there is no result at all."""
     plan = results.plan
     methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
     panels = [
@@ -41,7 +41,7 @@ def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
 
 
 def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -> Path | None:
-    """The curves of an ablation; None where there is no axis, or no line with two points."""
+    """Return the curves of an ablation; None where there is no axis, or no line with two points."""
     if ablation.axis is None:
         return None
     plan = results.plan

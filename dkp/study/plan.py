@@ -177,12 +177,12 @@ class Plan:
         return found
 
     def start(self, cell: Cell) -> Cell | None:
-        """The cell whose detector a cell starts from."""
+        """Return the cell whose detector a cell starts from."""
         name = cell.method.start
         return None if name is None else Cell(cell.capture, self.methods[name], cell.seed)
 
     def select(self, patterns: tuple[str, ...]) -> list[Cell]:
-        """The cells that match a pattern, and those that they start from.
+        """Return the cells that match a pattern, and those that they start from.
 
         Args:
             patterns: CAPTURE/METHOD/seedN or a beginning of it, with * and ? as wildcards; none = all.
@@ -244,7 +244,7 @@ class PlanReader:
         self.path = path
 
     def plan(self, content: Any) -> Plan:
-        """The plan."""
+        """Return the plan."""
         known = ("seeds", "metrics", "captures", "methods", "ablations", "cuts", "ordering", "check", "pictures")
         self.keys(content, "the plan", known, ("seeds", "captures", "methods"))
         captures = {name: self.capture(name, entry) for name, entry in content["captures"].items()}
@@ -279,7 +279,7 @@ class PlanReader:
                 raise InputError(f"plan {self.path}: {where} has no key {key!r}")
 
     def capture(self, name: str, entry: Any) -> CaptureSetting:
-        """A capture's entry."""
+        """Return a capture's entry."""
         known = ("title", "kind", "source", "target", "labels", "share", "options", "pseudo_label")
         where = f"captures.{name}"
         self.keys(entry, where, known, ("title", "kind"))
@@ -293,7 +293,7 @@ class PlanReader:
         return setting
 
     def method(self, name: str, entry: Any) -> Method:
-        """A method's entry."""
+        """Return a method's entry."""
         known = tuple(key for key in Method.__dataclass_fields__ if key not in ("name", "group"))
         self.keys(entry, f"methods.{name}", known, ("title", "experiment"))
         if entry["experiment"] not in get_args(Experiment):
@@ -305,7 +305,7 @@ class PlanReader:
         return Method(name, **{**tuples(entry), "start": start})
 
     def ablation(self, name: str, entry: Any, methods: dict[str, Method]) -> Ablation:
-        """A group of rows, which become methods."""
+        """Return a group of rows, which become methods."""
         where = f"ablations.{name}"
         known = ("title", "captures", "base", "seeds", "rows", "axis", "lines")
         self.keys(entry, where, known, ("title", "captures", "base", "rows"))
@@ -366,5 +366,5 @@ class PlanReader:
 
 
 def tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry with its lists as tuples."""
+    """Return an entry with its lists as tuples."""
     return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

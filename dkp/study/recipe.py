@@ -53,17 +53,17 @@ class Places:
     pictures: frozenset[str] = frozenset()
 
     def folder(self, cell: Cell) -> Path:
-        """A cell's folder."""
+        """Return a cell's folder."""
         return self.runs / cell.name
 
 
 def numbered(name: str, number: int, count: int) -> str:
-    """The name of one of several stages."""
+    """Return the name of one of several stages."""
     return name if count == 1 else f"{name}-{number}"
 
 
 def detector(folder: Path, cell: Cell) -> tuple[Path, Path]:
-    """Configuration and checkpoint of a cell's last fit."""
+    """Return the configuration and checkpoint of a cell's last fit."""
     run = folder / numbered("fit", cell.method.rounds, cell.method.rounds)
     return run / "config.yaml", run / "checkpoints" / "last.ckpt"
 
@@ -74,7 +74,7 @@ def test_folder(folder: Path, cell: Cell) -> Path:
 
 
 def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
-    """The commands of a cell.
+    """Return the commands of a cell.
 
     Args:
         plan: the cell's.
@@ -112,7 +112,7 @@ def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
 
 
 def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path | None) -> list[str]:
-    """The words of a `dkp fit`.
+    """Return the words of a `dkp fit`.
 
     Args:
         cell: what is trained.
@@ -172,18 +172,18 @@ def pseudo_label_options(cell: Cell) -> dict[str, Any]:
 
 
 def recipe(cell: Cell, name: str) -> Path:
-    """A recipe of a cell's kind of captures."""
+    """Return a recipe of a cell's kind of captures."""
     return recipes_of(cell.capture.kind, Path()) / f"{name}.yaml"
 
 
 def files(cell: Cell) -> list[Path]:
-    """The files of configs/ that a fit is made of: its recipe, and what is put on it."""
+    """Return the files of configs/ that a fit is made of: its recipe, and what is put on it."""
     name = cell.method.experiment if cell.method.semi_supervised else "teacher"
     return [recipe(cell, name), *(recipe_folder() / f"{file}.yaml" for file in cell.method.files)]
 
 
 def student(cell: Cell) -> dict[str, Any]:
-    """The recipe of the main job's student whose cost a labelled cell has.
+    """Return the recipe of the main job's student whose cost a labelled cell has.
 
     Where all labels are of the target's own views, images are varied as adapted.yaml says.
     """
@@ -250,7 +250,7 @@ def fitted(plan: Plan, cell: Cell, overrides: Options) -> str:
 
 @cache
 def content(recipe: Path) -> dict[str, Any]:
-    """What a recipe says, its base included."""
+    """Return what a recipe says, its base included."""
     return read_recipe(recipe)
 
 
@@ -270,7 +270,7 @@ def nested(options: Options) -> dict[str, Any]:
 
 
 def resolved(*settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings put on top of each other, with the values that they refer to, without `UNCOUNTED`."""
+    """Return settings put on top of each other, with the values that they refer to, without `UNCOUNTED`."""
     found: dict[str, Any] = OmegaConf.to_container(OmegaConf.create(merged(*settings)), resolve=True)  # type: ignore
     for name in UNCOUNTED:
         *folders, key = name.split(".")

@@ -65,7 +65,7 @@ class Record:
 
     @classmethod
     def new(cls, cell: Cell) -> Record:
-        """The record of a cell of which nothing has been run."""
+        """Return the record of a cell of which nothing has been run."""
         return cls(cell.name, cell.capture.name, cell.method.name, cell.seed)
 
     def write(self, path: Path) -> None:
@@ -88,7 +88,7 @@ class Record:
 
 
 def read_records(folder: Path) -> dict[str, Record]:
-    """The records below a folder, by the cell's name."""
+    """Return the records below a folder, by the cell's name."""
     records = (Record.read(path) for path in sorted(folder.glob("*/*/*.json")) + sorted(folder.glob(f"*/*/*/{FILE}")))
     return {record.cell: record for record in records}
 
@@ -100,7 +100,7 @@ def measured(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
-    """A command without this machine's folders.
+    """Return a command without this machine's folders.
 
     Args:
         words: of a command.
@@ -114,7 +114,7 @@ def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
 
 @cache
 def commit() -> str:
-    """The commit of the code, with "+" where files differ from it; dkp's version where there is no repository."""
+    """Return the commit of the code, with "+" where files differ; dkp's version where there is no repository."""
     folder = Path(__file__).resolve().parent
     try:
         options = {"cwd": folder, "capture_output": True, "text": True, "check": True}
@@ -132,5 +132,5 @@ def commit() -> str:
 
 @cache
 def machine() -> dict[str, Any]:
-    """The machine, without what changes from minute to minute."""
+    """Return the machine, without what changes from minute to minute."""
     return {key: value for key, value in describe_machine().items() if key not in ("load", "threads")}

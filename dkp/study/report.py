@@ -65,7 +65,7 @@ def write_report(plan: Plan, places: Places, folder: Path) -> Results:
 
 
 def methods_page(results: Results, places: Places, folder: Path) -> str:
-    """The page of all captures, with its pictures."""
+    """Return the page of all captures, with its pictures."""
     plan = results.plan
     parts = ["# Methods side by side", WRITTEN]
     for capture in plan.captures:
@@ -93,7 +93,7 @@ def methods_page(results: Results, places: Places, folder: Path) -> str:
 
 
 def ordering_lines(results: Results) -> list[str]:
-    """A sentence for every capture and seed about the plan's ordering."""
+    """Return a sentence for every capture and seed about the plan's ordering."""
     titles = ", ".join(results.plan.ordering)
     said = {True: "holds", False: "does not hold", None: NOTHING}
     lines = [f"* {where}: {said[holds]}" for where, holds in ordering_holds(results)]
@@ -101,7 +101,7 @@ def ordering_lines(results: Results) -> list[str]:
 
 
 def ablations_page(results: Results, folder: Path) -> str:
-    """The page of all ablations, with their curves."""
+    """Return the page of all ablations, with their curves."""
     parts = ["# Ablations", WRITTEN, "The command beside a row runs it alone, with the teachers that it needs."]
     parts.append(ablation_page(results, COMMAND))
     for name, ablation in results.plan.ablations.items():

@@ -110,7 +110,7 @@ def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None] | Non
 
 
 def gather(plan: Plan, records: Mapping[str, Record], overrides: Mapping[str, Any]) -> Results:
-    """The results of a plan's cells.
+    """Return the results of a plan's cells.
 
     Args:
         plan: the study; cells that are not in it are passed over.
@@ -205,8 +205,7 @@ def verdicts(results: Results, capture: str, method: str, rivals: Iterable[str])
 
 
 def ordering_holds(results: Results, metric: str = KEY_METRICS[0]) -> list[tuple[str, bool | None]]:
-    """For every capture and seed that has a result of all methods of the plan's ordering: whether each is better than
-    the one before.
+    """Say whether each method of the plan's ordering is better than the one before, by capture and seed.
 
     Returns:
         ("CAPTURE, seed N", whether it holds) for each; None where one of the methods has no result.

@@ -61,12 +61,12 @@ BRIEF = (
 
 
 def heading(metric: str) -> str:
-    """A column's title with an arrow towards better."""
+    """Return a column's title with an arrow towards better."""
     return f"{HEADINGS.get(metric, metric)} {'↑' if metric in HIGHER else '↓'}"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, the first column to the left.
+    """Return a Markdown table, the first column to the left.
 
     Example:
         >>> print(table(["", "a"], [["x", "1"]]))
@@ -104,7 +104,7 @@ def present(results: Results, capture: str, metrics: Sequence[str]) -> list[str]
 def row(
     results: Results, capture: str, method: str, title: str, metrics: Sequence[str], only: Sequence[int] | None = None
 ) -> list[str]:
-    """A method's row: title, seeds (only some, or all), values; or that there is no result yet."""
+    """Return a method's row: title, seeds (only some, or all), values; or that there is no result yet."""
     seeds = [seed for seed in results.seeds(capture, method) if only is None or seed in only]
     if not seeds:
         return [title, NOTHING, *[""] * len(metrics)]
@@ -160,7 +160,7 @@ def gap(results: Results, capture: str) -> str:
 
 
 def shares(values: dict[int, float]) -> str:
-    """A mean share and each seed's, in per cent.
+    """Return a mean share and each seed's, in per cent.
 
     Example:
         >>> shares({0: 0.5, 1: 0.4}), shares({})
@@ -174,7 +174,7 @@ def shares(values: dict[int, float]) -> str:
 
 
 def cost(results: Results, capture: str, methods: Sequence[Method]) -> str:
-    """Steps and wall time of methods."""
+    """Return the steps and wall time of methods."""
     rows = []
     for method in methods:
         names = [f"{capture}/{method.name}/seed{seed}" for seed in results.seeds(capture, method.name)]
@@ -208,13 +208,13 @@ def provenance(results: Results, capture: str, methods: Iterable[str], command: 
 
 
 def machine(found: dict) -> str:
-    """A machine in a few words."""
+    """Return a machine in a few words."""
     device = found.get("gpu") or f"{found.get('cores')} cores of {found.get('processor')}"
     return f"{device} (torch {found.get('torch')})"
 
 
 def plural(count: int, noun: str) -> str:
-    """A number of things.
+    """Return a number of things.
 
     Example:
         >>> plural(1, "cell"), plural(2, "cell")
@@ -224,7 +224,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def ablation_page(results: Results, command: str) -> str:
-    """A table for every ablation on each of its captures; beside every row the command that runs it alone."""
+    """Return a table for every ablation on each of its captures; beside every row the command that runs it alone."""
     parts = []
     for ablation in results.plan.ablations.values():
         for capture in ablation.captures:

@@ -25,7 +25,7 @@ def face_adjacency(faces: np.ndarray) -> np.ndarray:
 
 
 def border_loops(faces: np.ndarray) -> list[np.ndarray]:
-    """Closed loops of border vertices, in the faces' own orientation.
+    """Find closed loops of border vertices, in the faces' own orientation.
 
     Raises:
         InputError: where a border touches itself in a vertex.

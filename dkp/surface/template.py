@@ -107,7 +107,7 @@ class Surface:
 
     @classmethod
     def plane(cls, width: float, height: float, spacing: float) -> Surface:
-        """A flat board: x in [0, width], y in [0, height], z = 0, one chart with u = x / width and v = y / height.
+        """Make a flat board: x in [0, width], y in [0, height], z = 0, one chart with u = x / width, v = y / height.
 
         Args:
             width: [m].
@@ -169,7 +169,7 @@ class Surface:
         return np.einsum("...k,...ki->...i", np.asarray(barycentric, dtype=np.float64), self.vertices[self.faces[face]])
 
     def locate(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The closest surface points.
+        """Return the closest surface points.
 
         Args:
             coordinates: (..., 3) [m], on the surface or off it.
@@ -227,7 +227,7 @@ class Surface:
         return straight + self._geodesics.excess(self.nearest_vertex(coordinates), self.nearest_vertex(other))
 
     def mirror_coordinates(self, coordinates: np.ndarray) -> np.ndarray:
-        """The coordinates (..., 3) [m] of the same points on the other side of the body.
+        """Return the coordinates (..., 3) [m] of the same points on the other side of the body.
 
         Raises:
             InputError: if the surface has no mirror map.

@@ -112,7 +112,7 @@ def _one_trial(study: Study, plan: Sweep, runner: Runner, folder: Path, root: Pa
 
 
 def write_table(path: Path, plan: Sweep, rows: list[Row]) -> None:
-    """Writes a line for every trial."""
+    """Write a line for every trial."""
     with whole_file(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["trial", "state", plan.metric, "seconds", *plan.parameters, "reason"])

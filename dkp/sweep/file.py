@@ -112,7 +112,7 @@ class Sweep:
         return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*lists)]
 
     def words(self, values: Mapping[str, Scalar]) -> list[str]:
-        """The command of a trial, without what stands before "fit".
+        """Return the command of a trial, without what stands before "fit".
 
         Args:
             values: option -> value.
@@ -128,7 +128,7 @@ def options_of(values: Mapping[str, Scalar]) -> list[str]:
 
 
 def read_sweep(path: str | Path) -> Sweep:
-    """Reads and checks a sweep's file.
+    """Read and checks a sweep's file.
 
     Raises:
         InputError: one sentence with the key, what was found and what was expected.

@@ -103,7 +103,7 @@ class Study:
             raise InputError(f"{folder} holds a sweep with another {changed}, expected the same one or another --name")
 
     def _take_up_interrupted(self) -> None:
-        """A trial that still runs was killed with its sweep: another one goes on with its run, with its values."""
+        """Let another trial go on with the run and the values of one that was killed with its sweep."""
         states = self.optuna.trial.TrialState
         for trial in self.study.get_trials(states=(states.RUNNING,)):
             values = trial.params or trial.system_attrs.get("fixed_params", {})
@@ -116,7 +116,7 @@ class Study:
         self.study.enqueue_trial(free, user_attrs=attributes, skip_if_exists=skip)
 
     def ask(self) -> tuple[optuna.Trial, dict[str, Scalar]]:
-        """The next trial and its values, in the order of the file."""
+        """Return the next trial and its values, in the order of the file."""
         self.study.sampler = self._sampler(len(self.rows()))
         trial = self.study.ask({name: self._distribution(kind) for name, kind in self._free.items()})
         values = {name: self.plan.fixed.get(name, trial.params.get(name)) for name in self.plan.parameters}
@@ -159,7 +159,7 @@ class Study:
             self.study.tell(trial, outcome.value)
 
     def rows(self) -> list[Row]:
-        """The trials that ended by themselves or were stopped early, in their order."""
+        """Return the trials that ended by themselves or were stopped early, in their order."""
         rows = []
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.state.is_finished() or "seconds" not in trial.user_attrs:
@@ -178,7 +178,7 @@ class Study:
         return rows
 
     def best(self) -> Row | None:
-        """The best of the trials that ended by themselves; None where there is none."""
+        """Return the best of the trials that ended by themselves; None where there is none."""
         done = [row for row in self.rows() if row.state == "done" and row.value is not None]
         sign = 1 if self.plan.direction == "minimize" else -1
         return min(done, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)

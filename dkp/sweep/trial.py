@@ -80,7 +80,7 @@ def _result(path: Path, metric: str) -> Outcome:
 
 
 def values_of(path: Path, metric: str) -> list[float]:
-    """The values of a metric so far; the file may just be written, so what is not complete is left out."""
+    """Return the values of a metric so far; the file may just be written, so what is not complete is left out."""
     try:
         with path.open(newline="") as stream:
             rows = list(csv.reader(stream))

@@ -86,7 +86,7 @@ class Backdrop:
     from_sensor: NDArray[np.float64]
 
     def crop(self, crop: NDArray, side: int) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """What a square crop sees.
+        """Return what a square crop sees.
 
         Args:
             crop: (2, 3) affine map from sensor pixels to the crop's pixels.
@@ -146,7 +146,7 @@ def make_surroundings(
 
 
 def make_backdrop(surroundings: Surroundings, camera: RigCamera, index: int, scale: float) -> Backdrop:
-    """The backdrop of one camera.
+    """Return the backdrop of one camera.
 
     Args:
         surroundings: Where the recording takes place.
@@ -352,7 +352,7 @@ def _hit(thing: Thing, eye: NDArray, ray: NDArray) -> tuple[NDArray, NDArray, ND
 
 
 def _picture(kind: str, domain: Domain, height: int, width: int, rng: np.random.Generator) -> NDArray:
-    """A flat picture (H, W, 3)."""
+    """Return a flat picture (H, W, 3)."""
     saturation, value = domain.surroundings_saturation, domain.surroundings_value
 
     def colour() -> NDArray:

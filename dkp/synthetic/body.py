@@ -115,7 +115,7 @@ class SkinnedBody:
         return dict(zip(self.joint_names, at, strict=True))
 
     def _transforms(self, heads: np.ndarray, rotations: np.ndarray, root: np.ndarray | None) -> np.ndarray:
-        """Maps (J, 3, 4) from the rest pose to the world."""
+        """Return maps (J, 3, 4) from the rest pose to the world."""
         rotations = np.asarray(rotations, dtype=np.float32)
         if rotations.shape != (len(self.bone_names), 3, 3):
             raise InputError(f"rotations: found shape {rotations.shape}, expected ({len(self.bone_names)}, 3, 3)")

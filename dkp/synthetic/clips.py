@@ -60,7 +60,7 @@ class ClipRenderer:
         self._subject: tuple[int, Subject, np.ndarray] | None = None
 
     def conditions(self, subject: int) -> Conditions:
-        """The conditions of a subject."""
+        """Return the conditions of a subject."""
         recording, domain = self.recording, self.recording.domain
         scene = 0 if domain.shared_backdrop else subject
         if self._conditions is None or self._conditions[0] != scene:
@@ -78,7 +78,7 @@ class ClipRenderer:
         return self._conditions[1]
 
     def subject(self, number: int) -> tuple[Subject, np.ndarray]:
-        """What a subject looks like, and its body shape (S,)."""
+        """Return what a subject looks like, and its body shape (S,)."""
         if self._subject is None or self._subject[0] != number:
             domain = self.recording.domain
             rng = np.random.default_rng(self.recording.stream(_LOOKS, number))

@@ -115,7 +115,7 @@ def _quad(rng: np.random.Generator, side: int, size: float) -> NDArray[np.float6
 
 
 def _thing(canvas: NDArray, rng: np.random.Generator, size: float) -> None:
-    """A box, a board, a patterned panel, a ball, a pole, a coarse figure or letters, painted in place."""
+    """Paint a box, a board, a patterned panel, a ball, a pole, a coarse figure or letters, in place."""
     side, colour, kind = canvas.shape[0], _colour(rng), rng.random()
     quad = _quad(rng, side, size)
     if kind < 0.2:
@@ -147,7 +147,7 @@ def _thing(canvas: NDArray, rng: np.random.Generator, size: float) -> None:
 
 
 def _box(canvas: NDArray, rng: np.random.Generator, quad: NDArray, colour: tuple[float, float, float]) -> None:
-    """A box: a front, a side and a top in three shades of a colour."""
+    """Paint a box: a front, a side and a top in three shades of a colour."""
     away = rng.normal(0, 0.25, 2) * np.ptp(quad, axis=0).mean() + [0.0, -2.0]
     back, shades = quad + away, np.sort(rng.uniform(0.4, 1.2, 3))
     for corners, shade in (
@@ -216,7 +216,7 @@ def _heap(canvas: NDArray, rng: np.random.Generator) -> None:
 
 
 def _cable(canvas: NDArray, rng: np.random.Generator) -> None:
-    """A thin curve."""
+    """Paint a thin curve."""
     side = canvas.shape[0]
     ends = rng.uniform(-0.1, 1.1, (4, 2)) * side
     t = np.linspace(0, 1, 24)[:, None]

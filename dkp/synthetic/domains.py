@@ -365,7 +365,7 @@ DOMAINS["sport"] = replace(
 
 
 def find_domain(domain: str | Domain, domains: Mapping[str, Domain] = DOMAINS) -> Domain:
-    """A domain by name, or the given one.
+    """Return a domain by name, or the given one.
 
     Args:
         domain: What is asked for.

@@ -95,7 +95,7 @@ class Response:
     vignette: float
 
     def develop(self, light: NDArray, domain: Domain, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """An image (S, S, 3) uint8 RGB from linear light (S, S, 3) float32."""
+        """Return an image (S, S, 3) uint8 RGB from linear light (S, S, 3) float32."""
         size = len(light)
         wobble = 2.0 ** (0.1 * rng.uniform(-0.5, 0.5) * (domain.exposure[1] - domain.exposure[0]))
         image = light * (self.gain * wobble).astype(np.float32)

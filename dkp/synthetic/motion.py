@@ -87,7 +87,7 @@ def key_poses(
 def wander(
     rng: np.random.Generator, times: np.ndarray, *, turn: float, start: float, step: float, reach: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A slow way over the floor that begins near the origin and faces any way.
+    """Return a slow way over the floor that begins near the origin and faces any way.
 
     Args:
         rng: source of all randomness.
@@ -108,7 +108,7 @@ def wander(
 
 
 def mirrored(pose: Pose, odd: Collection[str]) -> Pose:
-    """The pose of the mirror image: left and right exchanged, and the values named ``odd`` with the other sign."""
+    """Mirror a pose: left and right exchanged, and the values named ``odd`` with the other sign."""
     swap = {"left": "right", "right": "left"}
     result = {}
     for name, value in pose.items():

@@ -56,14 +56,14 @@ def linear(colour: NDArray) -> NDArray:
 def random_colour(
     rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """A colour (3,) of any hue in linear light, with saturation and brightness drawn from ranges."""
+    """Return a colour (3,) of any hue in linear light, with saturation and brightness drawn from ranges."""
     hue, s, v = rng.uniform(0, 6), rng.uniform(*saturation), rng.uniform(*value)
     ramp = np.clip(np.abs((hue + np.array([0.0, 4.0, 2.0])) % 6 - 3) - 1, 0, 1)
     return linear(v * (1 - s + s * ramp))
 
 
 def skin_colour(melanin: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A skin tone (3,) in linear light, from 0 palest to 1 darkest, with a little individual variation."""
+    """Return a skin tone (3,) in linear light, from 0 palest to 1 darkest, with a little individual variation."""
     tones = np.array(
         [[0.96, 0.80, 0.71], [0.89, 0.68, 0.54], [0.75, 0.53, 0.39], [0.51, 0.33, 0.23], [0.30, 0.19, 0.14]]
     )
@@ -73,7 +73,7 @@ def skin_colour(melanin: float, rng: np.random.Generator) -> NDArray[np.float64]
 
 
 def choose(weights, rng: np.random.Generator) -> str:
-    """A key of a mapping, with probability proportional to its weight."""
+    """Return a key of a mapping, with probability proportional to its weight."""
     names = list(weights)
     share = np.array([weights[name] for name in names], float)
     return names[int(rng.choice(len(names), p=share / share.sum()))]

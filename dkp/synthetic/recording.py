@@ -39,7 +39,7 @@ class Recording:
     species: str = "human"
 
     def stream(self, *key: int) -> np.random.SeedSequence:
-        """An independent random stream for a key."""
+        """Return an independent random stream for a key."""
         return np.random.SeedSequence(self.seed, spawn_key=key)
 
     def clips(self) -> list[tuple[int, int, int]]:

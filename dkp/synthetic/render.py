@@ -35,7 +35,7 @@ CENTRES = slice(1, None, 2)
 
 
 def at_pixels(light: NDArray) -> NDArray:
-    """The fine grid (2 S + 1, 2 S + 1, C) weighted with a tent around each pixel centre: (S, S, C)."""
+    """Return the fine grid (2 S + 1, 2 S + 1, C) weighted with a tent around each pixel centre: (S, S, C)."""
     tent = np.array([0.25, 0.5, 0.25])
     return cv2.sepFilter2D(light, -1, tent, tent)[CENTRES, CENTRES]
 

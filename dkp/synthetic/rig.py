@@ -123,7 +123,7 @@ def make_rig(
 
 
 def crop_around(pixels: NDArray, size: int, margin: float, shift: NDArray) -> NDArray[np.float64]:
-    """The affine map from sensor pixels to a square crop around projected points.
+    """Return the affine map from sensor pixels to a square crop around projected points.
 
     Args:
         pixels: (N, 2) projected points of the body [px].

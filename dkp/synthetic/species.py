@@ -52,7 +52,7 @@ class Species:
     face: Callable[[Mapping[str, NDArray]], NDArray]
 
     def domain(self, domain: str | Domain) -> Domain:
-        """A domain of this species by name, or the given one.
+        """Return a domain of this species by name, or the given one.
 
         Raises:
             InputError: no domain has that name, or it is one of another species.
@@ -68,7 +68,7 @@ class Species:
 
 @cache
 def load_body(name: str) -> SkinnedBody:
-    """A shipped body, loaded once per process."""
+    """Return a shipped body, loaded once per process."""
     return SkinnedBody.load(name)
 
 
@@ -85,7 +85,7 @@ def _dog_regions() -> DogRegions:
 def _human_motion(
     rng: np.random.Generator, frames: int, fps: float, activity: str | None, shape: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The motion of the mean body; the renderer puts the lowest point of the skin on the floor."""
+    """Return the motion of the mean body; the renderer puts the lowest point of the skin on the floor."""
     return sample_motion(rng, frames, fps, activity)
 
 
@@ -122,7 +122,7 @@ SPECIES: dict[str, Species] = {
 
 
 def find_species(name: str) -> Species:
-    """A species by name.
+    """Return a species by name.
 
     Raises:
         InputError: there is none of that name.

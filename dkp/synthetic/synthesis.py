@@ -112,11 +112,11 @@ def synthesize(
 
 
 def to_camera(camera: RigCamera) -> Camera:
-    """The rig camera as a :class:`dkp.geometry.Camera` without distortion, float64 [px, m]."""
+    """Return the rig camera as a :class:`dkp.geometry.Camera` without distortion, float64 [px, m]."""
     return camera_from_arrays(camera.intrinsics, camera.rotation, camera.translation, np.zeros(5), camera.size)
 
 
 def renderer(recording: Recording, folder: Path) -> Callable[[tuple[int, int, int]], list[dict[str, Any]]]:
-    """What renders the clips (subject, clip, number of instants) of a recording and returns the rows of their views."""
+    """Return what renders clips (subject, clip, number of instants) of a recording and returns their views' rows."""
     clips = ClipRenderer(recording, folder)
     return lambda part: clips.render(*part)

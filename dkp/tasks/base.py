@@ -142,7 +142,7 @@ class DenseKeypointTask(pl.LightningModule):
             torch.manual_seed(step_seed(int(seed), self.global_step, batch_idx, self.global_rank))
 
     def loss_context(self, batch: TrainingBatch) -> LossContext:
-        """What the loss terms may look at in this step."""
+        """Return what the loss terms may look at in this step."""
         return LossContext(
             batch=batch,
             step=self.global_step,
@@ -153,16 +153,16 @@ class DenseKeypointTask(pl.LightningModule):
         )
 
     def labelled_field(self, images: Tensor) -> Field:
-        """The field of labelled images, in training."""
+        """Return the field of labelled images, in training."""
         return self(images)
 
     def teacher_field(self, views: MultiviewBatch) -> Field:
-        """The teacher's field of unlabelled views."""
+        """Return the teacher's field of unlabelled views."""
         names = ", ".join(f"model.terms.{name}" for name, term in self.terms.items() if "teacher" in term.needs)
         raise InputError(f"{names}: the term needs a teacher, which {type(self).__name__} does not have")
 
     def training_terms(self, batch: TrainingBatch) -> dict[str, WeightedTerm]:
-        """The weighted loss terms of a training batch: those that the batch has all for that they need."""
+        """Return the weighted loss terms of a training batch: those that the batch has all for that they need."""
         context = self.loss_context(batch)
         found = {}
         for name, term in self.terms.items():
@@ -203,7 +203,7 @@ class DenseKeypointTask(pl.LightningModule):
         return every > 0 and (self.global_step + 1) % every == 0
 
     def shared_parameters(self) -> list[nn.Parameter]:
-        """The trainable tensors of the detector's heads, which the terms share."""
+        """Return the trainable tensors of the detector's heads, which the terms share."""
         named = [(name, parameter) for name, parameter in self.detector.named_parameters() if parameter.requires_grad]
         heads = [parameter for name, parameter in named if "head" in name.split(".")[0]]
         return heads or [parameter for _, parameter in named[-GRADIENT_NORM_PARAMETERS:]]
@@ -244,7 +244,7 @@ class DenseKeypointTask(pl.LightningModule):
         return field.coordinates(self.chart_atlas() if isinstance(field, ChartField) else None)
 
     def chart_atlas(self) -> ChartAtlas:
-        """The surface's chart atlas, made at first use."""
+        """Return the surface's chart atlas, made at first use."""
         if self.atlas is None:
             self.atlas = ChartAtlas.from_surface(self.surface)
         self.atlas.to(self.device)
@@ -288,7 +288,7 @@ class DenseKeypointTask(pl.LightningModule):
             self.log_dict({f"{name}/{key}": value for key, value in evaluation.compute().items()}, sync_dist=True)
 
     def predict_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """The field of every view of a multiview batch, as tensors with leading axes (B, V).
+        """Return the field of every view of a multiview batch, as tensors with leading axes (B, V).
 
         Returns:
             "foreground" (B, V, H, W) probability, "coordinate" (B, V, 3, H, W) [m] and, for charts, "part"
@@ -342,7 +342,7 @@ def require_surface(surface: Surface, other: Surface | None) -> None:
 
 
 def fitted(settings: EvaluationSettings, dataset: object) -> EvaluationSettings:
-    """Settings with the data set's camera and joint names, where none are set."""
+    """Return settings with the data set's camera and joint names, where none are set."""
     cameras, joints = getattr(dataset, "camera_names", None), getattr(dataset, "joint_names", None)
     return replace(
         settings,

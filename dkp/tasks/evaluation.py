@@ -125,7 +125,7 @@ class Evaluation(nn.Module):
             self.metric(name).reset()
 
     def metric(self, name: str) -> Metric:
-        """A metric by its name."""
+        """Return a metric by its name."""
         metric = self.metrics[name]
         assert isinstance(metric, Metric)
         return metric
@@ -215,7 +215,7 @@ class Evaluation(nn.Module):
 
 
 def seen_anywhere(seen: set[str]) -> set[str]:
-    """The union of a set of names over all processes."""
+    """Return the union of a set of names over all processes."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return seen
     gathered: list[set[str]] = [set()] * distributed.get_world_size()

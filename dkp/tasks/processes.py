@@ -59,7 +59,7 @@ def over_processes(
 
 
 def numbers(entry: WeightedTerm) -> Tensor:
-    """A row of what processes add up: 1, weight, valid share, value; then the sums and the weights of the means."""
+    """Return a row of what processes add up: 1, weight, valid share, value; sums and weights of the means."""
     loss = entry.loss
     sums = torch.zeros(2, MEANS, MEMBERS, dtype=torch.float64, device=loss.value.device)
     for place, mean in enumerate(loss.means):
@@ -76,7 +76,7 @@ def average(sums: Tensor, weights: Tensor) -> Tensor:
 
 
 def own_part(loss: LossValue, weights: Tensor) -> Tensor:
-    """This process's part, with its graph, of the means whose weights over all processes are given (M, K)."""
+    """Return this process's part, with its graph, of the means whose weights over all processes are given (M, K)."""
     parts = []
     for mean, whole in zip(loss.means, weights, strict=False):
         count = len(mean.sums)

@@ -35,7 +35,7 @@ class WarmupCosine:
 def learning_rate_schedule(
     optimizer: Optimizer, kind: LearningRateSchedule, total_steps: float, warmup_steps: int = 0, floor: float = 0.01
 ) -> LRScheduler:
-    """A schedule that is stepped once per optimiser step.
+    """Return a schedule that is stepped once per optimiser step.
 
     Args:
         optimizer: its learning rates are the peak values.

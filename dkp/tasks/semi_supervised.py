@@ -127,19 +127,19 @@ class SemiSupervisedTask(DenseKeypointTask):
     # Training
 
     def training_teacher(self) -> Detector:
-        """The teacher, which is there from the set-up of training on."""
+        """Return the teacher, which is there from the set-up of training on."""
         if self.teacher is None:
             raise RuntimeError("there is no teacher before configure_models('fit')")
         return self.teacher
 
     def labelled_field(self, images: Tensor) -> Field:
-        """The student's field of labelled images."""
+        """Return the student's field of labelled images."""
         with still_statistics(self.detector, self.batch_norm == "unlabelled"):
             return self(images)
 
     @torch.no_grad()
     def teacher_field(self, views: MultiviewBatch) -> Field:
-        """The teacher's field of unlabelled views, without their background if that is hidden from it."""
+        """Return the teacher's field of unlabelled views, without their background if that is hidden from it."""
         images = flatten_views(views)
         field: Field = self.training_teacher()(without_background(images, views) if self.hide_from_teacher else images)
         return field

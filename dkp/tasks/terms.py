@@ -35,7 +35,7 @@ class WeightedTerm:
 
 
 def total_loss(terms: Mapping[str, WeightedTerm]) -> Tensor:
-    """The weighted sum of the terms."""
+    """Return the weighted sum of the terms."""
     parts = [entry.contribution for entry in terms.values()]
     total = parts[0]
     for part in parts[1:]:
@@ -120,7 +120,7 @@ class TermLedger:
 
 
 def silent_term_error(name: str, term: LossTerm, steps: int) -> InputError:
-    """The error for a term that never fired in an epoch."""
+    """Return the error for a term that never fired in an epoch."""
     return InputError(
         f"loss term {term.symbol or name} has the weight model.terms.{name}.weight > 0 but had no valid pixel in any "
         f"of the {steps} steps of this epoch: {term.hint}, or set the weight to 0 or `optional` to true"

@@ -128,7 +128,7 @@ def curve_figure(
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure [inches]."""
+    """Return an empty figure [inches]."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained")
     return figure

@@ -43,7 +43,7 @@ class FieldRow:
 
 
 def as_array(value: Any) -> np.ndarray:
-    """A tensor or array as an array on the CPU, half precision as float32."""
+    """Return a tensor or array as an array on the CPU, half precision as float32."""
     if hasattr(value, "detach"):
         value = value.detach().float().cpu().numpy()
     return np.asarray(value)
@@ -74,8 +74,9 @@ def draw_field(
     foreground: np.ndarray,
     colours: CoordinateColours,
 ) -> None:
-    """Draw one field, and the outline of its foreground, over its image in pale grey, with a line
-    of equal height for each tenth of the surface.
+    """Draw one field, and the outline of its foreground, over its image in pale grey.
+
+    Lines of equal height stand for tenths of the surface.
 
     Args:
         axes: To draw on.
@@ -152,7 +153,7 @@ def field_figure(
     title: str | None = None,
     path: str | Path | None = None,
 ) -> Figure:
-    """Views as columns; the images, and below them the fields of the label and of each detector.
+    """Return views as columns; the images, and below them the fields of the label and of each detector.
 
     Args:
         images: (V, 3, h, w) in [0, 1] or (V, h, w, 3) uint8.
@@ -221,7 +222,7 @@ def field_figure(
 def _draw_legend(
     figure: Figure, surface: "Surface", colours: CoordinateColours, width: float, margin: float, top: float
 ) -> None:
-    """The template at the right edge of a figure, from the front and, if it has one, from the back (all in inches)."""
+    """Draw the template at the right edge of a figure, from the front and, if it has one, the back (in inches)."""
     whole_width, whole_height = figure.get_size_inches()
     size = colours.high - colours.low
     tall = min(width * size[1] / max(size[0], 1e-9), (top - 0.6) / (1 if surface.flat else 2))

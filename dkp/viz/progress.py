@@ -47,7 +47,7 @@ def progress_figure(
     title: str = "",
     path: str | Path | None = None,
 ) -> Figure:
-    """Steps as columns; for each of two views its field and below it the epipolar error of every foreground cell.
+    """Draw the steps as columns: of each of two views its field and, below, the epipolar error of foreground cells.
 
     Foreground cells that match nothing in the other view are grey.
 

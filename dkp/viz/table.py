@@ -102,7 +102,7 @@ def _cells(summary: Summary) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
 
 
 def summary_table(summary: Summary, title: str | None = None) -> Table:
-    """The summary as a table for a terminal.
+    """Return the summary as a table for a terminal.
 
     Args:
         summary: Detector -> metric -> value; a missing, None or not finite value is shown as a dash.
@@ -121,7 +121,7 @@ def summary_table(summary: Summary, title: str | None = None) -> Table:
 
 
 def summary_markdown(summary: Summary) -> str:
-    """The summary as a Markdown table; arguments as for ``summary_table``.
+    """Return the summary as a Markdown table; arguments as for ``summary_table``.
 
     Example:
         >>> print(summary_markdown({"teacher": {"iou": 0.7}, "adapted": {"iou": 0.75}, "trivial": {"iou": None}}))

@@ -63,7 +63,7 @@ def pack_weights(
 
 
 def read_metrics(file: Path) -> dict[str, float]:
-    """What goes on the card of a metrics.json, to three decimals."""
+    """Return what goes on the card of a metrics.json, to three decimals."""
     found = json.loads(file.read_text(encoding="utf-8"))["metrics"]
     values = {key.removeprefix("test/"): value for key, value in found.items()}
     return {key: round(float(values[key]), 3) for key in MEASURED if values.get(key) is not None}

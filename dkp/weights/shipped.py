@@ -60,7 +60,7 @@ def names() -> list[str]:
 
 @cache
 def card(name: str) -> Card:
-    """The card of a shipped detector.
+    """Return the card of a shipped detector.
 
     Raises:
         InputError: there is none of that name, or its card cannot be read.
@@ -78,7 +78,7 @@ def card(name: str) -> Card:
 
 
 def weights_file(source: str | Path) -> Path:
-    """The file that a name or a path stands for; a file of that name in the current folder comes first.
+    """Return the file that a name or a path stands for; a file of that name in the current folder comes first.
 
     Raises:
         InputError: the shipped file is not what its card says.
@@ -93,7 +93,7 @@ def weights_file(source: str | Path) -> Path:
 
 
 def load(name: str) -> Detector:
-    """A shipped detector in evaluation mode, in float32 on the CPU.
+    """Return a shipped detector in evaluation mode, in float32 on the CPU.
 
     Raises:
         InputError: there is none of that name, or it is damaged.
@@ -103,7 +103,7 @@ def load(name: str) -> Detector:
 
 
 def configuration(name: str) -> dict[str, Any]:
-    """What a run's configuration says of a shipped detector: its crops, surface, options and weights.
+    """Return what a run's configuration says of a shipped detector: its crops, surface, options and weights.
 
     Raises:
         InputError: there is none of that name, or it is damaged.
@@ -119,7 +119,7 @@ def configuration(name: str) -> dict[str, Any]:
 
 
 def list_weights(name: str | None = None) -> str:
-    """What detectors dkp ships, or the card of one.
+    """Return what detectors dkp ships, or the card of one.
 
     Args:
         name: of one of them.

@@ -290,7 +290,7 @@ def _visible(recording: BoardRecording, sync: int) -> list[str]:
 
 
 def board_crop(homography: np.ndarray, size: int, margin: float, mirrored: bool) -> np.ndarray:
-    """The (2, 3) affine map from undistorted pixels to a square crop around the printed area.
+    """Return the (2, 3) affine map from undistorted pixels to a square crop around the printed area.
 
     Args:
         homography: (3, 3), board positions [m] to undistorted pixels.
@@ -344,7 +344,7 @@ def view_homography(corners: Corners, start: np.ndarray) -> np.ndarray | None:
 
 
 def _points(labeller: BoardLabeller, corners: Corners, affine: np.ndarray, size: int) -> SparseLabel | None:
-    """The detected corners inside a crop, as labelled points of it."""
+    """Return the detected corners inside a crop, as labelled points of it."""
     pixels = apply_affine(affine, corners.pixels)
     inside = ((pixels >= 0) & (pixels <= size)).all(-1)
     if not inside.any():

@@ -265,7 +265,7 @@ def _undistorted(joints: dict[int, Joints], camera: Camera, to_camera: np.ndarra
 
 
 def _only_folder(source: Path) -> Path:
-    """The folder of the recording's videos: the one that holds ``cam01.mp4``; the demo has a static trial, too."""
+    """Find the folder of the recording's videos: the one that holds ``cam01.mp4``; the demo has a static trial, too."""
     found = sorted(path.parent for path in source.rglob("cam01.mp4"))
     found = [path for path in found if "Balancing" in str(path)] or found
     if len(found) != 1:
@@ -274,7 +274,7 @@ def _only_folder(source: Path) -> Path:
 
 
 def frame_map(frame_size: tuple[int, int], camera_size: tuple[int, int]) -> np.ndarray:
-    """The map from pixels of a video to those of its calibration, where the video was scaled to fit and padded evenly.
+    """Map pixels of a video to those of its calibration, where the video was scaled to fit and padded evenly.
 
     Args:
         frame_size: width and height of the video [px].

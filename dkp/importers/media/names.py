@@ -108,13 +108,13 @@ def _told_apart(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _common_start(names: Sequence[str]) -> int:
-    """Number of characters with which all names begin, without digits at their end."""
+    """Return the number of characters with which all names begin, without digits at their end."""
     common = [letters[0] for letters in takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))]
     return len("".join(common).rstrip("0123456789"))
 
 
 def _in_order(entries: Sequence[Path], cameras: Sequence[str]) -> str:
-    """What to write where the names say nothing; only an example where their numbers differ."""
+    """Return what to write where the names say nothing; only an example where their numbers differ."""
     shown = [path.as_posix() for path in entries] if len(entries) == len(cameras) else ["FIRST", "SECOND", "..."]
     return "'[" + ", ".join(f'"{path}"' for path in shown) + "]'"
 

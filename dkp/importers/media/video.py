@@ -119,7 +119,7 @@ class FrameSource:
         self.numbers = range(self._counted(int(claimed) if believable else None))
 
     def _counted(self, claimed: int | None) -> int:
-        """Number of frames: as the header has it where the last one is there and no other follows, else counted."""
+        """Count the frames: as the header has it where the last one is there and no other follows."""
         video = self._opened()
         try:
             if claimed is not None and video.set(cv2.CAP_PROP_POS_FRAMES, claimed - 1):

@@ -225,7 +225,7 @@ def bake(folder: Path, out: Path) -> None:
 
 
 def _floor_to_origin(bodies: dict[str, tuple[str, np.ndarray]]) -> np.ndarray:
-    """The origin; the model's torso has to be where the skin's is."""
+    """Return the origin; the model's torso has to be where the skin's is."""
     torso = bodies["torso"][1]
     if np.abs(torso - [0.0, 0.41522, 0.040403]).max() > 1e-3:
         raise RuntimeError(f"the torso is at {torso}, expected the height of a standing dog")
@@ -233,7 +233,7 @@ def _floor_to_origin(bodies: dict[str, tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def _parents_first(bones: list[str], bodies: dict[str, tuple[str, np.ndarray]]) -> list[int]:
-    """An order of the skin's bones in which parents come before children: that of the model."""
+    """Return an order of the skin's bones in which parents come before children: that of the model."""
     return [bones.index(name) for name in bodies if name in bones]
 
 

@@ -361,7 +361,7 @@ def _unit(vector: np.ndarray) -> np.ndarray:
 
 
 def _between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """The smallest rotation that turns one direction into another."""
+    """Return the smallest rotation that turns one direction into another."""
     a, b = _unit(start), _unit(end)
     axis = np.cross(a, b)
     cross = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])

@@ -146,7 +146,7 @@ def _muzzle(skeleton: Skeleton, points: np.ndarray) -> np.ndarray:
 
 
 def _ears(skeleton: Skeleton, points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """A linear map (3, 3) about the base of the left ear, mirrored for the right one, that sets in towards the tip."""
+    """Map (3, 3) linearly about the base of the left ear, mirrored for the right one, setting in towards the tip."""
     base, tip = skeleton.joints["left_ear"], skeleton.joints["left_ear_tip"]
     axis = tip - base
     side = np.where(points[:, :1] < 0, -1.0, 1.0) * [[1.0, 0.0, 0.0]] + [[0.0, 1.0, 1.0]]

@@ -48,7 +48,7 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
 
 
 def boundary_loops(faces: np.ndarray) -> list[list[int]]:
-    """Closed loops of vertices along the holes of a mesh, each running against its faces' orientation."""
+    """Find closed loops of vertices along the holes of a mesh, each running against its faces' orientation."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     known = {(int(a), int(b)) for a, b in edges}
     following = {b: a for a, b in known if (b, a) not in known}

@@ -17,7 +17,7 @@ FLIP = np.array([-1.0, 1.0, 1.0])
 
 
 def other_side(name: str) -> str:
-    """The name of the same bone or joint on the other side of the body."""
+    """Return the name of the same bone or joint on the other side of the body."""
     if name.startswith("left_"):
         return "right_" + name.removeprefix("left_")
     if name.startswith("right_"):
@@ -40,7 +40,7 @@ def mirrored_skin(half: HalfMesh, weights: np.ndarray, bone_mirror: np.ndarray) 
 
 
 def strongest_bones(skin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The four bones (W, 4) with the largest weights (W, J) of every vertex, and these weights, not normalised."""
+    """Return the four bones (W, 4) of the largest weights (W, J) of every vertex, and these weights."""
     best = np.argsort(-skin, axis=1, kind="stable")[:, :4]
     return best, np.take_along_axis(skin, best, axis=1)
 

@@ -67,7 +67,7 @@ class BoardShot:
         return np.concatenate([self.crop[:, 2], self.crop[:, :2] @ np.array(SENSOR) + self.crop[:, 2]])
 
     def camera(self, rotation: np.ndarray, translation: np.ndarray) -> Camera:
-        """The sensor's camera in a world where the board has the pose x_world = rotation @ x_board + translation."""
+        """Return the sensor's camera where the board has the pose x_world = rotation @ x_board + translation."""
         turned = self.rotation @ rotation.T
         return Camera.create(
             torch.as_tensor(self.intrinsics),
@@ -166,7 +166,7 @@ def sample_shot(rng: np.random.Generator, intrinsics: np.ndarray, azimuth: float
 
 
 def _angle(rng: np.random.Generator) -> float:
-    """An angle in the plane: any, with as many upright and lying boards, within some 15 degrees, as all others."""
+    """Draw an angle in the plane: as many upright and lying boards, within some 15 degrees, as all others."""
     if rng.random() < 0.5:
         return rng.uniform(0, 2 * np.pi)
     return rng.integers(4) * np.pi / 2 + rng.normal(0, np.radians(15))
@@ -182,7 +182,7 @@ def _facing(forward: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _towards(ray: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3, 3) that takes the optical axis to a ray."""
+    """Return the smallest rotation (3, 3) that takes the optical axis to a ray."""
     ray = ray / np.linalg.norm(ray)
     axis = np.cross([0.0, 0.0, 1.0], ray)
     length = np.linalg.norm(axis)
@@ -198,7 +198,7 @@ def _intrinsics(rng: np.random.Generator) -> np.ndarray:
 
 
 def _rig_camera(intrinsics: np.ndarray) -> Camera:
-    """The rig's own pose is one metre before the origin; every view overrides it."""
+    """Return the rig's own pose, one metre before the origin; every view overrides it."""
     return Camera.create(
         torch.as_tensor(intrinsics),
         translation=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),

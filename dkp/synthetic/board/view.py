@@ -81,7 +81,7 @@ def draw_view(homography: np.ndarray, size: int, rng: Rng, frame: np.ndarray | N
 
 
 def _warped(texture: np.ndarray, homography: np.ndarray, size: int) -> list[np.ndarray]:
-    """The texture's channels in the image, anti-aliased: four of (size, size, 3) float32 in [0, 1], grey.
+    """Return the texture's channels in the image, anti-aliased: four of (size, size, 3) float32 in [0, 1], grey.
 
     Three equal planes, because NumPy broadcasts over a last axis of one slowly.
     """
@@ -116,7 +116,7 @@ def plane_coordinates(homography: np.ndarray, size: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _print() -> np.ndarray:
-    """The printed area, (270, 216) uint8: white is 255."""
+    """Return the printed area, (270, 216) uint8: white is 255."""
     dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_1000)
     board = cv2.aruco.CharucoBoard(SQUARES, SQUARE, MARKER, dictionary)
     width, height = (BOARD_SIZE * _TEXTURE).round().astype(int)
@@ -192,7 +192,7 @@ def _gradient(size: int, rng: Rng) -> np.ndarray:
 
 
 def draw_background(size: int, rng: Rng) -> np.ndarray:
-    """A cluttered room out of walls, furniture, pictures, shelves and a person: (size, size, 3) uint8 RGB."""
+    """Return a cluttered room out of walls, furniture, pictures, shelves and a person: (size, size, 3) uint8 RGB."""
     bright = rng.random() < 0.35
     level = rng.uniform(90, 220) if bright else rng.uniform(3, 50)
     image = np.empty((size, size, 3), np.uint8)
@@ -233,12 +233,12 @@ def _colour(rng: Rng) -> tuple[float, ...]:
 
 
 def _skin(rng: Rng) -> np.ndarray:
-    """An RGB skin tone in [0, 255] under room light."""
+    """Return an RGB skin tone in [0, 255] under room light."""
     return np.clip(_TONES[rng.integers(4)] * np.exp(rng.uniform(-1.3, 0.15)) * (1 + rng.normal(0, 0.05, 3)), 0, 255)
 
 
 def _draw_stripes(image: np.ndarray, rng: Rng) -> None:
-    """A shelf of books or a blind."""
+    """Draw a shelf of books or a blind."""
     size = len(image)
     x, y = rng.integers(0, size, 2)
     step, length = int(rng.integers(2, 9)), int(rng.integers(10, 50))
@@ -251,7 +251,7 @@ def _draw_stripes(image: np.ndarray, rng: Rng) -> None:
 
 
 def _draw_speckle(image: np.ndarray, rng: Rng) -> None:
-    """A patch of texture or, sometimes, of black and white squares, so that those alone do not make a board."""
+    """Draw a patch of texture or, sometimes, of black and white squares, so that those alone do not make a board."""
     size = len(image)
     height, width = rng.integers(size // 8, size, 2)
     y, x = rng.integers(0, size - height + 1), rng.integers(0, size - width + 1)
@@ -267,7 +267,7 @@ def _draw_speckle(image: np.ndarray, rng: Rng) -> None:
 
 
 def _hand(homography: np.ndarray, size: int, rng: Rng) -> tuple[np.ndarray, np.ndarray]:
-    """A hand on the edge of the frame, with a forearm: skin (size, size, 3) and cover (size, size) in [0, 1]."""
+    """Return a hand on the edge of the frame, with a forearm: skin (size, size, 3) and cover (size, size) in [0, 1]."""
     low, high = np.array([-0.035, -0.05]), np.array([0.246, 0.30])
     side = rng.integers(4)
     along = rng.uniform(0.0, 1.0)

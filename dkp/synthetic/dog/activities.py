@@ -186,7 +186,7 @@ def _bow(rng: np.random.Generator) -> Style:
 
 
 def _paw(rng: np.random.Generator) -> Style:
-    """A forepaw in the air."""
+    """Return a forepaw in the air."""
 
     def pose() -> Pose:
         lift = rng.uniform(0.12, 0.5)

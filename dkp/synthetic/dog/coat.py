@@ -64,7 +64,7 @@ class Coat:
 
 
 def hair_colour(darkness: float, redness: float) -> NDArray:
-    """A colour (3,) of hair in linear light, darkness 0 white to 1 black, redness 0 grey to 1 red."""
+    """Return a colour (3,) of hair in linear light, darkness 0 white to 1 black, redness 0 grey to 1 red."""
     hues = (1 - redness) * _GROUNDS[:, 0] + redness * _GROUNDS[:, 1]
     return np.array([np.interp(2 * darkness, [0, 1, 2], hues[:, channel]) for channel in range(3)])
 

@@ -50,7 +50,7 @@ def sample_dog_motion(
 
 
 def _sample_controls(rng: np.random.Generator, times: np.ndarray, activity: str | None) -> np.ndarray:
-    """Controls (T, C): key poses of one or several activities, joined, and the rhythm of gaits."""
+    """Return the controls (T, C): key poses of one or several activities, joined, and the rhythm of gaits."""
 
     def draw(style: Style, other_side: bool) -> Pose:
         pose = standing(rng) | style()

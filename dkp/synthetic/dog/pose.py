@@ -77,7 +77,7 @@ _CHAINS = {
 
 @cache
 def dog_body() -> SkinnedBody:
-    """The shipped dog, loaded once per process."""
+    """Return the shipped dog, loaded once per process."""
     return SkinnedBody.load("dog")
 
 
@@ -90,7 +90,7 @@ class Build:
 
     @classmethod
     def of_shape(cls, shape: np.ndarray | None) -> Build:
-        """The proportions for shape parameters (S,)."""
+        """Return the proportions for shape parameters (S,)."""
         vertices, heads, _ = dog_body().rest(shape)
         at = {name: heads[k].astype(np.float64) for name, k in dog_body().bone_index.items()}
         return cls(at, float(vertices[:, 1].min()))
@@ -158,7 +158,7 @@ def _spine(angle: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def _tail(angle: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The tail: lifted and wagged mostly near its base, curled along all of it."""
+    """Return the tail: lifted and wagged mostly near its base, curled along all of it."""
     base = np.exp(-np.arange(len(_TAIL)) / 5.0)
     base /= base.sum()
     curl = np.linspace(0.5, 1.5, len(_TAIL)) / len(_TAIL)

@@ -109,7 +109,7 @@ class DogRegions:
         self.spread = neighbour_mean(self.faces, len(vertices))
 
     def vertices(self) -> DogRegion:
-        """What the regions say of every vertex."""
+        """Return what the regions say of every vertex."""
         return DogRegion.of_columns(self.columns)
 
 

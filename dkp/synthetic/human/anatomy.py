@@ -125,20 +125,20 @@ def _about(axis: str | np.ndarray, angle: np.ndarray) -> Rotation:
 
 
 def _between(start: np.ndarray, goal: np.ndarray) -> Rotation:
-    """The smallest rotations that turn ``start`` (3,) into the unit vectors ``goal`` (T, 3)."""
+    """Return the smallest rotations that turn ``start`` (3,) into the unit vectors ``goal`` (T, 3)."""
     quaternion = np.column_stack([np.cross(start, goal), 1.0 + goal @ start])
     return Rotation.from_quat(quaternion)
 
 
 @cache
 def human_body() -> SkinnedBody:
-    """The shipped human, loaded once per process."""
+    """Return the shipped human, loaded once per process."""
     return SkinnedBody.load("human")
 
 
 @cache
 def _axes() -> dict[str, np.ndarray]:
-    """Unit directions of the rest pose: upper arm, palm, hand and leg of both sides."""
+    """Return unit directions of the rest pose: upper arm, palm, hand and leg of both sides."""
     body = human_body()
     _, heads, _ = body.rest()
     at = {name: heads[k].astype(np.float64) for name, k in body.bone_index.items()}

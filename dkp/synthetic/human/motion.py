@@ -109,7 +109,7 @@ def _add_steps(rng: np.random.Generator, angles: np.ndarray, times: np.ndarray, 
 
 
 def _acceptable_pose(rng: np.random.Generator, style: Style, other_side: bool) -> Pose:
-    """A pose of the style within the limits, drawn again (at most 20 times) while limbs run through the body."""
+    """Return a pose of the style within the limits, drawn again (at most 20 times) while limbs run through the body."""
     best: Pose = {}
     best_gap = -np.inf
     for _ in range(20):

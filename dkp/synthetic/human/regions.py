@@ -132,7 +132,7 @@ class BodyRegions:
         return result
 
     def vertices(self) -> Region:
-        """What the regions say of every vertex."""
+        """Return what the regions say of every vertex."""
         return Region.of_columns(self.columns)
 
 
