@@ -68,6 +68,7 @@ KNOWN_ERRORS = {
     "WorkersLost": 1,
     "SlowerThanCommitted": 1,
     "NotReproduced": 1,
+    "CaptureDoubted": 1,
     "MisconfigurationException": 2,
     "InterpolationKeyError": 2,
     "InterpolationResolutionError": 2,

@@ -199,7 +199,7 @@ def find_layout(detections: Sequence[Detections], layout: str = "auto") -> str:
 
 
 def named_joints(keypoints: np.ndarray, layout: str) -> Joints:
-    """Names a person's keypoints (K, 3).
+    """Name a person's keypoints (K, 3).
 
     Returns:
         Joint name -> (x, y, confidence) with pixel centres at integer + 0.5. Joints that were not found are left out;

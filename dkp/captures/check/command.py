@@ -24,6 +24,7 @@ from dkp.captures.check.report import (
     SplitRow,
 )
 from dkp.captures.check.subject_point import instant_point, spread
+from dkp.captures.check.suspicions import suspicions
 from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.images import in_threads
 from dkp.captures.manifest import CAPTURE_FILE, FILE_KEYS, Instant, View
@@ -34,16 +35,26 @@ from dkp.geometry import FLAT, Camera, baseline_angle, eligible_pairs, epipolar_
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
 
 
-def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> CheckReport | str:
-    """Check a capture.
+class CaptureDoubted(Exception):
+    """A strict check of a capture warns; the message counts the warnings and gives the first."""
+
+
+def check(capture: str | Path, *, json: bool = False, instants: int = 40, strict: bool = False) -> CheckReport | str:
+    """Check a capture: every file, and how well cameras, labels, joints and masks agree.
+
+    What looks wrong but can be used is a warning, in a list at the end. Where views disagree, the check tries what may
+    be wrong (exchanged cameras, a transposed rotation, a pose from camera to world, mirrored images, late frames,
+    images resized or cut after the calibration, a camera that has moved) and names what explains it.
 
     Args:
         capture: the capture's folder.
         json: whether to return JSON instead of a report that prints as tables.
         instants: how many instants are looked at for pair angles, residuals and label agreement.
+        strict: whether a warning is an error.
 
     Raises:
         InputError: the capture cannot be opened, or a file in it is not usable; the report is printed before.
+        CaptureDoubted: there are warnings and the check is strict; the report is printed before.
     """
     report = check_capture(Capture.open(capture), instants=instants)
     shown = dumps(report.to_dict(), indent=1) if json else report
@@ -51,6 +62,9 @@ def check(capture: str | Path, *, json: bool = False, instants: int = 40) -> Che
         print(shown)
         more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
         raise InputError(report.problems[0] + more)
+    if strict and report.warnings:
+        print(shown)
+        raise CaptureDoubted(f"{capture} has {len(report.warnings)} warning(s), the first: {report.warnings[0]}")
     return shown
 
 
@@ -76,6 +90,7 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
     subject = np.median(known, axis=0) if known else None
     surface = capture.surface
     pairs, residuals = _pair_rows(capture, chosen, points)
+    findings, doubts = suspicions(capture, chosen, usable)
     return CheckReport(
         name=capture.name,
         path=str(capture.path),
@@ -88,7 +103,8 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
         residuals=residuals,
         labels=_label_agreement(capture, chosen),
         problems=list(broken.values()),
-        warnings=_warnings(capture, subject, pairs),
+        findings=findings,
+        warnings=[*(finding.sentence for finding in findings), *doubts, *_warnings(capture, subject, pairs)],
     )
 
 

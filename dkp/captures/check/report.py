@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dkp.captures.check.judge import Finding
+
 RESIDUAL_KINDS = ("label", "points", "joints")
 
 
@@ -103,6 +105,7 @@ class CheckReport:
         cameras, splits, pairs: a row each.
         residuals: as in a pair, over the matches of all pairs together.
         labels: agreement of dense labels with the posed surface; None where either is missing.
+        findings: what explains that views disagree, with figures.
         problems: files that cannot be used, one sentence each.
         warnings: what looks wrong but can be used.
     """
@@ -117,6 +120,7 @@ class CheckReport:
     pairs: list[PairRow]
     residuals: dict[str, Residual]
     labels: LabelAgreement | None
+    findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -137,13 +141,13 @@ class CheckReport:
                 f"{self.labels.mean_cm:.3f} cm, largest {self.labels.max_px:.3f} px and {self.labels.max_cm:.3f} cm",
                 soft_wrap=True,
             )
-        for kind, sentences in (("warning", self.warnings), ("problem", self.problems)):
+        if not self.problems:
+            console.print("every file can be read")
+        for kind, sentences in (("problem", self.problems), ("warning", self.warnings)):
             for sentence in sentences[:20]:
                 console.print(f"{kind}: {sentence}", soft_wrap=True)
             if len(sentences) > 20:
                 console.print(f"{kind}: {len(sentences) - 20} more")
-        if not self.problems:
-            console.print("every file can be read")
         return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
     def _camera_table(self) -> Table:

@@ -1,0 +1,129 @@
+"""Which one of the things that may be wrong with a rig explains how far its views disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dkp.captures.check.fitting import fitted
+from dkp.captures.check.hypotheses import Hypothesis, Looks, hypotheses
+from dkp.captures.check.sight import pair_medians
+
+EXPLAINS = 0.6
+"""A hypothesis explains the disagreement if it leaves less than this share of it, between the views that it is about.
+On right captures (detector noise of 2 px, real detections and corners) nothing left less than 0.75."""
+EXPLAINS_OUTLINES = 0.5
+"""The same for silhouettes, which disagree more by themselves."""
+_LEAST = 0.0005  # share of a frame's width by which the disagreement must fall
+_LEAST_OUTLINES = 0.003
+_SIMPLER = 1.25  # a simpler hypothesis is preferred if it leaves less than so many times as much
+_MOST_FAULTS = 3
+_LEAST_MATCHES = 20
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A hypothesis that explains the disagreement.
+
+    Attributes:
+        kind: one word.
+        cameras: names.
+        sentence: what looks wrong, with figures.
+        before: mean over the pairs of views concerned of the median distance as given [px of the camera].
+        after: the same if the hypothesis holds.
+    """
+
+    kind: str
+    cameras: list[str]
+    sentence: str
+    before: float
+    after: float
+
+
+def judge(looks: Looks, cameras: Sequence[str], kind: str) -> list[Finding]:
+    """Return what explains the disagreement, in the order in which it was found: the rest is tried on what remains.
+
+    Args:
+        looks: how the views look at the subject.
+        cameras: names.
+        kind: what the distances are of, for the sentences.
+    """
+    findings: list[Finding] = []
+    for _ in range(_MOST_FAULTS):
+        found = _explained(looks, cameras, kind)
+        if found is None:
+            break
+        finding, looks = found
+        findings.append(finding)
+    return findings
+
+
+def _explained(looks: Looks, cameras: Sequence[str], kind: str) -> tuple[Finding, Looks] | None:
+    count = len(cameras)
+    seen = np.isfinite(looks.pixels[..., 0]).sum(axis=1)
+    if (seen * (seen - 1) // 2).sum() < _LEAST_MATCHES and looks.cut is None:
+        return None
+    looks = looks.through_lens()
+    sight = looks.sight()
+    given = pair_medians(looks.compared(sight), count)
+    share, least = (EXPLAINS, _LEAST) if looks.cut is None else (EXPLAINS_OUTLINES, _LEAST_OUTLINES)
+    least = least * float(looks.sizes[:, 0].max())
+    if not given or max(given.values()) < least:
+        return None
+    best: tuple[float, Finding, Looks] | None = None
+    for hypothesis in _tried(looks, given, count):
+        changed = hypothesis.looks()
+        seen_then = changed.compared(changed.sight(sight, hypothesis.cameras))
+        after = pair_medians(seen_then, count, set(hypothesis.cameras))
+        before = {pair: given[pair] for pair in after if pair in given}
+        about = [pair for pair in given if set(pair) & set(hypothesis.cameras)]
+        if not before or len(before) < len(about) or not _enough(looks, changed):
+            continue
+        first, second = (_mean(list(distances.values())) for distances in (before, after))
+        if not (second < share * first and first - second > least):
+            continue
+        total = _mean([after.get(pair, distance) for pair, distance in given.items()])
+        if best is None or total * _SIMPLER + 0.1 * least < best[0]:
+            names = [cameras[index] for index in hypothesis.cameras]
+            sentence = hypothesis.says.format(_listed(names, len(cameras)))
+            figures = f"{_pixels(first)} as given, {_pixels(second)} {_AFTER.get(hypothesis.kind, 'otherwise')}"
+            sentence = f"{sentence}: {figures} (median distance of {kind} from their epipolar lines)"
+            finding = Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second))
+            best = (total, finding, changed)
+    return None if best is None else best[1:]
+
+
+_AFTER = {"exchanged": "exchanged", "transposed": "transposed", "delay": "in step", "moved": "then"}
+
+
+def _tried(looks: Looks, given: dict[tuple[int, int], float], count: int) -> Iterator[Hypothesis]:
+    yield from hypotheses(looks)
+    if looks.cut is None:
+        by_camera = {index: _mean([d for pair, d in given.items() if index in pair] or [0.0]) for index in range(count)}
+        yield from fitted(looks, max(by_camera, key=lambda index: by_camera[index]))
+
+
+def _enough(looks: Looks, changed: Looks) -> bool:
+    """Whether a hypothesis leaves at least half of what was seen, as a delay does not where instants are few."""
+    return 2 * np.isfinite(changed.pixels[..., 0]).sum() >= np.isfinite(looks.pixels[..., 0]).sum()
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of distances, each of them bounded: behind a camera they are infinite."""
+    return float(np.mean(np.minimum(values, 1e4)))
+
+
+def _rounded(value: float) -> float:
+    return round(value, 3)
+
+
+def _pixels(value: float) -> str:
+    return "most of it behind a camera" if value >= 1e4 else f"{value:.1f} px"
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    if len(names) == count and count > 2:
+        return "all cameras"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
