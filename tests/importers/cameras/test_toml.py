@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dkp.errors import InputError
 from dkp.importers.cameras.toml import read_toml_cameras
@@ -161,3 +163,26 @@ def test_a_camera_does_not_vanish(tmp_path, caplog):
     path.write_text(f"{ANIPOSE}[cam_2]\nsize = [640, 480]")
     assert len(read_toml_cameras(path, "mm")) == 2
     assert "cam_2 has no key 'matrix', so it is not calibrated and left out" in caplog.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    key=st.sampled_from(["name", "size", "matrix", "distortions", "rotation", "translation", "fisheye"]),
+    place=st.integers(0, 10),
+    edit=st.sampled_from(["drop", "double", "upper"]),
+)
+def test_a_misspelt_key_never_changes_the_geometry_in_silence(tmp_path_factory, key, place, edit):
+    at = place % len(key)
+    letter = {"drop": "", "double": key[at] * 2, "upper": key[at].upper()}[edit]
+    path = tmp_path_factory.mktemp("toml") / "c.toml"
+    path.write_text(ANIPOSE)
+    right = read_toml_cameras(path, "mm")
+    path.write_text(ANIPOSE.replace(f"\n{key} =", f"\n{key[:at]}{letter}{key[at + 1 :]} ="))
+    try:
+        found = read_toml_cameras(path, "mm")
+    except InputError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        return
+    points = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.4, -0.2]], dtype=torch.float64)
+    for camera, its in zip(right.values(), found.values(), strict=True):
+        assert torch.equal(camera.project(points)[0], its.project(points)[0])
