@@ -7,6 +7,7 @@ are cast once per camera, coarsely, and every crop is cut from that picture. Col
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -209,7 +210,7 @@ def _thing(kind: str, domain: Domain, arena: float, rng: np.random.Generator) ->
         colour = skin_colour(rng.random(), rng)
     what = rng.random()
 
-    def upright(width: float, depth: float, bottom: float, top: float, tint: NDArray, **more) -> Thing:
+    def upright(width: float, depth: float, bottom: float, top: float, tint: NDArray, **more: Any) -> Thing:
         low = foot + np.array([-width / 2, -depth / 2, bottom])
         return Thing(low, low + np.array([width, depth, top - bottom]), tint, **more)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -72,7 +74,7 @@ def skin_colour(melanin: float, rng: np.random.Generator) -> NDArray[np.float64]
     return linear(np.clip(tone * (1 + rng.normal(0, 0.025, 3)), 0, 1))
 
 
-def choose(weights, rng: np.random.Generator) -> str:
+def choose(weights: Mapping[str, float], rng: np.random.Generator) -> str:
     """Return a key of a mapping, with probability proportional to its weight."""
     names = list(weights)
     share = np.array([weights[name] for name in names], float)
