@@ -31,7 +31,7 @@ def meeting_points(sight: Sight) -> np.ndarray:
     normal[~fixed] = np.eye(3)
     fixed &= np.linalg.cond(normal) < _ILL
     normal[~fixed] = np.eye(3)
-    points = np.linalg.solve(normal, right[..., None])[..., 0] + origin
+    points: np.ndarray = np.linalg.solve(normal, right[..., None])[..., 0] + origin
     points[~fixed] = np.nan
     return points
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,11 @@ from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.manifest import Instant, View
 from dkp.captures.rig import camera_size
 from dkp.geometry import Camera
+
+Points = dict[str, dict[Any, Any]]
+"""Camera -> point -> (x, y) [px] in the view."""
+
+PointsOf = Callable[[Capture, Instant], Points]
 
 LEAST_CONFIDENCE = 0.3
 _MOST_INSTANTS = 240  # of which joints are compared
@@ -108,7 +114,7 @@ def cameras_of(capture: Capture, instants: Sequence[Instant]) -> Camera:
     return Camera.stack(rows)
 
 
-def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_of) -> Evidence:
+def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_of: PointsOf) -> Evidence:
     """Arrange what ``points_of`` an instant says, camera -> point -> pixel of the view, as arrays."""
     cameras = list(capture.cameras)
     found = [points_of(capture, instant) for instant in instants]
@@ -138,7 +144,7 @@ def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_o
     )
 
 
-def _joints(capture: Capture, instant: Instant) -> dict[str, dict]:
+def _joints(capture: Capture, instant: Instant) -> Points:
     return {
         view.camera: {name: value[:2] for name, value in view.joints.items() if value[2] >= LEAST_CONFIDENCE}
         for view in instant.views
@@ -146,7 +152,7 @@ def _joints(capture: Capture, instant: Instant) -> dict[str, dict]:
     }
 
 
-def _points(capture: Capture, instant: Instant) -> dict[str, dict]:
+def _points(capture: Capture, instant: Instant) -> Points:
     """Labelled points of all views, those at one place of the surface as one point."""
     labels = {view.camera: capture.points(view) for view in instant.views}
     known = {name: label for name, label in labels.items() if label is not None and len(label.face)}
@@ -162,14 +168,14 @@ def _points(capture: Capture, instant: Instant) -> dict[str, dict]:
     }
 
 
-def _labelled(capture: Capture, instant: Instant) -> dict[str, dict]:
+def _labelled(capture: Capture, instant: Instant) -> Points:
     """Find some labelled pixels of every view in the others."""
     images = {}
     for view in instant.views:
         label = capture.label(view)
         if label is not None and label.foreground.any():
             images[view.camera] = CoordinateImage.create(label, capture.surface)
-    found: dict[str, dict] = {name: {} for name in images}
+    found: Points = {name: {} for name in images}
     for index, (name, image) in enumerate(images.items()):
         chosen = np.unique(np.linspace(0, len(image.rows) - 1, _SEEDS + 2).round().astype(int)[1:-1])
         rows, columns = image.rows[chosen], image.columns[chosen]

@@ -85,7 +85,8 @@ def _solved(thin: Looks, camera: int, axes: tuple[int, ...] | None, starts: Sequ
         changed = (_moved if axes is None else _rescaled)(thin, camera, whole(unknowns))
         sight = changed.sight(given, (camera,))
         misses = [sight.misses(camera, other)[known[other]] for other in others]
-        return np.nan_to_num(np.clip(np.concatenate(misses), -_FAR, _FAR))
+        clipped: np.ndarray = np.nan_to_num(np.clip(np.concatenate(misses), -_FAR, _FAR))
+        return clipped
 
     if not sum(int(mask.sum()) for mask in known.values()):
         return starts[0]

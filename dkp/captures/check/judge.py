@@ -107,7 +107,7 @@ def _tried(looks: Looks, given: dict[tuple[int, int], float], count: int) -> Ite
 
 def _enough(looks: Looks, changed: Looks) -> bool:
     """Whether a hypothesis leaves at least half of what was seen, as a delay does not where instants are few."""
-    return 2 * np.isfinite(changed.pixels[..., 0]).sum() >= np.isfinite(looks.pixels[..., 0]).sum()
+    return bool(2 * np.isfinite(changed.pixels[..., 0]).sum() >= np.isfinite(looks.pixels[..., 0]).sum())
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -76,4 +76,5 @@ def _slope(camera: Camera, radius: np.ndarray) -> np.ndarray:
     """How fast the distorted radius grows with the undistorted one; both in units of the focal length."""
     k1, k2, _, _, k3 = camera.distortion.tolist()
     square = radius**2
-    return 1 + square * (3 * k1 + square * (5 * k2 + square * 7 * k3))
+    slope: np.ndarray = 1 + square * (3 * k1 + square * (5 * k2 + square * 7 * k3))
+    return slope
