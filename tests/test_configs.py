@@ -142,7 +142,7 @@ def test_the_main_job_sets_nothing_but_paths_and_seed(kind, stage, people, tmp_p
 def small_job(tmp_path_factory):
     """A job with rendered captures, its teacher and its registered target, all of them very small."""
     folder = tmp_path_factory.mktemp("job")
-    few = {"subjects": 2, "frames": 3, "cameras": 3, "size": 48, "progress": False}
+    few = {"subjects": 2, "frames": 3, "cameras": 3, "size": 48}
     source = synthesize(folder / "source", **few).path
     target = synthesize(folder / "registered", seed=1, domain="target", **few).path
     job = Job(folder, CONFIGS / "people", source, target, 3)
