@@ -4,9 +4,11 @@ Every function takes ``where``, the file and key that the value came from, and r
 with one sentence that says where, what was found and what was expected.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from dkp.errors import InputError
 
 NAME = re.compile(r"\w[\w.+-]*")
+_LARGEST = 1e18  # no length, pixel or coefficient is larger, and powers of it up to the tenth are finite
 
 
 def shown(value: Any, length: int = 60) -> str:
@@ -23,7 +26,7 @@ def shown(value: Any, length: int = 60) -> str:
 
 
 def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Return ``value`` as a float64 array of the given shape, all entries finite.
+    """Return ``value`` as a float64 array of the given shape, all entries finite and no larger than computing allows.
 
     Args:
         value: nested lists of numbers, or an array.
@@ -37,20 +40,31 @@ def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
         raise InputError(f"{where} is {shown(value)}, expected {expected}") from error
     if array.dtype.kind not in "iuf" or array.shape != shape:
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
+    entries: Iterable[Any] = value
+    for _ in shape[1:]:
+        entries = chain.from_iterable(entries)
     array = array.astype(np.float64)
-    if not np.isfinite(array).all():
+    if not np.isfinite(array).all() or bool in map(type, entries):  # NumPy takes true for 1
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
+    if np.abs(array).max(initial=0.0) > _LARGEST:
+        raise InputError(f"{where} is {shown(value)}, expected {expected} of at most {_LARGEST:g}")
     return array
 
 
 def whole_number(value: Any, where: str, least: int | None = None) -> int:
     """Return ``value`` as an int; floats such as 640.0 count as whole."""
     expected = "a whole number" if least is None else f"a whole number of at least {least}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_whole(value):
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
     if least is not None and value < least:
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
+    if abs(value) >= 2**63:
+        raise InputError(f"{where} is {shown(value)}, expected {expected} that 64 bits hold")
     return int(value)
+
+
+def _is_whole(value: float) -> bool:
+    return isinstance(value, int) or (math.isfinite(value) and value == int(value))
 
 
 def image_size(value: Any, where: str) -> tuple[int, int]:
@@ -65,6 +79,10 @@ def text(value: Any, where: str, empty: bool = True) -> str:
     """Return ``value``, which must be a string (and not empty unless allowed)."""
     if not isinstance(value, str) or (not empty and not value):
         raise InputError(f"{where} is {shown(value)}, expected a string" + ("" if empty else " that is not empty"))
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # JSON can spell half of a character, which no file's name and no terminal can hold
+        raise InputError(f"{where} is {shown(value)}, expected text that UTF-8 can hold") from None
     return value
 
 
@@ -94,12 +112,37 @@ def known_keys(value: Any, where: str, required: Iterable[str], optional: Iterab
     return value
 
 
+def parse_json(content: str | bytes, where: str) -> Any:
+    """Return what JSON holds, in which every object has every key once.
+
+    Args:
+        content: the text, or its bytes in UTF-8, 16 or 32.
+        where: file or file and line, for the error message.
+    """
+
+    def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        data = dict(pairs)
+        if len(data) != len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise InputError(f"{where} has the key {twice!r} twice, expected every key once")
+        return data
+
+    try:
+        return json.loads(content, object_pairs_hook=keys_once)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where} is not valid JSON ({error}), expected a JSON object") from error
+
+
 def rotation_matrix(value: Any, where: str) -> np.ndarray:
     """Return a (3, 3) rotation, exactly orthonormal, from a matrix that is one within 1e-4."""
     matrix = number_array(value, (3, 3), where)
-    error = np.abs(matrix @ matrix.T - np.eye(3)).max()
-    determinant = float(np.linalg.det(matrix))
-    if error > 1e-4 or abs(determinant - 1) > 3e-4:
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(matrix @ matrix.T - np.eye(3)).max()
+        determinant = float(np.linalg.det(matrix))
+    if not (error <= 1e-4 and abs(determinant - 1) <= 3e-4):
         raise InputError(
             f"{where} has determinant {determinant:.4g} and rows that miss orthonormality by {error:.2g}, "
             "expected a rotation from world to camera (orthonormal, determinant +1)"
@@ -124,7 +167,9 @@ def intrinsic_matrix(value: Any, where: str) -> np.ndarray:
 def affine_matrix(value: Any, where: str) -> np.ndarray:
     """Return a (2, 3) affine map of pixels that can be inverted."""
     matrix = number_array(value, (2, 3), where)
-    if abs(np.linalg.det(matrix[:, :2])) < 1e-12:
+    with np.errstate(over="ignore", invalid="ignore"):
+        determinant = abs(np.linalg.det(matrix[:, :2]))
+    if not 1e-12 <= determinant < np.inf:
         raise InputError(f"{where} is {shown(matrix.tolist(), 120)}, expected an affine map that can be inverted")
     return matrix
 

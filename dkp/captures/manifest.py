@@ -1,6 +1,5 @@
 """The two JSON files of a capture, read and checked: ``capture.json`` (rig, splits) and ``views.jsonl`` (images)."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from dkp.captures.arrays import affine_matrix, image_size, known_keys, name, number_array, shown, text, whole_number
-from dkp.captures.rig import metres_per_unit, read_camera, read_override
+from dkp.captures.arrays import (
+    affine_matrix,
+    image_size,
+    known_keys,
+    name,
+    number_array,
+    parse_json,
+    shown,
+    text,
+    whole_number,
+)
+from dkp.captures.rig import camera_size, metres_per_unit, read_camera, read_override
 from dkp.errors import InputError
 from dkp.geometry import Camera
 
@@ -109,7 +118,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     if not path.is_file():
         raise InputError(f"{folder} has no {CAPTURE_FILE}, expected the folder of a capture")
-    data = _parse(_read_text(path), str(path))
+    data = parse_json(_read_text(path), str(path))
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         found = data.get("format") if isinstance(data, dict) else data
         raise InputError(f"{path}: format is {shown(found)}, expected {FORMAT!r}")
@@ -177,6 +186,7 @@ def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False)
     if not path.is_file():
         raise InputError(f"{folder} has no {VIEWS_FILE}, expected one line of JSON per image")
     files = _Files(folder)
+    sizes = {camera: camera_size(its) for camera, its in manifest.cameras.items()}
     views: list[View] = []
     lines: dict[tuple[str, str], int] = {}
     instants: dict[str, tuple[str, int]] = {}
@@ -185,9 +195,10 @@ def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False)
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        view = read_row(_parse(line, where), where)
+        view = read_row(parse_json(line, where), where)
         if view.camera not in manifest.cameras:
             raise InputError(f"{where}: camera is {view.camera!r}, expected one of {', '.join(manifest.cameras)}")
+        check_size(view, sizes[view.camera], where)
         key = (view.frame, view.camera)
         if key in lines:
             raise InputError(
@@ -213,6 +224,22 @@ def read_views(folder: Path, manifest: Manifest, *, allow_missing: bool = False)
         views.append(view)
     _check_together(path, views, manifest)
     return views
+
+
+def check_size(view: View, calibrated: tuple[int, int], where: str) -> None:
+    """Refuse an image of another size than its rig camera is calibrated for, where nothing says how they relate.
+
+    Args:
+        view: the view.
+        calibrated: (width, height) of its rig camera [px].
+        where: file and line, for the error message.
+    """
+    own = view.override is not None and "intrinsics" in view.override
+    if view.crop is None and not own and view.size != calibrated:
+        raise InputError(
+            f"{where}: size is {list(view.size)} without a crop, expected {list(calibrated)} as of the camera "
+            f"{view.camera!r}, or the crop that maps its pixels to this image's"
+        )
 
 
 def _check_together(path: Path, views: list[View], manifest: Manifest) -> None:
@@ -269,14 +296,19 @@ def read_row(row: Any, where: str) -> View:
 
 def _time_of(frame: str, where: str) -> int:
     digits = frame[len(frame.rstrip("0123456789")) :]
-    if not digits:
-        raise InputError(f"{where} has no key 'time' and the frame {frame!r} does not end in a number, expected either")
+    if not 1 <= len(digits) <= 18:  # more would not fit into 64 bits
+        raise InputError(
+            f"{where} has no key 'time' and the frame {shown(frame)} does not end in a number of at most 18 digits, "
+            "expected either"
+        )
     return int(digits)
 
 
 def _read_joints(joints: Any, where: str) -> dict[str, tuple[float, float, float]]:
     if not isinstance(joints, dict):
         raise InputError(f"{where} is {shown(joints)}, expected an object of joint names and [x, y, confidence]")
+    for key in joints:
+        text(key, f"{where}: the name of a joint")
     try:  # all joints at once: one by one they would take most of the time of opening
         numbers = number_array(list(joints.values()), (len(joints), 3), where) if joints else np.zeros((0, 3))
     except InputError:
@@ -313,23 +345,6 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a text file in UTF-8") from error
-
-
-def _parse(content: str, where: str) -> Any:
-    def keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        data = dict(pairs)
-        if len(data) != len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise InputError(f"{where} has the key {twice!r} twice, expected every key once")
-        return data
-
-    try:
-        return json.loads(content, object_pairs_hook=keys_once)
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{where} is not valid JSON ({error}), expected a JSON object") from error
 
 
 def instants_of(views: list[View]) -> Iterator[Instant]:

@@ -19,7 +19,7 @@ from dkp.captures.arrays import name as checked_name
 from dkp.captures.capture import Capture
 from dkp.captures.images import IMAGE_SUFFIXES, read_image, write_image, write_mask
 from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, write_npz, write_sparse_label
-from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, read_row
+from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, check_size, read_row
 from dkp.captures.rig import camera_entry, camera_size, metres_per_unit, override_entry
 from dkp.errors import InputError
 from dkp.files import hold
@@ -128,13 +128,15 @@ class CaptureWriter:
         """Add a row that :func:`write_view_files` returned.
 
         Raises:
-            InputError: unknown camera, or a second row for the same frame and camera.
+            InputError: unknown camera, an image of another size than the camera's without a crop, or a second row for
+                the same frame and camera.
         """
         key = (row["frame"], row["camera"])
         where = f"view {key[0]} of camera {key[1]}"
-        read_row(row, where)
-        if row["camera"] not in self._cameras:
+        view = read_row(row, where)
+        if view.camera not in self._cameras:
             raise InputError(f"{where} has an unknown camera, expected one of {', '.join(self._cameras)}")
+        check_size(view, camera_size(self._cameras[view.camera]), where)
         if key in self._rows:
             raise InputError(f"{where} is added twice, expected once")
         self._rows[key] = row

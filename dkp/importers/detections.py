@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dkp.captures.arrays import shown
+from dkp.captures.arrays import parse_json, shown
 from dkp.captures.joints import LAYOUTS, fitting_layout
 from dkp.errors import InputError
 from dkp.importers.cameras.toml import OPENCV_TO_CENTRED
@@ -58,7 +57,8 @@ def read_detections(folder: str | Path) -> Detections:
         folder: folder of ``.json`` files with ``people[].pose_keypoints_2d``.
 
     Raises:
-        InputError: a file cannot be read, or the coordinates cannot be pixels.
+        InputError: a file cannot be read, people have different numbers of keypoints, or the coordinates cannot be
+            pixels.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.json")) if folder.is_dir() else []
@@ -66,6 +66,7 @@ def read_detections(folder: str | Path) -> Detections:
         raise InputError(f"{folder} has no .json files, expected one file of detections per frame")
     frames: dict[int, list[np.ndarray]] = {}
     listed, best = 0, float("nan")
+    first: tuple[int, Path] | None = None  # number of keypoints, and the file that set it
     for path in files:
         numbers = re.findall(r"\d+", path.stem)
         if not numbers:
@@ -79,6 +80,12 @@ def read_detections(folder: str | Path) -> Detections:
         for person in people:
             person[~np.isfinite(person).all(axis=1) | ~(person[:, 2] > 0)] = np.nan
         frames[frame] = [person for person in people if np.isfinite(person).any()]
+        for person in frames[frame]:
+            first = first or (len(person), path)
+            if len(person) != first[0]:
+                raise InputError(
+                    f"{path} has a person of {len(person)} keypoints, expected {first[0]} as in {first[1].name}"
+                )
     found = Detections(folder, frames, listed, float(best))
     _check_pixels(found)
     return found
@@ -86,9 +93,10 @@ def read_detections(folder: str | Path) -> Detections:
 
 def _read_people(path: Path) -> list[np.ndarray]:
     try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(f"{path} cannot be read ({error}), expected a JSON file of OpenPose") from error
+    data = parse_json(content, str(path))
     people = data.get("people") if isinstance(data, Mapping) else None
     if not isinstance(people, list):
         raise InputError(f"{path}: people is {shown(people)}, expected a list")

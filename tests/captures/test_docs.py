@@ -30,7 +30,7 @@ def test_the_head_opens(kitchen):
     left = head["cameras"][0]
     head["cameras"] = [left, {**left, "name": "right"}]
     rows = [
-        {"frame": frame, "camera": name, "image": "images/cam_0/f_000.png", "size": [96, 80]}
+        {"frame": frame, "camera": name, "image": "images/cam_0/f_000.png", "size": left["size"]}
         for frame in ("take_000000", "take_000001", "take_000002")
         for name in ("left", "right")
     ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,11 @@ HEADS = {
     "nameless": (lambda head: head["cameras"][0].pop("name") and None, "cameras.0. is .*, expected an object with a n"),
     "camera name": (camera("name", "../a"), "name is '../a', expected a name"),
     "size": (camera("size", [96, 0]), "cam_1: size is 0, expected a whole number of at least 1"),
+    "size of too many digits": (
+        camera("size", [10**400, 3]),
+        "cam_1: size is 1000.*, expected a whole number .* 64 bits",
+    ),
+    "truth value": (camera("translation", [0, True, 1.5]), "cam_1: translation is .*, expected 3 finite numbers"),
     "size of three": (camera("size", [1, 2, 3]), "cam_1: size is .*, expected .width, height."),
     "nan": (camera("translation", [0, float("nan"), 1]), "cam_1: translation is .*, expected 3 finite numbers"),
     "infinite": (camera("translation", [0, 1e999, 1]), "cam_1: translation is .*, expected 3 finite numbers"),
@@ -97,6 +103,12 @@ ROWS = {
     "time": (row("time", 1.5), ":5: time is 1.5, expected a whole number"),
     "truth value": (row("time", True), ":5: time is True, expected a whole number"),
     "size": (row("size", "96x80"), ":5: size is '96x80', expected .width, height."),
+    "size of the camera": (row("size", [95, 80]), r":5: size is .95, 80. without a crop, expected .96, 80. as of the"),
+    "time of too many digits": (row("time", 10**400), ":5: time is 1000.*, expected a whole number .* that 64 bits"),
+    "half a character": (row("domain", "\ud800"), ":5: domain is .*, expected text that UTF-8 can hold"),
+    "half a character in a path": (row("image", "\ud800/a.png"), ":5: image is .*, expected text that UTF-8 can"),
+    "truth values": (row("crop", [[True, 0, 0], [0, 1, 0]]), ":5: crop is .*, expected 2x3 finite numbers"),
+    "huge crop": (row("crop", [[1e200, 0, 0], [0, 1e200, 0]]), r":5: crop is .*, expected 2x3 .* of at most 1e.18"),
     "crop": (row("crop", [[1, 0, 0], [1, 0, 0]]), ":5: crop is .*, expected an affine map that can be inverted"),
     "crop shape": (row("crop", np.eye(3).tolist()), ":5: crop is .*, expected 2x3 finite numbers"),
     "undistorted": (row("undistorted", "yes"), ":5: undistorted is 'yes', expected true or false"),
@@ -262,7 +274,8 @@ def test_encodings_and_line_ends_do_not_matter(folder, encoding, newline):
     assert capture.views[4].domain == "a\u2028b\x85c\x0bd"
     assert len(capture.views) == len(plain.views)
     for name, camera in capture.cameras.items():
-        assert camera.projection_matrix().equal(plain.cameras[name].projection_matrix())
+        points = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.4, -0.2]], dtype=torch.float64)
+        assert camera.project(points)[0].equal(plain.cameras[name].project(points)[0])
 
 
 def test_names_of_all_scripts(folder):

@@ -97,7 +97,8 @@ def test_a_keypoint_that_is_nan_is_left_out_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [
-        ("a1.json", "{", "a1.json cannot be read"),
+        ("a1.json", "{", "a1.json is not valid JSON"),
+        ("a1.json", '{"people": [], "people": []}', "a1.json has the key 'people' twice"),
         ("a1.json", "[]", "people is None, expected a list"),
         ("a1.json", '{"people": [3]}', "pose_keypoints_2d is None, expected x, y and confidence of every keypoint"),
         ("a1.json", json.dumps({"people": [{"pose_keypoints_2d": [1.0] * 76}]}), "has 76 numbers, expected x, y and"),
@@ -184,8 +185,12 @@ def test_a_layout_that_cannot_be_told_is_asked_for(tmp_path):
     with pytest.raises(InputError, match=r"has people of 21 keypoints, expected those of a known layout .body_25b 25"):
         find_layout([read_detections(tmp_path / "d")])
     write(tmp_path / "d", "a1.json", person([(30, 40, 0.9)] * 17))
+    with pytest.raises(InputError, match=r"a1.json has a person of 17 keypoints, expected 21 as in a0.json"):
+        read_detections(tmp_path / "d")
+    write(tmp_path / "e", "a0.json", person([(30, 40, 0.9)] * 17))
+    (tmp_path / "d" / "a1.json").unlink()
     with pytest.raises(InputError, match="has people of 17 and 21 keypoints, expected one number"):
-        find_layout([read_detections(tmp_path / "d")])
+        find_layout([read_detections(tmp_path / "d"), read_detections(tmp_path / "e")])
 
 
 def figure(x, y, size, confidence=0.8):
