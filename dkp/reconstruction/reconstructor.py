@@ -102,7 +102,7 @@ class Reconstructor:
         settings = self.settings
         if present is not None:
             expect_mask("present", present, *camera.shape)
-            camera = camera.only(present)
+            camera = camera.only(present)  # without a size where nothing is present
             foreground = torch.where(present[..., None, None], foreground, torch.zeros_like(foreground))
         points = torch.from_numpy(self.samples.coordinate).to(coordinate)
         seen = observe(
@@ -120,7 +120,7 @@ class Reconstructor:
             camera,
             seen.pixels,
             seen.weights,
-            threshold=settings.threshold * float(camera.image_size.amax()),
+            threshold=settings.threshold * (float(camera.image_size.amax()) or 1.0),
             min_angle=settings.min_angle,
             min_views=settings.min_views,
         )

@@ -238,7 +238,7 @@ def _parameter(entry: Any, where: str) -> Choice | Range:
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise InputError(f"{where} is {value!r}, expected a number (write 1.0e-5, not 1e-5: YAML takes that for text)")
+        raise InputError(f"{where} is {value!r}, expected a number")
     return value
 
 

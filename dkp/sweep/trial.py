@@ -52,8 +52,10 @@ def run_trial(
     def look() -> bool:
         nonlocal stopped
         for value in values_of(folder / "metrics.csv", metric)[len(seen) :]:
+            if stopped:
+                break
             seen.append(value)
-            stopped = stopped or not going_on(len(seen), value)
+            stopped = not going_on(len(seen), value)
         return not stopped
 
     try:

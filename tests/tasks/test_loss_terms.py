@@ -59,9 +59,9 @@ def test_the_example_of_the_docs_is_configured_from_a_file_and_from_options(own_
     assert list(terms) == ["labelled", "smooth", "more"]
     assert terms["smooth"] == {
         "class_path": "my_terms.SmoothForeground",
-        "init_args": {"weight": 0.3, "ramp_steps": 100},
+        "init_args": {"weight": 0.3, "ramp_steps": 100, "optional": False},
     }
-    assert terms["more"]["init_args"] == {"weight": 1.0, "ramp_steps": 7}
+    assert terms["more"]["init_args"] == {"weight": 1.0, "ramp_steps": 7, "optional": False}
 
 
 def test_terms_are_their_losses_on_the_fields_of_the_step(make_detector, plane, plane_data):
