@@ -203,7 +203,7 @@ def dispatch(words: list[str]) -> None:
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in FUNCTIONS:
         known = [*LIGHTNING, *FUNCTIONS]
-        raise UsageError(f"unknown command {command!r}, expected one of {', '.join(known)}")
+        raise UsageError(f"unknown command {command!r}{near(command, known)}, expected one of {', '.join(known)}")
     if {"-h", "--help"} & set(rest):
         print(command_help(command, *FUNCTIONS[command]))
     else:

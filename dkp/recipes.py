@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from dkp.config_files import Loader, read_mapping
 from dkp.errors import InputError
+from dkp.sentences import near
 
 CONFIG = ("--config", "-c")
 TERM = re.compile(r"--model(?:\.init_args)?\.terms\.(\w+)(?:\.init_args)?(?:\.(\w+))?")
@@ -110,7 +111,7 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> l
         The other words, after `--config=TEXT`; the words themselves where there is no setting.
 
     Raises:
-        InputError: as for `read_recipe`.
+        InputError: as for `read_recipe`; an option is of a loss term that no file has.
     """
     recipes, terms, rest = [], [], []
     left = list(words)
@@ -128,8 +129,25 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> l
             rest.append(word)
     if not recipes and not terms and not last:
         return rest
+    require_terms(merged(*recipes), terms)
     text = yaml.safe_dump(merged(*recipes, *terms, last or {}), sort_keys=False, allow_unicode=True)
     return [f"--config={text}", *rest]
+
+
+def require_terms(recipe: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse options of loss terms that a recipe with terms does not have; one given with its class is a new term."""
+    try:
+        known = set(recipe["model"]["init_args"]["terms"])
+    except (KeyError, TypeError):
+        return
+    for setting in settings:
+        for name, given in setting["model"]["init_args"]["terms"].items():
+            if isinstance(given, Mapping) and "class_path" not in given and name not in known:
+                raise InputError(
+                    f"--model.terms.{name}: the recipe has no term {name}{near(name, known)}, expected one of "
+                    f"{', '.join(sorted(known))}, or its class first: --model.terms.{name} CLASS"
+                )
+            known.add(name)
 
 
 def term_setting(name: str, key: str | None, value: str) -> dict[str, Any]:

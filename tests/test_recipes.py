@@ -100,3 +100,12 @@ def test_a_missing_file_is_named_as_it_was_given():
 
 def test_the_shipped_recipes_are_found():
     assert (recipe_folder() / "study" / "full.yaml").is_file()
+
+
+def test_options_of_a_term_that_no_recipe_has_are_refused_with_the_near_name(write):
+    path = write("a.yaml", "model: {init_args: {terms: {labelled: {init_args: {weight: 1}}}}}\n")
+    with pytest.raises(InputError, match=r"no term labeled \(did you mean labelled\?\), expected one of labelled"):
+        one_config([f"--config={path}", "--model.terms.labeled.weight=3"])
+    words = [f"--config={path}", "--model.terms.mine", "my.Term", "--model.terms.mine.weight=3"]
+    terms = yaml.safe_load(one_config(words)[0].removeprefix("--config="))["model"]["init_args"]["terms"]
+    assert terms["mine"] == {"class_path": "my.Term", "init_args": {"weight": 3}}
