@@ -216,7 +216,7 @@ def test_a_term_that_never_fires_ends_with_status_2(workspace, capsys):
 BAD_OPTIONS = [
     (["--model.terms.multiview.wieght", "3"], "model.terms.wieght is not an option of dkp.losses.MultiviewTerm"),
     (["--model.terms.multiview.wieght", "3"], "did you mean weight?"),
-    (["--model.terms.multiviw.weight", "3"], "model.terms: Not a valid subclass of LossTerm"),
+    (["--model.terms.multiviw.weight", "3"], "no term multiviw (did you mean multiview?)"),
     (["--model.learning_rat", "3"], "model.learning_rat is not an option of dkp.tasks.SemiSupervisedTask"),
     (["--model.learning_rate", "fast"], "model.learning_rate: Expected a <class 'float'>. Got value: fast"),
     (["--model.detector.init_args.strid", "4"], "model.detector.strid is not an option of dkp.models.Detector"),

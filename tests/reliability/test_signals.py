@@ -10,7 +10,7 @@ import pytest
 from dkp.cli import main
 from dkp.tasks import LabelledTask
 
-from .conftest import finish, layers, start
+from .conftest import finish, small_run, start
 
 SIGNALS = {"SIGTERM": "ended by SIGTERM", "SIGHUP": "ended by SIGHUP", "SIGINT": "interrupted"}
 
@@ -33,7 +33,7 @@ def fit_and_signal(words, number, group, command="fit"):
 @pytest.mark.parametrize("group", [False, True], ids=["process", "group"])
 @pytest.mark.parametrize("name", SIGNALS)
 def test_a_signal_ends_a_run_with_its_workers(workspace, tmp_path, name, group):
-    words = layers(workspace, "experiment/teacher", "model/unet", "data/board", "loss/labelled_only", "trainer/cpu")
+    words = small_run(workspace, "board/teacher")
     words += ["--root", str(tmp_path), "--trainer.max_steps", "100000", "--data.steps_per_epoch", "100000"]
     words += ["--data.num_workers", "2", "--trainer.enable_model_summary", "false"]
     log, number = tmp_path / "log", getattr(signal, name)
