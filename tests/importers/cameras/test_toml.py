@@ -186,3 +186,51 @@ def test_a_misspelt_key_never_changes_the_geometry_in_silence(tmp_path_factory, 
     points = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.4, -0.2]], dtype=torch.float64)
     for camera, its in zip(right.values(), found.values(), strict=True):
         assert torch.equal(camera.project(points)[0], its.project(points)[0])
+
+
+KINDS = ["true", '"text"', "[]", "{}", "nan", "inf", "-inf", "[[1.0]]", "1979-05-27", "1e999", "[1.0, 2.0]"]
+"""Values of another kind or count than any of a camera's keys."""
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_a_value_of_another_kind_or_a_damaged_text(tmp_path_factory, data):
+    """It gives the same geometry, fewer cameras or one sentence with the file, never another geometry."""
+    path = tmp_path_factory.mktemp("toml") / "c.toml"
+    path.write_text(ANIPOSE)
+    right = read_toml_cameras(path, "mm")
+    lines = ANIPOSE.splitlines()
+    edit = data.draw(st.sampled_from(["kind", "number", "cut", "remove", "twice"]))
+    if edit == "cut":
+        content = ANIPOSE[: data.draw(st.integers(0, len(ANIPOSE) - 1))]
+    else:
+        at = data.draw(st.sampled_from([index for index, line in enumerate(lines[:16]) if " = " in line]))
+        key, value = lines[at].split(" = ")
+        if key == "distortions" and edit == "remove":
+            return  # a lens without distortion is a lens
+        if edit == "kind":
+            lines[at] = f"{key} = {data.draw(st.sampled_from(KINDS))}"
+        elif edit == "number":
+            numbers = [
+                part
+                for part in value.replace("[", " ").replace("]", " ").replace(",", " ").split()
+                if part[-1].isdigit()
+            ]
+            if not numbers:
+                return
+            other = data.draw(st.sampled_from(["nan", "inf", '"7"', "true", "[1.0]"]))
+            lines[at] = f"{key} = {value.replace(data.draw(st.sampled_from(numbers)), other, 1)}"
+        else:
+            lines[at : at + 1] = [] if edit == "remove" else [lines[at]] * 2
+        content = "\n".join(lines)
+    path.write_text(content)
+    try:
+        found = read_toml_cameras(path, "mm")
+    except InputError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    points = torch.tensor([[0.1, -0.2, 0.3], [0.0, 0.4, -0.2]], dtype=torch.float64)
+    assert len(found) <= len(right)
+    for camera, its in zip(right.values(), found.values(), strict=False):
+        assert torch.equal(camera.project(points)[0], its.project(points)[0])
