@@ -27,6 +27,7 @@ def fit_and_signal(words, number, group, command="fit"):
 
     LabelledTask.on_train_batch_end = end_of_step
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup, under which tests may run, ignores it
     main([command, *words])
 
 
