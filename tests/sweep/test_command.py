@@ -28,7 +28,7 @@ def table(folder):
 @pytest.mark.slow
 def test_a_grid_of_real_fits(workspace, write_sweep, tmp_path, capsys):
     """The values reach the runs, the table has their metrics, and the best is the least of them."""
-    root = workspace / "runs"
+    root = workspace / "own-runs"  # no other test writes here
     main(["sweep", str(write_sweep("real")), "--root", str(root), "--overrides", '["--trainer.max_steps=2"]'])
     printed = capsys.readouterr().out
     folder = root / "real"
@@ -47,7 +47,7 @@ def test_a_grid_of_real_fits(workspace, write_sweep, tmp_path, capsys):
     best = min(rows, key=lambda row: float(row[METRIC]))
     assert (folder / "best.yaml").read_text() == (folder / f"trial-{int(best['trial']):03d}/config.yaml").read_text()
     assert f"--model.terms.multiview.weight={float(best['model.terms.multiview.weight'])}" in printed
-    assert not [*folder.rglob("wandb")], "the runs of a local sweep write nothing for Weights & Biases"
+    assert not (root / "wandb").exists()
 
 
 @pytest.fixture
