@@ -56,6 +56,8 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
         if name in cameras:
             raise InputError(f"{path} names the camera {name!r} twice, expected different names")
         cameras[name] = _read_table(table, f"{path}: {key}", scale)
+        if not table.get("distortions"):
+            logger.warning("%s: %s has no distortions, so its lens is taken as free of distortion", path, key)
     if len(cameras) < 2:
         raise InputError(
             f"{path} has {len(cameras)} calibrated camera(s), expected at least two tables with a 'matrix'"
@@ -144,7 +146,7 @@ def _distortion(value: Any, where: str) -> np.ndarray:
     expected = "4 or 5 numbers k1 k2 p1 p2 [k3]"
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
         value = value[0]  # some versions write the 1 x 5 matrix of OpenCV
-    if not isinstance(value, list) or len(value) > 14:
+    if not isinstance(value, list) or len(value) in (1, 2, 3) or len(value) > 14:
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
     numbers = number_array(value, (len(value),), where) if value else np.zeros(0)
     if np.any(numbers[5:]):
