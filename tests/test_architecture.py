@@ -18,8 +18,10 @@ FLOORS = (
     "importers synthetic data",
     "tasks",
     "callbacks viz",
+    "runs",
     "pipeline bench",
     "study sweep",
+    "cli",
 )
 """The rooms from the ground up: each imports itself and floors below, never its own floor."""
 

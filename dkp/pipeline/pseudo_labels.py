@@ -14,6 +14,7 @@ from dkp.config_files import run_config
 from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
+from dkp.runs.lightning import run
 from dkp.workers import Workers
 
 
@@ -68,8 +69,6 @@ def pseudo_label(
     Returns:
         The capture.
     """
-    from dkp.lightning_cli import run
-
     if not 0 <= least_agreement <= 1:
         raise InputError(f"least_agreement is {least_agreement} where a number from 0 to 1 is expected")
     path, split = split_of(capture or target_of(config), "train")

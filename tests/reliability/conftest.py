@@ -17,7 +17,7 @@ from ..conftest import SIZE, write_plane
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FRESH = multiprocessing.get_context("forkserver")
-FRESH.set_forkserver_preload(["pytest", "dkp.lightning_cli", "dkp.tasks", "dkp.data", "dkp.models"])
+FRESH.set_forkserver_preload(["pytest", "dkp.runs.lightning", "dkp.tasks", "dkp.data", "dkp.models"])
 
 
 ADAPTED = ("board/adapted", "unregistered")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from dkp.cli import main
-from dkp.lightning_cli import without_shipped
+from dkp.runs.lightning import without_shipped
 from dkp.weights import names
 
 RECIPES = Path(__file__).parents[2] / "configs" / "people"

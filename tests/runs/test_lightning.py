@@ -11,7 +11,7 @@ import yaml
 
 from dkp.cli import main
 
-from .conftest import write_plane
+from ..conftest import write_plane
 
 RECIPE = """
 name: tiny

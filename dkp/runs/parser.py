@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
+from dkp.runs.options import SHARED, given
 from dkp.errors import InputError
 from dkp.recipes import CONFIG, recipe_folder
-from dkp.run_options import SHARED, given
 from dkp.weights import configuration, names
 
 EVALUATED = {"validate": ("val",), "test": ("test",), "predict": ("predict", "test")}

@@ -37,11 +37,11 @@ from dkp.callbacks import (
     run_folder,
 )
 from dkp.callbacks.run_folder import Started
+from dkp.runs.options import SHARED, given, with_underscores
+from dkp.runs.parser import RunParser, own_run, require_effect, without_shipped
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
 from dkp.recipes import one_config
-from dkp.run_options import SHARED, given, with_underscores
-from dkp.run_parser import RunParser, own_run, require_effect, without_shipped
 
 # "omegaconf+" resolves ${...} once, after all files and overrides.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}

@@ -6,7 +6,7 @@ import ast
 import textwrap
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 WIDTH = 100
 
 

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from dkp.cli import FUNCTIONS, main
-from dkp.command_help import command_help
-from dkp.run_options import LIGHTNING
+from dkp.cli import main
+from dkp.cli.commands import FUNCTIONS
+from dkp.cli.help import command_help
+from dkp.runs.options import LIGHTNING
 
 HEAVY = {
     "torch",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_type_hints
 
 from dkp import __version__, signals
-from dkp.command_help import command_help
+from dkp.cli.help import command_help
 from dkp.errors import InputError
-from dkp.run_options import LIGHTNING, run_help, with_underscores
+from dkp.runs.options import LIGHTNING, run_help, with_underscores
 from dkp.sentences import BRANCH, near, one_sentence
 
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR}
@@ -185,7 +185,7 @@ def dispatch(words: list[str]) -> None:
         if {"-h", "--help"} & set(rest) or (command == "resume" and not rest):
             print(run_help(command))
         if not {"-h", "--help"} & set(rest):
-            lightning = importlib.import_module("dkp.lightning_cli")
+            lightning = importlib.import_module("dkp.runs.lightning")
             rest = ["--help" if word == "--help-all" else word for word in rest]
             if command == "resume" and rest[0] != "--help":
                 lightning.resume(rest)

@@ -20,7 +20,7 @@ from dkp.geometry import Camera, pixel_grid
 from dkp.sentences import did_you_mean, one_sentence
 from dkp.surface import Surface
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 SIZE, SIDE, FRAMES = 32, 0.4, 8
 
 
@@ -357,7 +357,7 @@ def test_interrupt_ends_with_status_130(workspace):
 
 NAP = """
 import subprocess, sys, types
-from dkp import cli
+from dkp.cli import commands
 
 def nap():
     child = subprocess.Popen(["sleep", "300"])
@@ -369,8 +369,8 @@ def nap():
         child.wait()
 
 sys.modules["nap"] = types.SimpleNamespace(nap=nap)
-cli.FUNCTIONS["nap"] = ("nap:nap", "Sleep.")
-cli.main(["nap"])
+commands.FUNCTIONS["nap"] = ("nap:nap", "Sleep.")
+commands.main(["nap"])
 """
 
 
