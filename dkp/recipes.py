@@ -18,6 +18,7 @@ from dkp.sentences import near
 CONFIG = ("--config", "-c")
 TERM = re.compile(r"--model(?:\.init_args)?\.terms\.(\w+)(?:\.init_args)?(?:\.(\w+))?")
 """An option of a loss term, or the term itself: the parser would take `null` for neither."""
+NULL = ("null", "Null", "NULL", "~")
 
 
 def recipe_folder() -> Path:
@@ -100,8 +101,9 @@ def class_name(callback: Any) -> str:
 def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> list[str]:
     """Words of a command line whose configuration files are put on top of each other, as one text before the others.
 
-    The parser would take a later file's mapping of terms in place of an earlier one's, and it knows no `base`. Options
-    of loss terms go into the text.
+    The parser would take a later file's mapping of terms in place of an earlier one's, it knows no `base`, and it makes
+    the text "None" of a `null` that an option gives to a class within a class. So options of loss terms, and those that
+    set a value of the recipe to `null`, go into the text.
 
     Args:
         words: of `dkp fit` and the like, with `--config FILE` as often as wanted; later files count more.
@@ -113,7 +115,7 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> l
     Raises:
         InputError: as for `read_recipe`; an option is of a loss term that no file has.
     """
-    recipes, terms, rest = [], [], []
+    recipes, terms, nulls, rest = [], [], [], []
     left = list(words)
     while left:
         word = left.pop(0)
@@ -125,13 +127,54 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None) -> l
                 terms.append(term_setting(term[1], term[2], value))
             else:
                 recipes.append(read_recipe(value, f"--config {value}"))
+        elif "." in option and (value if equals else next(iter(left), None)) in NULL:
+            del left[: not equals]
+            nulls.append(option)
+            rest.append(f"{option}=null")
         else:
             rest.append(word)
     if not recipes and not terms and not last:
         return rest
     require_terms(merged(*recipes), terms)
-    text = yaml.safe_dump(merged(*recipes, *terms, last or {}), sort_keys=False, allow_unicode=True)
+    recipe = merged(*recipes, *terms, last or {})
+    for option in nulls:
+        if [word for word in rest if word.partition("=")[0] == option][-1] == f"{option}=null" and set_null(
+            recipe, option
+        ):
+            rest = without(rest, option)
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     return [f"--config={text}", *rest]
+
+
+def set_null(recipe: dict[str, Any], option: str) -> bool:
+    """Set a value of a recipe to null, and return whether the recipe has it.
+
+    Args:
+        recipe: is changed.
+        option: as `--model.detector.weights`, with or without `init_args`.
+    """
+    held: Any = recipe
+    *above, last = [key for key in option.removeprefix("--").split(".") if key != "init_args"]
+    for key in [*above, ""]:
+        held = held.get("init_args", held) if isinstance(held, dict) else {}
+        if key:
+            held = held.get(key)
+    if not isinstance(held, dict) or last not in held:
+        return False
+    held[last] = None
+    return True
+
+
+def without(words: Sequence[str], option: str) -> list[str]:
+    """Return a command line without an option that has values of its own, wherever it stands."""
+    left, found = list(words), []
+    while left:
+        word = left.pop(0)
+        if word == option:
+            del left[:1]
+        elif not word.startswith(f"{option}="):
+            found.append(word)
+    return found
 
 
 def require_terms(recipe: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> None:

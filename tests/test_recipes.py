@@ -109,3 +109,24 @@ def test_options_of_a_term_that_no_recipe_has_are_refused_with_the_near_name(wri
     words = [f"--config={path}", "--model.terms.mine", "my.Term", "--model.terms.mine.weight=3"]
     terms = yaml.safe_load(one_config(words)[0].removeprefix("--config="))["model"]["init_args"]["terms"]
     assert terms["mine"] == {"class_path": "my.Term", "init_args": {"weight": 3}}
+
+
+@pytest.mark.parametrize(
+    "spelling", [["--model.detector.weights=null"], ["--model.init_args.detector.init_args.weights", "~"]]
+)
+def test_null_reaches_a_class_within_a_class(tmp_path, spelling):
+    """The parser made the text "None" of it; what is said last counts."""
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model: {init_args: {detector: {class_path: D, init_args: {weights: a, other: b}}}}\n")
+    words = one_config([f"--config={file}", f"{spelling[0].partition('=')[0]}=c", *spelling, "--trainer.max_steps=3"])
+    detector = yaml.safe_load(words[0].removeprefix("--config="))["model"]["init_args"]["detector"]["init_args"]
+    assert detector == {"weights": None, "other": "b"}
+    assert words[1:] == ["--trainer.max_steps=3"]
+    last = [f"--config={file}", *spelling, f"{spelling[0].partition('=')[0]}=c"]
+    assert one_config(last)[-1].endswith("=c")
+
+
+def test_null_of_what_the_recipe_does_not_have_is_left_to_the_parser(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model: {init_args: {detector: {class_path: D}}}\n")
+    assert one_config([f"--config={file}", "--model.detector.weights", "null"])[1:] == ["--model.detector.weights=null"]
