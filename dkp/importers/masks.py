@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from dkp.importers.detections import Joints
+from dkp.importers.keypoints.detections import Joints
 
 # (joint, joint, thickness of the sure foreground as a share of the body's size). Widths tuned by eye on 128 px crops of
 # one real capture: wide enough to reach clothes and skin, narrow enough to stay inside the body.

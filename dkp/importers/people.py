@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from dkp.geometry import epipolar_distance, fundamental_matrix
-from dkp.importers.detections import Joints, main_person, middle, prominence
+from dkp.importers.keypoints.detections import Joints, main_person, middle, prominence
 from dkp.importers.subject import Lens
 
 logger = logging.getLogger(__name__)

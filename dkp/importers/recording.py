@@ -19,15 +19,9 @@ from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.detections import (
-    Joints,
-    find_layout,
-    inside_frame,
-    joint_pixels,
-    move_joints,
-    named_joints,
-    read_detections,
-)
+from dkp.importers.keypoints.detections import Joints, inside_frame, joint_pixels, move_joints
+from dkp.importers.keypoints.files import is_detections, read_detections
+from dkp.importers.keypoints.names import joint_names, named_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
@@ -96,8 +90,10 @@ def import_toml(
         mode: "crop" cuts undistorted squares around the subject; "whole" keeps whole frames as they are.
         boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
             cameras; "auto" takes the first of these that is given.
-        detections: folder with one folder of OpenPose JSON files per camera, matched by name; or paths as in ``media``.
-        layout: joint order of the detections: body_25b, body_25, halpe_26, coco_17 or coco_18; "auto" finds it.
+        detections: folder with one folder or file of detections per camera, matched by name; or paths as in ``media``:
+            OpenPose, COCO, MMPose (JSON), DeepLabCut, lightning-pose (CSV, HDF5), SLEAP (HDF5), DANNCE (MATLAB).
+        layout: what keypoints are called: a YAML file of lines "their name: our name"; or the order of their joints:
+            body_25b, body_25, halpe_26, coco_17 or coco_18; "auto" takes the names in the files, or finds the order.
         masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
             background subtraction; "none"; "auto" takes given masks or what the boxes come from.
         frames: which frames, as start:stop:step; empty takes all.
@@ -263,7 +259,9 @@ def _plan(
 ) -> list[_Plan]:
     """Decide per camera where boxes, joints and masks come from, and check that what they need is there."""
     names = list(cameras)
-    folders = None if detections is None else match_names(detections, names, "a folder of detections", Path.is_dir)
+    folders = (
+        None if detections is None else match_names(detections, names, "a folder or file of detections", is_detections)
+    )
     kinds = ("auto", "none", "grabcut", "background")
     given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad, masks=True)
     boxes = recording.boxes
@@ -327,22 +325,22 @@ def _people(
     """Read detections; return, per camera, one person over time, and in words what the files hold."""
     read = dict(zip(folders, in_threads(read_detections, list(folders.values())), strict=True))
     found = {name: inside_frame(some, sources[name].size) for name, some in read.items()}
-    layout = find_layout(list(found.values()), layout)
+    joints = joint_names(list(found.values()), layout)
     offset = number_offset(
-        {some.folder: list(some.frames) for some in found.values()},
-        {some.folder: sources[name] for name, some in found.items()},
+        {some.path: list(some.frames) for some in found.values()},
+        {some.path: sources[name] for name, some in found.items()},
     )
     people, words = {}, {}
     for name, some in found.items():
         people[name] = {
-            number - offset: [named_joints(person, layout) for person in persons]
+            number - offset: [named_joints(person, joints) for person in persons]
             for number, persons in some.frames.items()
         }
         wanted = [number for number in recording.numbers if number in sources[name]]
         missing = [number + offset for number in wanted if number not in people[name]]
         if missing:
-            logger.warning("%s", gap_sentence(some.folder, missing, len(wanted), "file of detections"))
-        words[name] = f"{some.folder} has {len(some.frames)} files with {some.listed} people" + (
+            logger.warning("%s", gap_sentence(some.path, missing, len(wanted), "detections"))
+        words[name] = f"{some.path} has {len(some.frames)} frames with {some.listed} people" + (
             "" if not some.listed else f", the highest confidence is {some.best:.3g}"
         )
     return same_person(people, lenses, recording.numbers, recording.confidence), words

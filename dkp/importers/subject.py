@@ -11,7 +11,7 @@ import numpy as np
 from dkp.captures.crops import apply_affine, square_box, undistorted
 from dkp.geometry import Camera
 from dkp.importers.boxes import Background, box_of_points, outline, smooth_boxes
-from dkp.importers.detections import Joints, joint_pixels, move_joints
+from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)

@@ -359,9 +359,9 @@ def test_without_a_subject_there_is_no_capture_and_the_reason_is_said(recording,
         for time in range(FRAMES):
             cv2.imwrite(str(dark / name / f"{time}.png"), np.full((240, 320), 38, np.uint8))
     for changes, reason in (
-        ({"detections": nobody}, "nobody/cam_0 has 8 files with 0 people;"),
-        ({"detections": unsure}, "unsure/cam_2 has 8 files with 8 people, the highest confidence is 0$"),
-        ({"detections": doubtful}, r"doubtful/cam_2 has 8 files with 8 people, the highest confidence is 0\.09$"),
+        ({"detections": nobody}, "nobody/cam_0 has 8 frames with 0 people;"),
+        ({"detections": unsure}, "unsure/cam_2 has 8 frames with 8 people, the highest confidence is 0$"),
+        ({"detections": doubtful}, r"doubtful/cam_2 has 8 frames with 8 people, the highest confidence is 0\.09$"),
         (
             {"masks": dark},
             "dark/cam_0 has 8 masks, of which 0 show something; the values of the first go up to 38, exp",
@@ -383,8 +383,8 @@ def test_detections_are_paired_with_frames_by_number(recording, tmp_path, first,
     capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
     assert_joints_lie_where_the_camera_puts_them(capture, recording)
     assert sorted(capture.frames) == [f"take_{time:06d}" for time in range(1, FRAMES)]
-    assert f"cam_0: no file of detections for 2 of 8 frames ({first}, {first + 3})" in caplog.text
-    assert f"cam_2: no file of detections for 2 of 8 frames ({first}, {first + 5})" in caplog.text
+    assert f"cam_0: no detections for 2 of 8 frames ({first}, {first + 3})" in caplog.text
+    assert f"cam_2: no detections for 2 of 8 frames ({first}, {first + 5})" in caplog.text
 
 
 def test_detections_of_another_part_of_the_recording_are_refused(recording, tmp_path):
@@ -423,7 +423,7 @@ def test_images_masks_and_detections_are_paired_by_number(recording, tmp_path, c
         assert overlap(capture.mask(view), shown) > 0.7
     assert "cam_0: no image for 1 of 8 frames (4)" in caplog.text
     assert "cam_1: no mask for 1 of 8 frames (6)" in caplog.text
-    assert "cam_2: no file of detections for 1 of 8 frames (7)" in caplog.text
+    assert "cam_2: no detections for 1 of 8 frames (7)" in caplog.text
 
 
 @pytest.mark.parametrize(("rates", "fine"), [((30, 30, 60), False), ((30, 30, 30), True), ((30, 30.01, 30), True)])

@@ -31,17 +31,16 @@ from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
 from dkp.importers.cameras.qualisys import read_qualisys_cameras
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.detections import (
+from dkp.importers.keypoints.detections import (
     Joints,
-    find_layout,
     inside_frame,
     joint_pixels,
     main_person,
     middle,
     move_joints,
-    named_joints,
-    read_detections,
 )
+from dkp.importers.keypoints.files import read_detections
+from dkp.importers.keypoints.names import joint_names, named_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import FrameSource, open_media, report_bad
@@ -235,12 +234,12 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
     frame_maps = {name: frame_map(media[name].size, camera_size(cameras[name])) for name in names}
     joints: dict[str, dict[int, Joints]] = {}
     found = {name: inside_frame(read_detections(detections[name]), media[name].size) for name in names}
-    layout = find_layout(list(found.values()), "body_25b")
+    names_of_joints = joint_names(list(found.values()), "body_25b")
     for name in names:
         joints[name] = {}
         previous = None
         for index, people in sorted(found[name].frames.items()):
-            person = main_person([named_joints(keypoints, layout) for keypoints in people], previous)
+            person = main_person([named_joints(keypoints, names_of_joints) for keypoints in people], previous)
             if person is None or index not in media[name]:
                 continue
             previous = middle(person)

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
-from dkp.importers.detections import find_layout, inside_frame, named_joints, read_detections
+from dkp.importers.keypoints.detections import inside_frame
+from dkp.importers.keypoints.files import read_detections
+from dkp.importers.keypoints.names import joint_names, named_joints
 from dkp.surface import Surface
 
 SIZE = (640, 480)
@@ -45,8 +47,8 @@ def write(folder, documents):
 def joints(folder):
     """Frame -> people -> named joints."""
     found = inside_frame(read_detections(folder), SIZE)
-    layout = find_layout([found])
-    return {frame: [named_joints(person, layout) for person in people] for frame, people in found.frames.items()}
+    names = joint_names([found])
+    return {frame: [named_joints(person, names) for person in people] for frame, people in found.frames.items()}
 
 
 @pytest.fixture(scope="module")

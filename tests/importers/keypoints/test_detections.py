@@ -7,15 +7,9 @@ import pytest
 
 from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
-from dkp.importers.detections import (
-    find_layout,
-    inside_frame,
-    main_person,
-    middle,
-    move_joints,
-    named_joints,
-    read_detections,
-)
+from dkp.importers.keypoints.detections import inside_frame, main_person, middle, move_joints
+from dkp.importers.keypoints.files import read_detections
+from dkp.importers.keypoints.names import find_layout, named_joints
 from dkp.surface import Surface
 
 
@@ -46,7 +40,7 @@ def test_body_25b_order(tmp_path):
     points = [(10 * index, index, 0.5) for index in range(25)]
     write(tmp_path / "d", "cam01.0003.json", person(points))
     (keypoints,) = read_detections(tmp_path / "d").frames[3]
-    joints = named_joints(keypoints, "body_25b")
+    joints = named_joints(keypoints, LAYOUTS["body_25b"])
     order = {
         "nose": 0, "left_eye": 1, "right_eye": 2, "left_ear": 3, "right_ear": 4,
         "left_shoulder": 5, "right_shoulder": 6, "left_elbow": 7, "right_elbow": 8, "left_wrist": 9, "right_wrist": 10,
@@ -64,7 +58,7 @@ def test_joints_that_were_not_found_are_left_out(tmp_path):
     write(tmp_path / "d", "a_000000000008_keypoints.json")
     found = read_detections(tmp_path / "d")
     assert found.frames[8] == []
-    assert set(named_joints(found.frames[7][0], "coco_17")) == {*LAYOUTS["coco_17"][11:], "mid_hip"}
+    assert set(named_joints(found.frames[7][0], LAYOUTS["coco_17"])) == {*LAYOUTS["coco_17"][11:], "mid_hip"}
 
 
 NAN = float("nan")
@@ -84,14 +78,14 @@ def test_people_without_a_keypoint_are_passed_over(tmp_path, nobody):
     found = read_detections(tmp_path / "d")
     assert (len(found.frames[7]), found.listed) == (1, 3)
     assert find_layout([found]) == "coco_17"
-    assert named_joints(found.frames[7][0], "coco_17")["nose"] == (30.5, 40.5, 0.5)
+    assert named_joints(found.frames[7][0], LAYOUTS["coco_17"])["nose"] == (30.5, 40.5, 0.5)
 
 
 def test_a_keypoint_that_is_nan_is_left_out_alone(tmp_path):
     write(tmp_path / "d", "a_7.json", person([(NAN, 4, 0.5), *[(30, 40, 0.5)] * 16]))
-    assert set(LAYOUTS["coco_17"]) - set(named_joints(read_detections(tmp_path / "d").frames[7][0], "coco_17")) == {
-        "nose"
-    }
+    assert set(LAYOUTS["coco_17"]) - set(
+        named_joints(read_detections(tmp_path / "d").frames[7][0], LAYOUTS["coco_17"])
+    ) == {"nose"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +119,7 @@ def test_encodings(tmp_path, encoding, newline):
 def test_two_files_for_a_frame_and_unknown_layouts_are_refused(tmp_path):
     write(tmp_path / "d", "a1.json")
     write(tmp_path / "d", "b01.json")
-    with pytest.raises(InputError, match="second file for frame 1"):
+    with pytest.raises(InputError, match="second entry for frame 1"):
         read_detections(tmp_path / "d")
     (tmp_path / "d" / "b01.json").unlink()
     with pytest.raises(InputError, match="layout is 'mpii', expected one of auto, body_25b"):
