@@ -2,5 +2,6 @@
 
 from dkp.fields.atlas import ChartAtlas
 from dkp.fields.field import ChartField, EmbeddingField, Field
+from dkp.fields.mirrored import mirrored_average
 
-__all__ = ["ChartAtlas", "ChartField", "EmbeddingField", "Field"]
+__all__ = ["ChartAtlas", "ChartField", "EmbeddingField", "Field", "mirrored_average"]

@@ -235,7 +235,7 @@ class Surface:
         if self.mirror is None:
             raise InputError(f"{self.name}: found no mirror map, expected a surface with left and right")
         coordinates = np.asarray(coordinates, dtype=np.float64)
-        if self._mirror_is_reflection:
+        if self.is_reflection:
             return coordinates * [-1.0, 1.0, 1.0]
         face, barycentric, _ = self.locate(coordinates)
         return np.einsum("...k,...ki->...i", barycentric, self.vertices[self.mirror[self.faces[face]]])
@@ -257,8 +257,10 @@ class Surface:
         return GeodesicTable.load(self.vertices, self.faces, self.mirror)
 
     @cached_property
-    def _mirror_is_reflection(self) -> bool:
-        assert self.mirror is not None
+    def is_reflection(self) -> bool:
+        """Whether the other side of the body is its reflection in the plane x = 0."""
+        if self.mirror is None:
+            return False
         return bool(np.abs(self.vertices[self.mirror] * [-1.0, 1.0, 1.0] - self.vertices).max() < 1e-5)
 
     def _check(self) -> None:

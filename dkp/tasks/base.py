@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from dkp.batches import MultiviewBatch, TrainingBatch, flatten_views
 from dkp.errors import InputError
-from dkp.fields import ChartAtlas, ChartField, Field
+from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field, mirrored_average
 from dkp.lightning_internals import from_command_line
 from dkp.losses import LossContext, LossTerm
 from dkp.models import Detector
@@ -239,6 +239,22 @@ class DenseKeypointTask(pl.LightningModule):
         field: Field = self.detector(images)
         return field
 
+    def evaluated_field(self, images: Tensor) -> Field:
+        """Return the field that testing and predicting look at, averaged with that of the mirrored images if wanted.
+
+        Raises:
+            InputError: mirroring is wanted of charts, or of a surface whose left is not the reflection of its right.
+        """
+        field = self(images)
+        if not self.metrics.mirrored:
+            return field
+        if not isinstance(field, EmbeddingField) or not self.surface.is_reflection:
+            raise InputError(
+                f"model.metrics.mirrored is true for a {type(field).__name__} of the surface {self.surface.name}, "
+                "expected surface coordinates of a body whose left is the reflection of its right"
+            )
+        return mirrored_average(field, self(images.flip(-1)))
+
     def surface_coordinates(self, field: Field) -> Tensor:
         """(B, 3, H, W) [m] surface coordinates of a field of either representation."""
         return field.coordinates(self.chart_atlas() if isinstance(field, ChartField) else None)
@@ -257,7 +273,7 @@ class DenseKeypointTask(pl.LightningModule):
         self._evaluate(batch, dataloader_idx)
 
     def _evaluate(self, batch: MultiviewBatch, loader: int) -> None:
-        field = self(flatten_views(batch))
+        field = self.evaluated_field(flatten_views(batch))
         evaluation = self.evaluations[loader]
         assert isinstance(evaluation, Evaluation)
         evaluation.update(field, self.surface_coordinates(field), batch)
@@ -294,7 +310,7 @@ class DenseKeypointTask(pl.LightningModule):
             "foreground" (B, V, H, W) probability, "coordinate" (B, V, 3, H, W) [m] and, for charts, "part"
             (B, V, H, W) long (0 = background) and "uv" (B, V, 2, H, W).
         """
-        field = self(flatten_views(batch))
+        field = self.evaluated_field(flatten_views(batch))
         shape = batch["image"].shape[:2]
         out = {"foreground": field.foreground_probability, "coordinate": self.surface_coordinates(field)}
         if isinstance(field, ChartField):

@@ -35,6 +35,7 @@ class EvaluationSettings:
     """Which metrics, with which constants.
 
     Attributes:
+        mirrored: in testing and predicting, average each field with that of the mirrored image; takes twice the time.
         gate: greatest surface distance of a match between two views [m]; None = 3 % of the surface's largest side.
         resolution: image size that epipolar distances are scaled to [px].
         max_points: at most this many foreground cells of a view take part in the matching.
@@ -51,6 +52,7 @@ class EvaluationSettings:
         joints: names of the batch's joints, in order; None = no joint error.
     """
 
+    mirrored: bool = False
     gate: float | None = None
     resolution: float = 128.0
     max_points: int = 2048

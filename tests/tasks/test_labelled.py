@@ -4,6 +4,7 @@ import torch
 from dkp.errors import InputError
 from dkp.models import save_detector
 from dkp.tasks import LabelledTask
+from dkp.tasks.evaluation import EvaluationSettings
 
 
 def make_task(make_detector, plane, **options):
@@ -94,3 +95,20 @@ def test_charts_without_chart_labels_are_refused(make_detector, make_trainer, pl
     task.detector = make_detector(representation="charts", parts=plane.parts)
     with pytest.raises(ValueError, match="no part or no uv"):
         make_trainer().fit(task, plane_data("labelled"))
+
+
+def test_mirrored_evaluation_sees_a_mirrored_image_as_the_mirrored_body(make_detector):
+    task = LabelledTask(make_detector().eval(), "human", metrics=EvaluationSettings(mirrored=True))
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        field, other = task.evaluated_field(images), task.evaluated_field(images.flip(-1))
+        plain = task(images)
+    sides = torch.tensor([-1.0, 1.0, 1.0])[:, None, None]
+    torch.testing.assert_close(other.coordinate.flip(-1) * sides, field.coordinate)
+    assert not torch.allclose(plain.coordinate, field.coordinate, atol=1e-3)
+
+
+def test_mirrored_evaluation_needs_a_left_and_a_right(make_detector, plane):
+    task = LabelledTask(make_detector(), plane, metrics=EvaluationSettings(mirrored=True))
+    with pytest.raises(InputError, match="left is the reflection of its right"):
+        task.evaluated_field(torch.rand(1, 3, 32, 32))
