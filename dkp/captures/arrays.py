@@ -155,7 +155,11 @@ def intrinsic_matrix(value: Any, where: str) -> np.ndarray:
     """Return a (3, 3) upper triangular camera matrix [px] with positive focal lengths and last row 0 0 1."""
     matrix = number_array(value, (3, 3), where)
     if matrix[1, 0] != 0 or (matrix[2] != (0, 0, 1)).any():
-        raise InputError(f"{where} is {shown(matrix.tolist(), 120)}, expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]]")
+        turned = matrix[0, 1] == 0 and (matrix[:, 2] == (0, 0, 1)).all()
+        likely = ": it looks transposed" if turned else ""
+        raise InputError(
+            f"{where} is {shown(matrix.tolist(), 120)}, expected [[fx, s, cx], [0, fy, cy], [0, 0, 1]]{likely}"
+        )
     if matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         raise InputError(
             f"{where} has the focal lengths {matrix[0, 0]:g} and {matrix[1, 1]:g}, expected both positive "

@@ -7,27 +7,26 @@ R = diag(1, -1, -1) A from world to camera, and x, y, z the camera's centre C, s
 
 from __future__ import annotations
 
-import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from dkp.captures.arrays import intrinsic_matrix, rotation_matrix
-from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
+from dkp.importers.cameras import parts
+from dkp.importers.cameras.documents import read_xml
 
 _SUBPIXELS = 64.0
-_LARGEST_FILE = 1_000_000  # bytes; a calibration of ten cameras has 12,000
-_CENTRED = 0.5  # px: the file counts pixel centres from 0
 
 
-def read_qualisys_cameras(path: str | Path) -> dict[str, Camera]:
+def read_qualisys_cameras(path: str | Path, unit: str = "mm") -> dict[str, Camera]:
     """Read the cameras of a Qualisys calibration.
 
     Args:
         path: a ``.qca.txt`` file.
+        unit: of its positions: "m", "cm" or "mm", or how many metres one is.
 
     Returns:
         Serial -> camera, in the order of the file: float64, no batch dimension, metres.
@@ -35,52 +34,47 @@ def read_qualisys_cameras(path: str | Path) -> dict[str, Camera]:
     Raises:
         InputError: the file cannot be read, is no such XML, or lacks a value.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise InputError(f"{path} has {path.stat().st_size} bytes, expected a calibration of less than a megabyte")
-        content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}), expected a Qualisys calibration") from error
-    if re.search(r"<!\s*(DOCTYPE|ENTITY)", content, re.IGNORECASE):
-        raise InputError(f"{path} declares a document type or entities, expected plain XML without them")
-    try:
-        root = ElementTree.fromstring(content)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise InputError(f"{path} is not valid XML ({error}), expected a Qualisys calibration") from error
+    path, metres = Path(path), parts.metres(unit)
+    root = read_xml(path, "a Qualisys calibration")
     cameras: dict[str, Camera] = {}
     for element in root.iter("camera"):
         name = element.get("serial", f"cam_{len(cameras) + 1:02d}")
-        if name in cameras:
-            raise InputError(f"{path} names the camera {name!r} twice, expected different serials")
-        cameras[name] = _read_camera(element, f"{path}: {name}")
-    if len(cameras) < 2:
-        raise InputError(f"{path} has {len(cameras)} camera(s), expected at least two <camera> elements")
-    return cameras
+        name = parts.camera_name(name, f"{path}: serial")
+        parts.add_camera(cameras, name, _read_camera(element, f"{path}: {name}", metres), path)
+    return parts.at_least_two(cameras, path, "<camera> elements")
 
 
-def _read_camera(element: ElementTree.Element, where: str) -> Camera:
+def _read_camera(element: Element, where: str, metres: float) -> Camera:
     turn = np.array([[_number(element, "transform", f"r{i}{j}", where) for j in (1, 2, 3)] for i in (1, 2, 3)])
     rotation = rotation_matrix((np.diag([1.0, -1.0, -1.0]) @ turn).tolist(), f"{where}: transform")
-    centre = np.array([_number(element, "transform", axis, where) for axis in "xyz"]) / 1000
+    centre = np.array([_number(element, "transform", axis, where) for axis in "xyz"]) * metres
     fu, fv, cu, cv = (
         _number(element, "intrinsic", key, where) / _SUBPIXELS
         for key in ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
     )
-    matrix = [[fu, 0, cu + _CENTRED], [0, fv, cv + _CENTRED], [0, 0, 1]]
+    matrix = [[fu, 0, cu], [0, fv, cv], [0, 0, 1]]
     # The format spells "tangental" without the i.
     names = ("radial", 1), ("radial", 2), ("tangental", 1), ("tangental", 2), ("radial", 3)
-    distortion = np.array([_number(element, "intrinsic", f"{kind}Distortion{i}", where) for kind, i in names])
+    lens = [_number(element, "intrinsic", f"{kind}Distortion{i}", where) for kind, i in names]
     left, top, right, bottom = (_number(element, "fov_video", key, where) for key in ("left", "top", "right", "bottom"))
     size = (round(right - left + 1), round(bottom - top + 1))
     if min(size) < 1:
         raise InputError(f"{where}: fov_video spans {size[0]}x{size[1]} pixels, expected a positive size")
-    return camera_from_arrays(
-        intrinsic_matrix(matrix, f"{where}: intrinsic"), rotation, -rotation @ centre, distortion, size
+    return parts.make_camera(
+        intrinsic_matrix(matrix, f"{where}: intrinsic"),
+        rotation,
+        -rotation @ centre,
+        parts.coefficients(lens, f"{where}: intrinsic"),
+        size,
     )
 
 
-def _number(element: ElementTree.Element, child: str, key: str, where: str) -> float:
+def is_qualisys(path: Path, text: str) -> bool:
+    """Whether a text is XML with the lens of Qualisys."""
+    return text.startswith("<") and "focalLengthU" in text
+
+
+def _number(element: Element, child: str, key: str, where: str) -> float:
     found = element.find(child)
     text = None if found is None else found.get(key)
     try:

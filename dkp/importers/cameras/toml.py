@@ -6,23 +6,26 @@ centre of the first pixel is at 0; here it is at 0.5, so half a pixel is added t
 """
 
 import difflib
+import json
 import logging
 import tomllib
-import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
+from scipy.spatial.transform import Rotation
 
-from dkp.captures.arrays import image_size, intrinsic_matrix, number_array, rotation_matrix, shown
-from dkp.captures.rig import camera_from_arrays, metres_per_unit
+from dkp.captures.arrays import image_size, intrinsic_matrix, shown
+from dkp.captures.rig import camera_arrays, camera_size
 from dkp.errors import InputError
+from dkp.files import write_text
 from dkp.geometry import Camera
+from dkp.importers.cameras import parts
+from dkp.importers.cameras.documents import read_text
+from dkp.importers.cameras.lens import plain_cameras
 
 logger = logging.getLogger(__name__)
 
-OPENCV_TO_CENTRED = 0.5  # px, what is added to an OpenCV coordinate
 _REQUIRED = ("size", "matrix", "rotation", "translation")
 _READ = (*_REQUIRED, "name", "distortions", "fisheye", "ignore")
 _OTHER_NAMES = {"distortions": ("dist", "dist_coeffs", "distcoef", "d"), "matrix": ("k", "intrinsics", "camera_matrix")}
@@ -33,7 +36,7 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
 
     Args:
         path: the file.
-        unit: unit of its translations: "m", "cm" or "mm".
+        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
 
     Returns:
         Camera name -> camera, in the order of the file: float64, no batch dimension, metres. The name is the table's
@@ -42,27 +45,20 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     Raises:
         InputError: one sentence with file, camera and key, what was found and what was expected.
     """
-    path = Path(path)
-    scale = metres_per_unit(unit, "unit")
+    path, metres = Path(path), parts.metres(unit)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        data = tomllib.loads(read_text(path, "a TOML file with one table per camera"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a TOML file with one table per camera") from error
     cameras: dict[str, Camera] = {}
     for key, table in _camera_tables(data, path):
         if _flag(table, "ignore", f"{path}: {key}"):
             continue
         name = _camera_name(key, table.get("name"), f"{path}: {key}: name")
-        if name in cameras:
-            raise InputError(f"{path} names the camera {name!r} twice, expected different names")
-        cameras[name] = _read_table(table, f"{path}: {key}", scale)
+        parts.add_camera(cameras, name, _read_table(table, f"{path}: {key}", metres), path)
         if not table.get("distortions"):
             logger.warning("%s: %s has no distortions, so its lens is taken as free of distortion", path, key)
-    if len(cameras) < 2:
-        raise InputError(
-            f"{path} has {len(cameras)} calibrated camera(s), expected at least two tables with a 'matrix'"
-        )
-    return cameras
+    return parts.at_least_two(cameras, path, "tables with a 'matrix'")
 
 
 def _camera_tables(data: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -104,51 +100,46 @@ def _flag(table: dict[str, Any], key: str, where: str) -> bool:
 def _camera_name(key: str, given: Any, where: str) -> str:
     if given is None:
         given = f"cam_{key}" if key.isdigit() else key
-    elif isinstance(given, int) and not isinstance(given, bool):
-        given = f"cam_{given}"
-    if not isinstance(given, str) or not given:
-        raise InputError(f"{where} is {shown(given)}, expected a name")
-    allowed = [c if c.isalnum() or c in "_.+-" else "_" for c in unicodedata.normalize("NFC", given)]
-    return ("" if allowed[0].isalnum() or allowed[0] == "_" else "_") + "".join(allowed)
+    return parts.camera_name(given, where)
 
 
-def _read_table(table: dict[str, Any], where: str, scale: float) -> Camera:
-    for key in _REQUIRED:
-        if table.get(key) is None:
-            raise InputError(
-                f"{where} has no key {key!r}, expected size, matrix, distortions, rotation and translation"
-            )
-    if _flag(table, "fisheye", where):
-        raise InputError(
-            f"{where}: fisheye is {shown(table['fisheye'])}, expected false: only the standard lens model is read"
-        )
+def _read_table(table: dict[str, Any], where: str, metres: float) -> Camera:
+    parts.required(table, _REQUIRED, where)
+    fisheye = _flag(table, "fisheye", where)
     intrinsics = intrinsic_matrix(table["matrix"], f"{where}: matrix")
-    intrinsics[:2, 2] += OPENCV_TO_CENTRED
-    return camera_from_arrays(
+    return parts.make_camera(
         intrinsics,
-        _rotation(table["rotation"], f"{where}: rotation"),
-        number_array(table["translation"], (3,), f"{where}: translation") * scale,
-        _distortion(table.get("distortions", []), f"{where}: distortions"),
+        parts.rotation(table["rotation"], f"{where}: rotation"),
+        parts.vector(table["translation"], 3, f"{where}: translation") * metres,
+        parts.coefficients(table.get("distortions", []), f"{where}: distortions", fisheye),
         image_size(table["size"], f"{where}: size"),
     )
 
 
-def _rotation(value: Any, where: str) -> np.ndarray:
-    if isinstance(value, list) and len(value) == 3 and not isinstance(value[0], list):
-        vector = number_array(value, (3,), where)
-        if np.linalg.norm(vector) > 2 * np.pi:
-            raise InputError(f"{where} is {shown(value)}, expected a Rodrigues vector in radians, of length up to 2 pi")
-        return cv2.Rodrigues(vector)[0]
-    return rotation_matrix(value, where)
+def is_toml(path: Path, text: str) -> bool:
+    """Whether a text has a table with a translation, or a file's name says that it is TOML."""
+    return path.suffix.lower() == ".toml" or ("translation" in text and "[cam" in text)
 
 
-def _distortion(value: Any, where: str) -> np.ndarray:
-    expected = "4 or 5 numbers k1 k2 p1 p2 [k3]"
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list):
-        value = value[0]  # some versions write the 1 x 5 matrix of OpenCV
-    if not isinstance(value, list) or len(value) in (1, 2, 3) or len(value) > 14:
-        raise InputError(f"{where} is {shown(value)}, expected {expected}")
-    numbers = number_array(value, (len(value),), where) if value else np.zeros(0)
-    if np.any(numbers[5:]):
-        raise InputError(f"{where} has {len(numbers)} coefficients, expected {expected}")
-    return np.concatenate([numbers[:5], np.zeros(max(0, 5 - len(numbers)))])
+def write_toml_cameras(path: str | Path, cameras: Mapping[str, Camera]) -> None:
+    """Write a rig as a TOML file that Anipose, Pose2Sim, caliscope and dkp read, in metres.
+
+    Raises:
+        InputError: a lens that the format does not have, or the file cannot be written.
+    """
+    tables = []
+    for number, (name, camera) in enumerate(plain_cameras(cameras, "TOML").items()):
+        values = camera_arrays(camera)
+        values["intrinsics"][:2, 2] -= parts.OPENCV_TO_CENTRED
+        entries = {
+            "name": name,
+            "size": list(camera_size(camera)),
+            "matrix": values["intrinsics"].tolist(),
+            "distortions": values["distortion"].tolist(),
+            "rotation": Rotation.from_matrix(values["rotation"]).as_rotvec().tolist(),
+            "translation": values["translation"].tolist(),
+            "fisheye": False,
+        }
+        lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
+        tables.append("\n".join([f"[cam_{number}]", *lines, ""]))
+    write_text(path, "\n".join(tables))

@@ -12,7 +12,7 @@ import yaml
 from dkp.captures.arrays import shown
 from dkp.captures.joints import LAYOUTS, fitting_layout
 from dkp.errors import InputError
-from dkp.importers.cameras.toml import OPENCV_TO_CENTRED
+from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
 from dkp.importers.keypoints.detections import Detections, Joints
 from dkp.sentences import near
 

@@ -43,7 +43,7 @@ def test_units_and_axes(path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (calibration(CAMERA.format(serial="a", x="0")), "1 camera"),
+        (calibration(CAMERA.format(serial="a", x="0")), "has 1 calibrated camera"),
         (calibration(*[CAMERA.format(serial="a", x="0")] * 2), "twice"),
         (calibration(*[CAMERA.format(serial=s, x="?") for s in "ab"]), "transform: x is '\\?'"),
         ("<calibration>", "not valid XML"),

@@ -1,0 +1,70 @@
+"""Cameras of Kalibr: the chain in a ``camchain.yaml``.
+
+``T_cn_cnm1`` takes the coordinates of the camera before to this one's, in metres; the first camera is the world.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkp.captures.arrays import image_size, number_array, shown
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.importers.cameras import parts
+from dkp.importers.cameras.documents import read_yaml
+
+_EXPECTED = "a camchain.yaml of Kalibr with the keys cam0, cam1, ..."
+_REQUIRED = ("camera_model", "intrinsics", "distortion_model", "resolution")
+
+
+def read_kalibr_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
+    """Read the rig of a chain of cameras.
+
+    Args:
+        path: the file.
+        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
+
+    Returns:
+        "cam0", "cam1", ... -> camera: float64, no batch dimension, metres; the world is the first camera's.
+
+    Raises:
+        InputError: one sentence with file and key, what was found and what was expected.
+    """
+    path, metres = Path(path), parts.metres(unit)
+    data = read_yaml(path, _EXPECTED)
+    cameras: dict[str, Camera] = {}
+    pose = np.eye(4)
+    while (name := f"cam{len(cameras)}") in data:
+        where = f"{path}: {name}"
+        table = parts.required(data[name], [*_REQUIRED, *(["T_cn_cnm1"] if cameras else [])], where)
+        if cameras:
+            step = number_array(table["T_cn_cnm1"], (4, 4), f"{where}: T_cn_cnm1")
+            step[:3, :3] = parts.rotation(step[:3, :3], f"{where}: T_cn_cnm1")
+            pose = step @ pose
+        if table["camera_model"] != "pinhole":
+            raise InputError(
+                f"{where}: camera_model is {shown(table['camera_model'])}, expected 'pinhole': calibrate with it"
+            )
+        inner = number_array(table["intrinsics"], (4,), f"{where}: intrinsics")
+        cameras[name] = parts.make_camera(
+            parts.focal_matrix(inner, f"{where}: intrinsics"),
+            pose[:3, :3],
+            pose[:3, 3] * metres,
+            _lens(table["distortion_model"], table.get("distortion_coeffs", []), where),
+            image_size(table["resolution"], f"{where}: resolution"),
+        )
+    return parts.at_least_two(cameras, path, "under cam0, cam1, ...")
+
+
+def _lens(model: Any, values: Any, where: str) -> np.ndarray:
+    if model not in ("radtan", "equidistant", "none"):
+        raise InputError(f"{where}: distortion_model is {shown(model)}, expected 'radtan', 'equidistant' or 'none'")
+    return parts.coefficients([] if model == "none" else values, f"{where}: distortion_coeffs", model == "equidistant")
+
+
+def is_kalibr(path: Path, text: str) -> bool:
+    """Whether a text has the keys of a chain."""
+    return "cam0:" in text and "distortion_model" in text

@@ -1,0 +1,126 @@
+"""Every camera format that is read: how to tell it, its unit, its reader."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dkp.captures.arrays import one_of
+from dkp.errors import InputError
+from dkp.geometry import Camera
+from dkp.importers.cameras import colmap, human36m, kalibr, opencv, panoptic, qualisys, toml, transforms
+
+_LOOKED_AT = 5_000_000  # bytes of a file
+
+
+@dataclass(frozen=True)
+class CameraFormat:
+    """A camera format.
+
+    Attributes:
+        looks: what its files look like, in words.
+        found: tells a path and the beginning of its text (empty where it is a folder or binary).
+        read: path (and unit) to camera name -> camera.
+    """
+
+    looks: str
+    found: Callable[[Path, str], bool]
+    read: Callable[..., dict[str, Camera]]
+
+    @property
+    def unit(self) -> str:
+        """The unit of its files; empty where they do not say."""
+        default = inspect.signature(self.read).parameters["unit"].default
+        return "" if default is inspect.Parameter.empty else str(default)
+
+
+FORMATS = {
+    "toml": CameraFormat(
+        "Anipose, Pose2Sim, caliscope: TOML with [cam_N] or [cameras.N]", toml.is_toml, toml.read_toml_cameras
+    ),
+    "opencv": CameraFormat(
+        "OpenCV, EasyMocap: a folder with intri.yml and extri.yml", opencv.is_opencv, opencv.read_opencv_cameras
+    ),
+    "colmap": CameraFormat(
+        "COLMAP: a folder with cameras and images, .txt or .bin", colmap.is_colmap, colmap.read_colmap_cameras
+    ),
+    "transforms": CameraFormat(
+        "nerfstudio, instant-ngp: transforms.json", transforms.is_transforms, transforms.read_transforms_cameras
+    ),
+    "kalibr": CameraFormat("Kalibr: camchain.yaml", kalibr.is_kalibr, kalibr.read_kalibr_cameras),
+    "qualisys": CameraFormat("Qualisys Track Manager: *.qca.txt", qualisys.is_qualisys, qualisys.read_qualisys_cameras),
+    "panoptic": CameraFormat(
+        "Panoptic Studio: calibration_*.json", panoptic.is_panoptic, panoptic.read_panoptic_cameras
+    ),
+    "human36m": CameraFormat(
+        "Human3.6M: metadata.xml, or its JSON with calibration_matrix",
+        human36m.is_human36m,
+        human36m.read_human36m_cameras,
+    ),
+}
+
+
+def read_cameras(
+    path: str | Path, format: str = "auto", unit: str | None = None, subject: str | None = None
+) -> dict[str, Camera]:
+    """Read a rig from a camera file of any known program.
+
+    Args:
+        path: a file or folder.
+        format: one of `FORMATS`; "auto" finds it by what the file holds.
+        unit: "m", "cm", "mm" or how many metres one is; None takes that of the format, where it has one.
+        subject: whose rig, in a file that has one for each subject (Human3.6M).
+
+    Returns:
+        Name -> camera: float64, no batch dimension, metres. The image size is zero where the file does not say it.
+
+    Raises:
+        InputError: one sentence with file and key, what was found and what was expected.
+    """
+    path = Path(path)
+    one_of(format, ("auto", *FORMATS), "format")
+    if format == "auto":
+        format = recognised(path)
+    chosen = FORMATS[format]
+    if unit is None and not chosen.unit:
+        raise InputError(f"{path} does not say its unit, expected unit m, cm, mm or how many metres one is")
+    options = {} if unit is None else {"unit": str(unit)}
+    if subject is not None:
+        if "subject" not in inspect.signature(chosen.read).parameters:
+            raise InputError(f"subject is {subject!r} but a file of {format} has one rig, expected no subject")
+        options["subject"] = subject
+    return chosen.read(path, **options)
+
+
+def recognised(path: Path) -> str:
+    """Return the format of a file or folder, by what it holds.
+
+    Raises:
+        InputError: it is not there, or is none of the known ones.
+    """
+    head = b""
+    try:
+        if not path.is_dir():
+            with path.open("rb") as file:
+                head = file.read(_LOOKED_AT)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}), expected a camera file or folder") from error
+    if head.startswith(b"\x80") or path.suffix.lower() in (".pickle", ".pkl"):
+        raise InputError(
+            f"{path} is a pickle, which can run code when it is read, expected another camera file: for DeepLabCut's "
+            "stereo cameras, docs/own-rig.md has a script that writes one"
+        )
+    text = "" if b"\0" in head[:1000] else head.decode("utf-8-sig", errors="replace").lstrip()
+    for name, one in FORMATS.items():
+        if one.found(path, text):
+            return name
+    known = "; ".join(f"{name} ({one.looks})" for name, one in FORMATS.items())
+    raise InputError(f"{path} is no camera file that is known, expected one of {known}")
+
+
+def list_formats() -> str:
+    """List the camera files that are read, what they look like and their unit."""
+    lines = [f"{name:<11} {one.unit or '--unit':<7} {one.looks}" for name, one in FORMATS.items()]
+    return "\n".join([f"{'format':<11} {'unit':<7} looks like", *lines])
