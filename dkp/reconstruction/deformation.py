@@ -9,6 +9,7 @@ deformations", MIG 2016.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,44 +46,50 @@ class Deformation:
     rotation: Tensor
     scale: Tensor
 
+    def motions(self, rest: Tensor) -> Tensor:
+        """(B, N, 4, 3), of nodes (N, 3) [m]: the columns of M and t, by which a point x at rest goes to M x + t."""
+        linear = self.rotation * self.scale[:, None, None, None]
+        shift = self.position - (linear @ rest[..., None])[..., 0]
+        return torch.cat([linear.mT, shift[..., None, :]], -2)
 
-@dataclass(frozen=True)
+
 class Attachment:
     """K points of B bodies, and the nodes that carry them.
 
-    Attributes:
-        owner: (K,) long, 0..B-1, which body.
-        carriers: (K, 4) long, the nodes.
+    Args:
+        nodes: (K, 4) long, the nodes of each point among the B N ones of all bodies.
         shares: (K, 4), how much each carries; rows sum to one.
-        arm: (K, 4, 3) [m], from each node to the point at rest, times its share.
+        coordinate: (K, 3) [m], the points at rest.
+        rest: (N, 3) [m], the nodes at rest.
+        bodies: B.
     """
 
-    owner: Tensor
-    carriers: Tensor
-    shares: Tensor
-    arm: Tensor
+    def __init__(self, nodes: Tensor, shares: Tensor, coordinate: Tensor, rest: Tensor, bodies: int) -> None:
+        self.nodes, self.shares, self.coordinate, self.rest = nodes, shares, coordinate, rest
+        point = torch.arange(len(nodes), device=nodes.device)[:, None].expand_as(nodes)
+        size = len(nodes), bodies * len(rest)
+        self._carry = sparse_matrix(point.flatten(), nodes.flatten(), shares.flatten(), size)
+        self._pull = sparse_matrix(nodes.flatten(), point.flatten(), shares.flatten(), size[::-1])
 
-    def turned(self, body: Deformation) -> Tensor:
-        """(K, 3) [m], the part of the positions that the nodes' rotations make."""
-        turned = body.rotation[self.owner[:, None], self.carriers] @ self.arm[..., None]
-        return turned[..., 0].sum(1) * body.scale[self.owner][:, None]
+    def positions(self, body: Deformation) -> tuple[Tensor, Tensor]:
+        """Positions (K, 3) [m], and the part (K, 3) [m] of them that the nodes' positions make."""
+        motions = torch.cat([body.motions(self.rest).flatten(2), body.position], -1)
+        blended = self._carry @ motions.flatten(0, 1)  # (K, 15)
+        position = blended[:, 9:12]
+        for axis in range(3):
+            position = torch.addcmul(position, blended[:, 3 * axis : 3 * axis + 3], self.coordinate[:, axis, None])
+        return position, blended[:, 12:]
 
-    def held(self, body: Deformation) -> Tensor:
-        """(K, 3) [m], the part that the nodes' positions make."""
-        return (self.shares[..., None] * body.position[self.owner[:, None], self.carriers]).sum(1)
+    def on_nodes(self, vectors: Tensor) -> Tensor:
+        """(B N, D), the sums over the points that a node carries of its share times their vectors (K, D)."""
+        return self._pull @ vectors
 
-    def positions(self, body: Deformation) -> Tensor:
-        """(K, 3) [m]."""
-        return self.held(body) + self.turned(body)
 
-    def where(self, condition: Tensor, other: Attachment) -> Attachment:
-        """Return the points (K,) for which a condition holds, and the other ones where it does not."""
-        return Attachment(
-            self.owner,
-            torch.where(condition[:, None], self.carriers, other.carriers),
-            torch.where(condition[:, None], self.shares, other.shares),
-            torch.where(condition[:, None, None], self.arm, other.arm),
-        )
+def sparse_matrix(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a sparse matrix of entries (M,); those of one place add up."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*[Ss]parse.*")  # torch calls its sparse matrices a beta
+        return torch.sparse_coo_tensor(torch.stack([row, column]), value, size, check_invariants=False).to_sparse_csr()
 
 
 class DeformationGraph:
@@ -128,8 +135,15 @@ class DeformationGraph:
         self.carriers = torch.from_numpy(carriers)
         self.shares = torch.from_numpy(shares / shares.sum(1, keepdims=True))
         self._surface = surface
-        self._arm = self.shares[..., None] * (torch.from_numpy(surface.vertices)[:, None] - self.rest[self.carriers])
+        self._vertices = torch.from_numpy(surface.vertices)
         self._edge_weight = len(rest) / len(edges)
+        # row (n, j): axis j of the edges that start at n, times end minus start
+        row = (3 * self.start[:, None] + torch.arange(3)).flatten().repeat(2)
+        column = torch.stack([self.end, self.start])[..., None].expand(-1, -1, 3).flatten()
+        value = torch.stack([self.edge, -self.edge]).flatten()
+        size = 3 * len(rest), len(rest)
+        self._moment = sparse_matrix(row, column, value, size)
+        self._turned = sparse_matrix(column, row, value, size[::-1])
         adjacency = torch.from_numpy((linked | linked.T).astype(np.float64))
         self.laplacian = 2 * self._edge_weight * (torch.diag(adjacency.sum(1)) - adjacency)
 
@@ -148,46 +162,46 @@ class DeformationGraph:
         position = self.rest @ rotation.mT + translation[:, None]
         return Deformation(position, rotation[:, None].repeat(1, len(self), 1, 1), torch.ones_like(translation[:, 0]))
 
-    def attach(self, owner: Tensor, coordinate: Tensor) -> Attachment:
+    def attach(self, owner: Tensor, coordinate: Tensor, bodies: int) -> Attachment:
         """Points that are carried as the nearest vertices are.
 
         Args:
             owner: (K,) long, 0..B-1, the body of each.
             coordinate: (K, 3) [m], surface coordinates; they may lie off the surface.
+            bodies: B.
         """
         coordinate = coordinate.to(self.rest)
         vertex = torch.from_numpy(self._surface.nearest_vertex(coordinate.cpu().numpy())).to(owner.device)
-        carriers, shares = self.carriers[vertex], self.shares[vertex]
-        return Attachment(owner, carriers, shares, shares[..., None] * (coordinate[:, None] - self.rest[carriers]))
+        nodes = self.carriers[vertex] + owner[:, None] * len(self)
+        return Attachment(nodes, self.shares[vertex], coordinate, self.rest, bodies)
 
     def vertices(self, body: Deformation) -> Tensor:
         """(B, V, 3) [m], the posed surface."""
-        turned = torch.einsum("bvkij,vkj->bvi", body.rotation[:, self.carriers], self._arm)
-        held = torch.einsum("bvki,vk->bvi", body.position[:, self.carriers], self.shares)
-        return held + turned * body.scale[:, None, None]
+        bodies, count = len(body.position), len(self._vertices)
+        nodes = self.carriers + len(self) * torch.arange(bodies, device=self.carriers.device)[:, None, None]
+        every = [one.repeat(bodies, 1) for one in (self.shares, self._vertices)]
+        return Attachment(nodes.flatten(0, 1), *every, self.rest, bodies).positions(body)[0].unflatten(0, (-1, count))
 
     def pulled(self, body: Deformation, matrix: Tensor, right: Tensor, stiffness: float) -> Deformation:
         """Move the nodes to where they follow some pull and keep their edges, then turn and scale them accordingly.
 
         Args:
             body: as it is.
-            matrix: (B, N, N), of the pull's normal equations.
+            matrix: (B, N, N), of the pull's normal equations; its upper triangle does not count.
             right: (B, N, 3) [m].
             stiffness: weight of the edges.
         """
-        turned = (body.rotation[:, self.start] + body.rotation[:, self.end]) @ self.edge[..., None]
-        wanted = stiffness * self._edge_weight * turned[..., 0] * body.scale[:, None, None]
-        right = right.index_add(1, self.end, wanted / 2).index_add(1, self.start, -wanted / 2)
+        bodies, count = len(matrix), len(self)
+        wanted = (self._turned @ body.rotation.permute(1, 3, 0, 2).reshape(3 * count, -1)).unflatten(1, (bodies, 3))
+        right = right + stiffness * self._edge_weight * body.scale[:, None, None] * wanted.movedim(1, 0)
         right = right + _REST * body.position
         matrix = matrix + stiffness * self.laplacian
         matrix.diagonal(dim1=1, dim2=2).add_(_REST)
         position = torch.cholesky_solve(right, torch.linalg.cholesky(matrix))
-        edge = position[:, self.end] - position[:, self.start]
-        moment = torch.zeros_like(body.rotation)
-        moment.index_add_(1, self.start, edge[..., :, None] * self.edge[None, :, None, :])
+        moment = self._moment @ position.movedim(0, 1).flatten(1)
+        moment = moment.unflatten(1, (bodies, 3)).unflatten(0, (count, 3)).permute(2, 0, 3, 1)
         rotation = _turned_towards(body.rotation, moment)
-        along = (rotation[:, self.start] @ self.edge[..., None])[..., 0]
-        scale = (edge * along).sum((1, 2)) / self.edge.square().sum()
+        scale = (moment * rotation).sum((1, 2, 3)) / self.edge.square().sum()
         return Deformation(position, rotation, scale)
 
 

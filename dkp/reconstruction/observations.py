@@ -13,8 +13,8 @@ REACH = 2.0
 """A view sees a point where the coordinate of the best cell is no further from it than this many sigma."""
 WINDOW = 3.0
 """Cells less than this many sigma away take part in the mean."""
-_ENTRIES = 1 << 24
-"""Most (view, point, cell) entries held in memory at once."""
+_ENTRIES = {"cpu": 1 << 18, "cuda": 1 << 24}
+"""Most (view, point, cell) entries worked on at once: on the CPU those that its cache holds."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def observe(
     probability = torch.where(shown, probability.gather(1, cell), 0.0)
     reach = radius * size.amax(-1)
     points = points.to(field)
-    chunk = max(1, _ENTRIES // (most * max(1, len(points))))
+    chunk = max(1, _ENTRIES.get(field.device.type, _ENTRIES["cpu"]) // (most * max(1, len(points))))
     found = []
     for start in range(0, max(1, rows), chunk):
         part = slice(start, start + chunk)

@@ -33,8 +33,8 @@ def test_single_positions_are_those_of_the_posed_surface(graph, surface):
     moved = body.position + 0.1 * torch.rand(body.position.shape, generator=generator, dtype=torch.float64)
     body = type(body)(moved, body.rotation, torch.tensor([1.1, 0.9], dtype=torch.float64))
     owner, vertex = torch.tensor([0, 1, 1]), torch.tensor([5, 5, 100])
-    points = graph.attach(owner, torch.from_numpy(surface.vertices)[vertex])
-    torch.testing.assert_close(points.positions(body), graph.vertices(body)[owner, vertex])
+    points = graph.attach(owner, torch.from_numpy(surface.vertices)[vertex], 2)
+    torch.testing.assert_close(points.positions(body)[0], graph.vertices(body)[owner, vertex])
 
 
 def test_points_between_vertices_and_off_the_surface_move_along(graph):
@@ -43,13 +43,21 @@ def test_points_between_vertices_and_off_the_surface_move_along(graph):
     body = graph.placed(rotation[None], shift[None])
     generator = torch.Generator().manual_seed(2)
     coordinate = torch.rand(30, 3, generator=generator, dtype=torch.float64) - 0.5
-    points = graph.attach(torch.zeros(30, dtype=torch.long), coordinate)
-    torch.testing.assert_close(points.positions(body), coordinate @ rotation.mT + shift)
-    other = graph.attach(torch.zeros(30, dtype=torch.long), -coordinate)
-    chosen = coordinate[:, 0] > 0
-    mixed = points.where(chosen, other).positions(body)
-    torch.testing.assert_close(mixed[chosen], points.positions(body)[chosen])
-    torch.testing.assert_close(mixed[~chosen], other.positions(body)[~chosen])
+    points = graph.attach(torch.zeros(30, dtype=torch.long), coordinate, 1)
+    position, held = points.positions(body)
+    torch.testing.assert_close(position, coordinate @ rotation.mT + shift)
+    torch.testing.assert_close(held, (points.shares[..., None] * body.position[0, points.nodes]).sum(1))
+
+
+def test_vectors_of_points_add_up_on_their_nodes(graph):
+    """What on_nodes makes of vectors is the transpose of how nodes carry points."""
+    generator = torch.Generator().manual_seed(3)
+    points = graph.attach(torch.zeros(9, dtype=torch.long), torch.rand(9, 3, generator=generator).double(), 1)
+    vectors = torch.rand(9, 2, generator=generator).double()
+    expected = torch.zeros(len(graph), 2, dtype=torch.float64)
+    for node, share, vector in zip(points.nodes, points.shares, vectors, strict=True):
+        expected[node] += share[:, None] * vector
+    torch.testing.assert_close(points.on_nodes(vectors), expected)
 
 
 def test_every_edge_has_its_reverse_and_none_crosses_the_air(graph):

@@ -130,7 +130,7 @@ def test_views_in_portions_give_the_same(scene, surface, monkeypatch):
     points = torch.from_numpy(sample_surface(surface, 50).coordinate)
     arguments = (scene.coordinate, scene.foreground, points, scene.camera.image_size, SIGMA)
     whole = observe(*arguments)
-    monkeypatch.setattr(module, "_ENTRIES", 1)
+    monkeypatch.setitem(module._ENTRIES, "cpu", 1)
     parts = observe(*arguments)
     torch.testing.assert_close(parts.pixels, whole.pixels)
     torch.testing.assert_close(parts.weights, whole.weights)
