@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
-from torch.nn import functional
 
+from dkp.callbacks.fields import Fields, FieldsCallback, sample_cells, silhouettes
 from dkp.captures import Capture, CaptureWriter, SparseLabel, View, write_view_files
 from dkp.geometry import Camera, pixel_grid
 from dkp.reconstruction import (
@@ -30,34 +25,6 @@ from dkp.workers import Workers
 
 _CELLS = 32
 """Cells of the depth maps along the longer side of an image."""
-
-
-@dataclass
-class Fields:
-    """What a detector says of the views of some instants.
-
-    Attributes:
-        frame: (B,) frame ids.
-        camera_name: (B, V).
-        camera: (B, V), of the images that the detector saw.
-        present: (B, V) bool.
-        coordinate: (B, V, 3, H, W) [m].
-        foreground: (B, V, H, W) probability.
-        mask: (B, V, h, w) bool, the captured masks, or None.
-    """
-
-    frame: list[str]
-    camera_name: list[list[str]]
-    camera: Camera
-    present: Tensor
-    coordinate: Tensor
-    foreground: Tensor
-    mask: Tensor | None
-
-    def cpu(self) -> Fields:
-        """On the CPU."""
-        moved = {name: getattr(self, name).to("cpu") for name in ("camera", "present", "coordinate", "foreground")}
-        return replace(self, **moved, mask=None if self.mask is None else self.mask.cpu())
 
 
 @dataclass
@@ -136,7 +103,8 @@ class InstantLabeller:
             mask = self.capture.mask(view) if self.captured_masks else None
             if mask is None:
                 mask = self._mask(view, camera[instant, slot], foreground[instant, slot])
-            row, count = self._write(view, points[instant], labelled[instant, slot], mask)
+            world = points[instant].cpu().double() + fields.origin[instant].cpu()
+            row, count = self._write(view, world, labelled[instant, slot], mask)
             result.rows.append(row)
             result.points += count
         return result
@@ -157,11 +125,7 @@ class InstantLabeller:
     def _registered(self, registration: SurfaceRegistration, fields: Fields) -> tuple[Tensor, Tensor, Tensor]:
         """Points (B, N, 3) of registered surfaces, the views (B, V, N) they label, and which surfaces are believed."""
         coordinate, foreground, camera, present = fields.coordinate, fields.foreground, fields.camera, fields.present
-        mask = None
-        if self.captured_masks and fields.mask is not None:
-            size = (foreground.shape[-2], foreground.shape[-1])
-            mask = functional.adaptive_avg_pool2d(fields.mask.to(foreground).flatten(0, 1), size) > 0.5
-            mask = mask.unflatten(0, present.shape)
+        mask = silhouettes(fields) if self.captured_masks else None
         found = registration(coordinate, foreground, camera, present, mask)
         vertices = found.vertices.nan_to_num().to(coordinate)
         return (
@@ -184,7 +148,7 @@ class InstantLabeller:
     def _write(self, view: View, points: Tensor, chosen: Tensor, mask: np.ndarray) -> tuple[dict[str, Any], int]:
         """Write a view; its row, and how many points label it."""
         capture = self.capture
-        pixels, depth = (value.numpy() for value in capture.camera(view).project(points.cpu().double()))
+        pixels, depth = (value.numpy() for value in capture.camera(view).project(points))
         inside = ((pixels >= 0) & (pixels <= view.size)).all(axis=1) & (depth > 0) & chosen.cpu().numpy()
         samples = self.reconstructor.samples
         label = None
@@ -211,7 +175,7 @@ class InstantLabeller:
         return row, int(inside.sum())
 
 
-class PseudoLabelWriter(BasePredictionWriter):
+class PseudoLabelWriter(FieldsCallback[Labelled]):
     """Label the predicted views of a capture with what all views of their instant say together.
 
     Args:
@@ -225,65 +189,16 @@ class PseudoLabelWriter(BasePredictionWriter):
     """
 
     def __init__(self, workers: Workers[Fields, Labelled], writer: CaptureWriter) -> None:
-        super().__init__(write_interval="batch")
-        self.workers = workers
+        super().__init__(workers)
         self.writer = writer
         self.frames: list[str] = []
         self.refused: list[str] = []
         self.points = 0
-        self._waiting: deque[Future[Labelled]] = deque()
 
-    def write_on_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
-    ) -> None:
-        """Hand the instants of one batch to the workers."""
-        fields = Fields(
-            [str(frame) for frame in batch["frame"]],
-            batch["camera_name"],
-            batch["camera"],
-            batch["present"],
-            prediction["coordinate"],
-            prediction["foreground"].float(),
-            batch.get("mask"),
-        )
-        self._waiting.append(self.workers.submit(fields if self.workers.alone else fields.cpu()))
-        self._take(self.workers.ahead)
-
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the rest."""
-        self._take(0)
-
-    def _take(self, rest: int) -> None:
-        """Take what has been written, in the order of the batches, until so many wait."""
-        while len(self._waiting) > rest:
-            found = self.workers.result(self._waiting.popleft())
-            self.frames += found.frames
-            self.refused += found.refused
-            self.points += found.points
-            for row in found.rows:
-                self.writer.add_row(row)
-
-
-def sample_cells(field: Tensor, pixels: Tensor, image_size: Tensor) -> Tensor:
-    """Return a field's values at sub-pixel places, bilinear between cell centres; 0 outside the image.
-
-    Args:
-        field: (R, H, W).
-        pixels: (R, N, 2) [px] of the image.
-        image_size: (R, 2) width and height [px].
-
-    Returns:
-        (R, N).
-    """
-    size = image_size.to(pixels)[:, None]
-    inside = ((pixels >= 0) & (pixels <= size)).all(-1)
-    grid = torch.where(inside[..., None], 2 * pixels / size - 1, 0.0).to(field)[:, :, None]
-    values = functional.grid_sample(field[:, None], grid, padding_mode="border", align_corners=False)[:, 0, :, 0]
-    return torch.where(inside, values, 0.0)
+    def take(self, found: Labelled) -> None:
+        """Add the views of some instants."""
+        self.frames += found.frames
+        self.refused += found.refused
+        self.points += found.points
+        for row in found.rows:
+            self.writer.add_row(row)

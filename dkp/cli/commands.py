@@ -31,6 +31,10 @@ FUNCTIONS = {
         "dkp.pipeline.compare_labels:compare_labels",
         "Measure the labels of a capture by those that another has of the same views.",
     ),
+    "reconstruct": (
+        "dkp.pipeline.reconstruct:reconstruct",
+        "Find the surface of every instant in space: visible regions, whole surface, keypoints.",
+    ),
     "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
     "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
     "check": (
@@ -100,6 +104,7 @@ def overview() -> str:
         "predict",
         "pseudo-label",
         "compare-labels",
+        "reconstruct",
         "weights",
         "check",
         "import toml",

@@ -5,7 +5,8 @@ from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.observations import Observations, observe
 from dkp.reconstruction.reconstructor import RELATIVE_SIGMA, ReconstructionSettings, Reconstructor
 from dkp.reconstruction.registration import Registration, RegistrationSettings, SurfaceRegistration, rigid_motion
-from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface
+from dkp.reconstruction.result import Reconstruction, keypoint_mixture
+from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface, vertex_samples
 from dkp.reconstruction.visibility import depth_map, in_sight
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Deformation",
     "DeformationGraph",
     "Observations",
+    "Reconstruction",
     "ReconstructionSettings",
     "Reconstructor",
     "Registration",
@@ -21,10 +23,12 @@ __all__ = [
     "SurfaceSamples",
     "depth_map",
     "in_sight",
+    "keypoint_mixture",
     "keypoint_weights",
     "keypoints",
     "observe",
     "random_samples",
     "rigid_motion",
     "sample_surface",
+    "vertex_samples",
 ]

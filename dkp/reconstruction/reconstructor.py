@@ -10,7 +10,7 @@ from torch import Tensor
 from dkp.errors import check_settings
 from dkp.geometry import Camera, Triangulation, triangulate
 from dkp.geometry.arguments import expect_mask
-from dkp.reconstruction.observations import observe
+from dkp.reconstruction.observations import Observations, observe
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface
 from dkp.reconstruction.visibility import depth_map, in_sight
 from dkp.surface import Surface
@@ -71,14 +71,17 @@ class Reconstructor:
     Args:
         surface: the canonical surface.
         settings: None = the defaults.
+        samples: the points; None = as many as the settings say, spread evenly.
 
     Attributes:
         samples: the points.
     """
 
-    def __init__(self, surface: Surface, settings: ReconstructionSettings | None = None) -> None:
+    def __init__(
+        self, surface: Surface, settings: ReconstructionSettings | None = None, samples: SurfaceSamples | None = None
+    ) -> None:
         self.settings = settings or ReconstructionSettings()
-        self.samples: SurfaceSamples = sample_surface(surface, self.settings.points)
+        self.samples = samples or sample_surface(surface, self.settings.points)
         extent = float(2 * max(surface.bounds[1]))
         self.sigma = self.settings.sigma or RELATIVE_SIGMA * extent
         self.tolerance = RELATIVE_SIGMA * extent
@@ -99,13 +102,19 @@ class Reconstructor:
         Returns:
             The points, batch shape (B,); residuals in px of these images.
         """
+        return self.triangulated(self.observed(coordinate, foreground, camera, present), camera, present)
+
+    def observed(
+        self, coordinate: Tensor, foreground: Tensor, camera: Camera, present: Tensor | None = None
+    ) -> Observations:
+        """Return where the views see the points; arguments as of a call."""
         settings = self.settings
         if present is not None:
             expect_mask("present", present, *camera.shape)
             camera = camera.only(present)  # without a size where nothing is present
             foreground = torch.where(present[..., None, None], foreground, torch.zeros_like(foreground))
         points = torch.from_numpy(self.samples.coordinate).to(coordinate)
-        seen = observe(
+        return observe(
             coordinate,
             foreground,
             points,
@@ -116,6 +125,11 @@ class Reconstructor:
             shrinkage=settings.shrinkage,
             threshold=settings.foreground,
         )
+
+    def triangulated(self, seen: Observations, camera: Camera, present: Tensor | None = None) -> Triangulation:
+        """Triangulate what `observed` returned."""
+        settings = self.settings
+        camera = camera if present is None else camera.only(present)
         return triangulate(
             camera,
             seen.pixels,

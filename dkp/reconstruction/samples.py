@@ -70,6 +70,14 @@ def random_samples(surface: Surface, count: int, seed: int = 0) -> SurfaceSample
     return SurfaceSamples(face, barycentric, surface.coordinates(face, barycentric), surface.faces)
 
 
+def vertex_samples(surface: Surface) -> SurfaceSamples:
+    """Return the vertices of a surface, in their order."""
+    face, corner = np.empty(len(surface.vertices), np.int64), np.empty(len(surface.vertices), np.int64)
+    for number in range(3):  # every vertex is a corner of some face
+        face[surface.faces[:, number]], corner[surface.faces[:, number]] = np.arange(len(surface.faces)), number
+    return SurfaceSamples(face, np.eye(3)[corner], surface.vertices, surface.faces)
+
+
 def sample_surface(surface: Surface, count: int, seed: int = 0) -> SurfaceSamples:
     """Choose points of a surface, evenly by area: the same ones in every process and every run.
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from dkp.callbacks import PseudoLabelWriter
-from dkp.callbacks.pseudo_labels import InstantLabeller, sample_cells
+from dkp.callbacks.fields import sample_cells
+from dkp.callbacks.pseudo_labels import InstantLabeller
 from dkp.captures import Capture, CaptureWriter
 from dkp.data import CaptureImages, MultiviewInstants, collate
 from dkp.geometry import Camera, pixel_grid
@@ -97,6 +98,21 @@ def test_labels_lie_where_the_surface_is_seen(capture, tmp_path):
         assert distance.max() < 3, name
     assert labels.frames == ["f0", "f1"]
     assert written.splits == {"train": ["f0", "f1"]}
+
+
+def test_labels_do_not_depend_on_where_the_world_begins(capture, tmp_path):
+    """A capture whose cameras stand kilometres from its origin; the detector's batches have one of their own."""
+    shift = torch.tensor([3000.0, -2000.0, 500.0], dtype=torch.float64)
+    cameras = {name: camera.about(-shift) for name, camera in capture.cameras.items()}
+    with CaptureWriter(tmp_path / "far", name="far", surface=capture.surface, cameras=cameras) as writer:
+        for view in capture.views:
+            writer.add_view(view.frame, view.camera, capture.image(view), time=view.time)
+    batch, prediction = predicted(capture)
+    near, _ = triangulate(capture, tmp_path / "near", batch, prediction)
+    far = Capture.open(tmp_path / "far")
+    found, _ = triangulate(far, tmp_path / "out", batch | {"origin": [shift.tolist()] * 2}, prediction)
+    for one, other in zip(near.views, found.views, strict=True):
+        np.testing.assert_allclose(found.points(other).pixels, near.points(one).pixels, atol=1e-3)
 
 
 def test_views_keep_their_images_and_lose_nothing_else(capture, tmp_path):

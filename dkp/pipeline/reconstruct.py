@@ -1,0 +1,372 @@
+"""The surface of every instant of a capture in space, from what a detector says of all its views."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from dkp.callbacks.fields import Fields, FieldsCallback, sample_cells, silhouettes
+from dkp.captures import Capture
+from dkp.data import LabelledDataModule
+from dkp.data.splits import SPLIT_MARK, split_of
+from dkp.errors import InputError
+from dkp.files import cannot_write, write_text
+from dkp.geometry import Camera, Triangulation
+from dkp.metrics import KeypointError3D, SurfaceError3D
+from dkp.reconstruction import (
+    Observations,
+    Reconstruction,
+    ReconstructionSettings,
+    Reconstructor,
+    RegistrationSettings,
+    SurfaceRegistration,
+    keypoint_mixture,
+    keypoints,
+    vertex_samples,
+)
+from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, write_trc
+from dkp.runs.lightning import run
+from dkp.surface import Surface
+from dkp.tasks.base import require_surface
+from dkp.weights.shipped import card
+from dkp.workers import Workers
+
+LABEL_SIZE, LABEL_STRIDE = 128, 2
+"""Crops and cells [px] in which labels stand in for a field."""
+
+
+class Instant(NamedTuple):
+    """One instant, arrays as of a `Reconstruction` without the axis of time."""
+
+    frame: str
+    points: np.ndarray
+    confidence: np.ndarray
+    residual: np.ndarray
+    views: np.ndarray
+    vertices: np.ndarray
+    agreement: np.ndarray
+    seen: np.ndarray
+    colour: np.ndarray
+
+
+def reconstruct(
+    capture: str,
+    out: str,
+    ckpt_path: str | None = None,
+    smoothing: float = 0.0,
+    fps: float = 30.0,
+    sigma: float | None = None,
+    shrinkage: float = 1.0,
+    threshold: float = 0.06,
+    min_views: int = 2,
+    registration: RegistrationSettings | None = None,
+    captured_masks: bool = True,
+    hide_background: bool = False,
+    workers: int | None = None,
+    executor: str = "local",
+) -> str:
+    """Find the surface of every instant of a capture in space.
+
+    In two ways: the visible regions, where each vertex of the surface is triangulated robustly from the views whose
+    fields agree on it; and the whole surface, registered to all views of the instant. OUT gets ``reconstruction.npz``
+    (all of it, see `dkp.reconstruction.Reconstruction`), ``surface/FRAME.ply`` and ``visible/FRAME.ply``, for every
+    take an animated ``takes/TAKE.glb`` and a ``takes/TAKE.trc``, ``keypoints.csv``, and ``metrics.json`` where the
+    capture knows the truth.
+
+    Args:
+        capture: PATH of a capture for all its instants, or PATH#SPLIT.
+        out: Folder to write, a new one.
+        ckpt_path: The detector: name of a shipped one, folder of a run, or a checkpoint in one. Without it the
+            capture's labels are the fields: how good a reconstruction by these cameras can be.
+        smoothing: Instants over which the registered surface is smoothed (constant velocity unless the pixels differ);
+            0 = none.
+        fps: Instants per second, for the files that play.
+        sigma: Width of the match between a cell's coordinate and a vertex [m]; default 3 % of the surface's largest
+            side.
+        shrinkage: Of the observations: 1 for detectors, towards 0 for fields that are exact to less than a cell.
+        threshold: Greatest reprojection distance of a view that agrees, as a share of the image's longer side.
+        min_views: Least number of views that have to agree on a triangulated vertex.
+        registration: How the surface is registered.
+        captured_masks: Whether the registered surface fills the captured masks; else the predicted foreground.
+        hide_background: Whether the detector sees black where the captured masks are off.
+        workers: Processes that reconstruct; default one for each core; where there is a GPU this one alone, on the GPU.
+        executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
+    """
+    if smoothing < 0 or not fps > 0:
+        raise InputError(f"smoothing is {smoothing:g} and fps {fps:g} where 0 or more and more than 0 are expected")
+    path, split = split_of(capture, "")
+    source = Capture.open(path)
+    instants = {one.frame: one for one in source.instants(split or None)}
+    if max(len(one.views) for one in instants.values()) < 2:
+        raise InputError(f"{capture} has one view of each instant, expected two or more to reconstruct from")
+    settings = ReconstructionSettings(sigma=sigma, shrinkage=shrinkage, threshold=threshold, min_views=min_views)
+    folder = Path(path).absolute()
+    make = partial(InstantReconstructor, folder, settings, registration, captured_masks)
+    with whole_folder(out) as partial_folder:
+        with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
+            found = FoundInstants(pool, source.surface)
+            place = f"{path}{SPLIT_MARK}{split or ''}"
+            if ckpt_path is None:
+                from_labels(place, found)
+            else:
+                words = [*detector_words(ckpt_path), f"--data.predict={place}", "--trainer.logger=false"]
+                words += ["--trainer.devices=1", "--trainer.strategy=auto"]
+                run("predict", [*words, *(["--data.hide_background=constant"] if hide_background else [])], [found])
+        if not any(np.isfinite(one.vertices).any() for one in found.instants):
+            raise InputError(
+                f"{ckpt_path or 'the labels'}: no instant of {capture} has a surface, expected fields on which two "
+                "views or more agree"
+            )
+        options = {"sigma": sigma, "shrinkage": shrinkage, "threshold": threshold, "min_views": min_views}
+        meta: dict[str, Any] = {"format": "dkp-reconstruction", "version": 1, "unit": "m", "capture": str(folder)}
+        meta |= {"fields": ckpt_path or "labels", "surface": source.surface.name, "smoothing_instants": smoothing}
+        meta |= {"fps": fps, "triangulation": options, "captured_masks": captured_masks}
+        meta["registration"] = asdict(registration or RegistrationSettings())
+        result = together(found.instants, source, meta)
+        result = (result.smoothed(smoothing) if smoothing else result).with_keypoints(source.surface)
+        metrics = errors(result, source)
+        write(result, partial_folder, fps, metrics)
+    said = [f"{out}: {int((result.agreement > 0).sum())} of {len(result)} instants have a surface"]
+    return "\n".join([*said, *(f"{key:<32} {value:9.3f}" for key, value in metrics.items())])
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give the path of a new folder to fill, which becomes `path` at the end of the block; a failure leaves none.
+
+    Raises:
+        InputError: there is something at `path` already, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} exists and is not empty, expected a new folder")
+    partial = path.absolute().with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def detector_words(ckpt_path: str) -> list[str]:
+    """Words of `dkp predict` that name a detector: a shipped one, a run, or a checkpoint in a run's folder.
+
+    Raises:
+        InputError: it is none of these.
+    """
+    path = Path(ckpt_path)
+    if path.is_dir():
+        return [str(path)]
+    if path.is_file():
+        config = path.absolute().parents[1] / "config.yaml"
+        if not config.is_file():
+            raise InputError(f"{path} lies in no run, expected RUN/checkpoints/NAME.ckpt beside RUN/config.yaml")
+        return [f"--config={config}", f"--ckpt_path={path}"]
+    return [f"--ckpt_path={card(ckpt_path).name}"]
+
+
+class FoundInstants(FieldsCallback[list[Instant]]):
+    """Collects the reconstructed instants of predicted batches, in order.
+
+    Args:
+        workers: inside their ``with`` block, see `InstantReconstructor`.
+        surface: the capture's.
+    """
+
+    def __init__(self, workers: Workers[Fields, list[Instant]], surface: Surface) -> None:
+        super().__init__(workers)
+        self.surface = surface
+        self.instants: list[Instant] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a detector of another surface."""
+        require_surface(pl_module.surface, self.surface)  # type: ignore[arg-type]
+
+    def take(self, found: list[Instant]) -> None:
+        """Keep them."""
+        self.instants += found
+
+
+def from_labels(place: str, found: FoundInstants) -> None:
+    """Hand over a capture's labels as fields.
+
+    Args:
+        place: PATH#SPLIT, PATH# for all instants.
+        found: takes them.
+    """
+    data = LabelledDataModule(predict=place, size=LABEL_SIZE, stride=LABEL_STRIDE)
+    data.setup("predict")
+    for batch in data.predict_dataloader()[0]:
+        if "coordinate" not in batch:
+            raise InputError(f"{place.rstrip(SPLIT_MARK)} has no labels, expected a detector: --ckpt_path NAME")
+        foreground = batch["foreground"] & batch["has_label"][..., None, None]
+        found.hand_over(Fields.of_batch(batch, batch["coordinate"], foreground))
+    found.finish()
+
+
+class InstantReconstructor:
+    """Finds the surface of instants in space, twice: vertex by vertex, and as a whole.
+
+    Args:
+        capture: path of the capture that the fields are of.
+        settings: how vertices are triangulated.
+        registration: how the surface is registered.
+        captured_masks: whether it fills the captured masks.
+    """
+
+    def __init__(
+        self,
+        capture: Path,
+        settings: ReconstructionSettings,
+        registration: RegistrationSettings | None,
+        captured_masks: bool,
+    ) -> None:
+        surface = Capture.open(capture).surface
+        self.reconstructor = Reconstructor(surface, settings, vertex_samples(surface))
+        self.registration = SurfaceRegistration(surface, registration)
+        self.captured_masks = captured_masks
+
+    def __call__(self, fields: Fields) -> list[Instant]:
+        """Reconstruct the instants of some fields."""
+        camera, present = fields.camera, fields.present
+        seen = self.reconstructor.observed(fields.coordinate, fields.foreground, camera, present)
+        found = self.reconstructor.triangulated(seen, camera, present)
+        mask = silhouettes(fields) if self.captured_masks else None
+        registered = self.registration(fields.coordinate, fields.foreground, camera, present, mask)
+        vertices = registered.vertices
+        known = vertices.isfinite().all(-1).all(-1)
+        visible = self.reconstructor.visible(vertices.nan_to_num(), camera) & (present & known[:, None])[..., None]
+        origin = fields.origin[:, None].to(vertices)
+        parts = [
+            found.points + origin,
+            confidence(seen, found),
+            found.residual,
+            found.views.to(torch.uint8),
+            vertices + origin,
+            registered.agreement,
+            visible.sum(1).to(torch.uint8),
+            colours(fields.image, vertices.nan_to_num(), camera, visible),
+        ]
+        rows = zip(fields.frame, *(part.cpu().numpy() for part in parts), strict=True)
+        return [Instant(*row) for row, there in zip(rows, present.any(1).tolist(), strict=True) if there]
+
+
+def confidence(seen: Observations, found: Triangulation) -> Tensor:
+    """(B, N) in [0, 1]: the mean weight of the observations that agree on a point, 0 where there is none."""
+    return (seen.weights * found.inliers).sum(1) / found.views.clamp_min(1)
+
+
+def colours(image: Tensor, vertices: Tensor, camera: Camera, visible: Tensor) -> Tensor:
+    """(B, N, 3) uint8, mean colour of points over the views that see them.
+
+    Args:
+        image: (B, V, 3, h, w) in [0, 1].
+        vertices: (B, N, 3) [m].
+        camera: (B, V).
+        visible: (B, V, N) bool.
+    """
+    pixels = camera.project(vertices[:, None].to(camera.dtype))[0].nan_to_num()
+    size = camera.image_size.flatten(0, 1)
+    planes = [sample_cells(plane.flatten(0, 1), pixels.flatten(0, 1), size) for plane in image.unbind(2)]
+    colour = torch.stack(planes, -1).unflatten(0, visible.shape[:2])
+    mean = (colour * visible[..., None]).sum(1) / visible.sum(1)[..., None].clamp_min(1)
+    return (255 * mean).round().to(torch.uint8)
+
+
+def together(instants: list[Instant], capture: Capture, meta: dict[str, Any]) -> Reconstruction:
+    """Put instants together, without keypoints."""
+    moments = [capture.frames[one.frame] for one in instants]
+    stacked = {name: np.stack([getattr(one, name) for one in instants]) for name in Instant._fields[1:]}
+    down = torch.stack([camera.rotation[1] for camera in capture.cameras.values()]).mean(0).numpy()
+    return Reconstruction(
+        frame=np.array([one.frame for one in instants]),
+        sequence=np.array([one.sequence for one in moments]),
+        time=np.array([one.time for one in moments], np.int64),
+        keypoints=np.zeros((len(instants), 0, 3)),
+        keypoint_names=np.zeros(0, dtype="U1"),
+        rest=capture.surface.vertices,
+        faces=capture.surface.faces.astype(np.int32),
+        up=-down / max(float(np.linalg.norm(down)), 1e-9),
+        meta=meta,
+        **stacked,
+    )
+
+
+def errors(result: Reconstruction, capture: Capture) -> dict[str, float]:
+    """Errors against the posed surfaces that a capture knows; empty where it knows none.
+
+    Returns:
+        Those of `SurfaceError3D` for the visible regions, ``visible_...``, of which ``visible_surface_recovered`` is
+        the coverage, and for the registered surface, ``registered_...``; those of `KeypointError3D` for the latter.
+    """
+    surface = capture.surface
+    visible, registered, joints = SurfaceError3D(), SurfaceError3D(), KeypointError3D()
+    reconstructor = Reconstructor(surface, ReconstructionSettings(points=1), vertex_samples(surface))
+    mixture = keypoint_mixture(surface) if surface.joints else None
+    faces = torch.from_numpy(surface.faces)
+    known = [(index, capture.truth(frame)) for index, frame in enumerate(result.frame.tolist())]
+    known = [(index, truth) for index, truth in known if truth is not None]
+    for index, truth in known:
+        true, vertices = torch.from_numpy(truth)[None], torch.from_numpy(result.vertices[index])[None]
+        cameras = Camera.stack([capture.camera(view) for view in capture.frames[result.frame[index]].views])[None]
+        shown = reconstructor.visible(true, cameras).sum(1) >= 2
+        visible.update(torch.from_numpy(result.points[index])[None], true, shown, true, faces)
+        registered.update(vertices, true, torch.ones_like(shown), true, faces)
+        if mixture is not None:
+            joints.update(*keypoints(vertices, true, mixture))
+    if not known:
+        return {}
+    values = {f"visible_{name}": float(value) for name, value in visible.compute().items()}
+    values |= {f"registered_{name}": float(value) for name, value in registered.compute().items()}
+    return values | ({} if mixture is None else {name: float(value) for name, value in joints.compute().items()})
+
+
+def write(result: Reconstruction, folder: Path, fps: float, metrics: dict[str, float]) -> None:
+    """Write all files of a reconstruction into a folder that is there."""
+    result.save(folder)
+    for name in ("surface", "visible", "takes"):
+        (folder / name).mkdir()
+    for index, frame in enumerate(result.frame.tolist()):
+        colour = dict(zip(("red", "green", "blue"), result.colour[index].T, strict=True))
+        if np.isfinite(result.vertices[index]).all():
+            write_ply(folder / "surface" / f"{frame}.ply", result.vertices[index], result.faces, colour)
+        there = result.views[index] > 0
+        extra = {name: value[there] for name, value in colour.items()}
+        extra |= {name: getattr(result, name)[index][there] for name in ("confidence", "residual", "views")}
+        write_ply(folder / "visible" / f"{frame}.ply", result.points[index][there], None, extra)
+    names = result.keypoint_names.tolist()
+    for take, index in result.takes().items():
+        known = index[np.isfinite(result.vertices[index]).all((1, 2))]
+        if len(known):
+            weight = (result.seen[known] > 0)[..., None]
+            colour = (result.colour[known] * weight).sum(0) / weight.sum(0).clip(1)
+            notes = {**result.meta, "take": take, "frames": result.frame[known].tolist()}
+            seconds, colour = (result.time[known] - result.time[known[0]]) / fps, colour.round().astype(np.uint8)
+            glb = folder / "takes" / f"{take}.glb"
+            write_glb(glb, seconds, result.vertices[known], result.faces, colour, result.up, notes)
+        if names:
+            write_trc(
+                folder / "takes" / f"{take}.trc", result.time[index].tolist(), names, result.keypoints[index], fps
+            )
+    if names:
+        columns = [getattr(result, name).tolist() for name in ("frame", "sequence", "time")]
+        write_keypoints_csv(folder / "keypoints.csv", *columns, names, result.keypoints)
+    if metrics:
+        write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + os.linesep)
