@@ -53,7 +53,7 @@ class OpenCVCamera(Camera):
 
     def _normalised(self, pixels: Tensor) -> Tensor:
         inverse = torch.linalg.inv(self.intrinsics.to(pixels))
-        target = pixels @ inverse[:2, :2].T + inverse[:2, 2]
+        target: Tensor = pixels @ inverse[:2, :2].T + inverse[:2, 2]
         solution = target.clone()
         for _ in range(_NEWTON_STEPS):
             residual = self._distort(solution) - target

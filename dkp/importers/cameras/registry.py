@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dkp.captures.arrays import one_of
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.cameras import colmap, human36m, kalibr, opencv, panoptic, qualisys, toml, transforms
+from dkp.importers.cameras import colmap, dannce, human36m, kalibr, opencv, panoptic, qualisys, toml, transforms
 
 _LOOKED_AT = 5_000_000  # bytes of a file
 
@@ -49,6 +49,9 @@ FORMATS = {
     "transforms": CameraFormat(
         "nerfstudio, instant-ngp: transforms.json", transforms.is_transforms, transforms.read_transforms_cameras
     ),
+    "dannce": CameraFormat(
+        "DANNCE, label3d: a folder with *_params.mat, or a *dannce.mat", dannce.is_dannce, dannce.read_dannce_cameras
+    ),
     "kalibr": CameraFormat("Kalibr: camchain.yaml", kalibr.is_kalibr, kalibr.read_kalibr_cameras),
     "qualisys": CameraFormat("Qualisys Track Manager: *.qca.txt", qualisys.is_qualisys, qualisys.read_qualisys_cameras),
     "panoptic": CameraFormat(
@@ -63,7 +66,11 @@ FORMATS = {
 
 
 def read_cameras(
-    path: str | Path, format: str = "auto", unit: str | None = None, subject: str | None = None
+    path: str | Path,
+    format: str = "auto",
+    unit: str | None = None,
+    subject: str | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Camera]:
     """Read a rig from a camera file of any known program.
 
@@ -72,6 +79,7 @@ def read_cameras(
         format: one of `FORMATS`; "auto" finds it by what the file holds.
         unit: "m", "cm", "mm" or how many metres one is; None takes that of the format, where it has one.
         subject: whose rig, in a file that has one for each subject (Human3.6M).
+        names: which of its cameras, in this order; None takes all.
 
     Returns:
         Name -> camera: float64, no batch dimension, metres. The image size is zero where the file does not say it.
@@ -91,7 +99,12 @@ def read_cameras(
         if "subject" not in inspect.signature(chosen.read).parameters:
             raise InputError(f"subject is {subject!r} but a file of {format} has one rig, expected no subject")
         options["subject"] = subject
-    return chosen.read(path, **options)
+    cameras = chosen.read(path, **options)
+    if names is None:
+        return cameras
+    for name in names:
+        one_of(name, cameras, "cameras")
+    return {name: cameras[name] for name in names}
 
 
 def recognised(path: Path) -> str:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
+import scipy.io
 from scipy.spatial.transform import Rotation
 
 SIZE = (640, 480)
@@ -209,6 +211,43 @@ def as_qualisys(rig: Rig, folder: Path) -> Path:
     return folder / "rig.qca.txt"
 
 
+def matlab_camera(rig: Rig, index: int) -> dict[str, np.ndarray]:
+    rotation, t = rig.poses()[index]
+    matrix = rig.matrix + np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]])
+    k1, k2, p1, p2, *k3 = rig.lens
+    inner = {"K": matrix.T, "RDistort": np.array([[k1, k2, *k3]]), "TDistort": np.array([[p1, p2]])}
+    return inner | {"r": rotation.T, "t": 1000 * t[None]}
+
+
+def as_dannce(rig: Rig, folder: Path) -> Path:
+    for i in range(3):
+        scipy.io.savemat(folder / f"hires_cam{i + 1}_params.mat", matlab_camera(rig, i), do_compression=i == 1)
+    return folder
+
+
+def as_dannce_project(rig: Rig, folder: Path) -> Path:
+    params, names = np.empty((3, 1), object), np.empty((3, 1), object)
+    for i in range(3):
+        params[i, 0], names[i, 0] = matlab_camera(rig, i), f"Camera{i + 1}"
+    scipy.io.savemat(folder / "label3d_dannce.mat", {"params": params, "camnames": names, "labelData": np.zeros(3)})
+    return folder / "label3d_dannce.mat"
+
+
+def as_dannce_hdf5(rig: Rig, folder: Path) -> Path:
+    """As MATLAB writes version 7.3: arrays turned round, cells as references."""
+    with h5py.File(folder / "label3d_dannce.mat", "w", userblock_size=512) as file:
+        params = file.create_dataset("params", (1, 3), h5py.ref_dtype)
+        names = file.create_dataset("camnames", (1, 3), h5py.ref_dtype)
+        for i in range(3):
+            group = file.create_group(f"#refs#/p{i}")
+            for key, value in matlab_camera(rig, i).items():
+                group[key] = value.T
+            file[f"#refs#/n{i}"] = np.array([[ord(c)] for c in f"Camera{i + 1}"], np.uint16)
+            file[f"#refs#/n{i}"].attrs["MATLAB_class"] = np.bytes_("char")
+            params[0, i], names[0, i] = group.ref, file[f"#refs#/n{i}"].ref
+    return folder / "label3d_dannce.mat"
+
+
 WRITERS = {
     "toml": as_toml,
     "opencv": as_opencv,
@@ -220,6 +259,9 @@ WRITERS = {
     "human36m": as_human36m,
     "human36m xml": as_human36m_xml,
     "qualisys": as_qualisys,
+    "dannce": as_dannce,
+    "dannce project": as_dannce_project,
+    "dannce hdf5": as_dannce_hdf5,
 }
 """Layout -> what writes it; the first word is the format's name."""
 UNITS = {"toml": "mm", "opencv": "m", "colmap": "m", "transforms": "m"}
