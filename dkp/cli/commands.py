@@ -41,12 +41,22 @@ FUNCTIONS = {
         "dkp.captures.check.command:check",
         "Check a capture: cameras, frames, labels, pair angles, epipolar residuals.",
     ),
-    "import toml": ("dkp.importers.recording:import_toml", "Import a recording with TOML camera files as a capture."),
+    "import recording": (
+        "dkp.importers.recording:import_recording",
+        "Import a recording of your own rig, with a camera file of any common program, as a capture.",
+    ),
+    "import toml": ("dkp.importers.recording:import_recording", "The same, by its former name."),
+    "import --list": ("dkp.importers.cameras.registry:list_formats", "List the camera files that are read."),
     "import board": (
         "dkp.importers.datasets.board:import_board",
         "Import a recording of a calibration board as a capture.",
     ),
     "import person": ("dkp.importers.datasets.person:import_person", "Import a recording of a person as a capture."),
+    "export-rig": ("dkp.importers.rigs:export_rig", "Write a capture's cameras for another program."),
+    "refine-rig": (
+        "dkp.importers.rigs:refine_rig",
+        "Refine where a capture's cameras stand by its labels or joints, into a new capture or a camera file.",
+    ),
     "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
     "synthesize-backgrounds": (
         "dkp.synthetic.clutter:synthesize_backgrounds",
@@ -107,7 +117,7 @@ def overview() -> str:
         "reconstruct",
         "weights",
         "check",
-        "import toml",
+        "import recording",
         "import board",
         "import person",
     ]
@@ -201,7 +211,7 @@ def dispatch(words: list[str]) -> None:
     if command in groups:
         kinds = [name.split()[1] for name in FUNCTIONS if name.startswith(command + " ")]
         if not rest or rest[0] in ("-h", "--help"):
-            print("\n".join(f"dkp {command} {kind:<8} {FUNCTIONS[f'{command} {kind}'][1]}" for kind in kinds))
+            print("\n".join(f"dkp {command} {kind:<9} {FUNCTIONS[f'{command} {kind}'][1]}" for kind in kinds))
             return
         if rest[0] not in kinds:
             raise UsageError(f"dkp {command}: unknown kind {rest[0]!r}, expected one of {', '.join(kinds)}")

@@ -2,6 +2,6 @@
 
 from dkp.importers.datasets.board import import_board
 from dkp.importers.datasets.person import import_person
-from dkp.importers.recording import import_toml
+from dkp.importers.recording import import_recording
 
-__all__ = ["import_board", "import_person", "import_toml"]
+__all__ = ["import_board", "import_person", "import_recording"]

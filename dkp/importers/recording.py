@@ -1,4 +1,4 @@
-"""Importing a recording of your own rig: a calibration TOML and one video or image folder per camera to a capture."""
+"""Importing a recording of your own rig: a camera file and one video or image folder per camera to a capture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from dkp.captures.images import OnBad, in_threads
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.lens import plain_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.keypoints.detections import Joints, inside_frame, joint_pixels, move_joints
 from dkp.importers.keypoints.files import is_detections, read_detections
 from dkp.importers.keypoints.names import joint_names, named_joints
@@ -33,6 +34,7 @@ from dkp.importers.media.synchronise import (
     number_offset,
     parse_slice,
     report_gaps,
+    with_sizes,
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import same_person
@@ -45,12 +47,15 @@ logger = logging.getLogger(__name__)
 Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
-def import_toml(
+def import_recording(
     calibration: str | Path,
     media: Paths,
     out: str | Path,
     *,
-    unit: str,
+    format: str = "auto",
+    unit: str | None = None,
+    subject: str | None = None,
+    cameras: Sequence[str] | None = None,
     size: int = 128,
     mode: Literal["crop", "whole"] = "crop",
     boxes: Literal["auto", "detections", "masks", "background"] = "auto",
@@ -74,18 +79,22 @@ def import_toml(
     executor: str = "local",
     on_bad: OnBad = "raise",
 ) -> Capture:
-    """Import a recording whose cameras are calibrated by Anipose, Pose2Sim or caliscope.
+    """Import a recording of calibrated cameras.
 
     Frames are synchronised by their number: frame 12 of every camera shows the same moment. A video's frames count from
     0, images have their number in their names; masks and detections are numbered as the frames, or from 1 where those
     count from 0.
 
     Args:
-        calibration: the TOML file with the cameras.
+        calibration: the camera file, or its folder; `dkp import --list` shows what is read.
         media: folder with one video or one image folder per camera, matched by camera name; or the paths in the order
             of the cameras; or camera name -> path.
         out: the capture to write.
-        unit: unit of the calibration's translations: "m" (Pose2Sim, caliscope), "mm" (mostly Anipose) or "cm".
+        format: of the camera file; "auto" finds it by what the file holds.
+        unit: of the calibration's translations: "m", "cm", "mm" or how many metres one is; by default that of the
+            format, where it has one. Pose2Sim and caliscope write "m", Anipose mostly "mm".
+        subject: whose rig, in a camera file that has one for each subject (Human3.6M).
+        cameras: names of the cameras to import, all of the file by default.
         size: side of the square crops [px].
         mode: "crop" cuts undistorted squares around the subject; "whole" keeps whole frames as they are.
         boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
@@ -125,21 +134,24 @@ def import_toml(
     one_of(boxes, ("auto", "detections", "masks", "background"), "boxes")
     whole_number(size, "size", least=8)
     between(margin, "margin", 0.0, 5.0)
-    cameras = read_toml_cameras(calibration, unit)
-    sources = open_media(media, list(cameras), on_bad)
+    rig = read_cameras(calibration, format, unit, subject, cameras)
+    if mode == "whole":
+        rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
+    sources = open_media(media, list(rig), on_bad)
+    rig = with_sizes(rig, sources)
     numbers = frame_numbers(sources, frames, rates)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
         sequence=sequence, boxes=boxes,
     )  # fmt: skip
-    maps = frame_maps(cameras, sources, frame_map)
-    plans = _plan(recording, cameras, sources, maps, detections, layout, masks, on_bad)
+    maps = frame_maps(rig, sources, frame_map)
+    plans = _plan(recording, rig, sources, maps, detections, layout, masks, on_bad)
     writer = CaptureWriter(
         out,
         name=Path(out).resolve().name if name is None else name,
         surface=surface,
         unit="m",
-        cameras=cameras,
+        cameras=rig,
         source=source,
         licence=licence,
         overwrite=overwrite,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -13,6 +14,7 @@ from scipy.spatial.transform import Rotation
 from dkp.captures.rig import camera_arrays, camera_from_arrays, camera_size
 from dkp.errors import InputError
 from dkp.geometry import Camera
+from dkp.importers.keypoints.detections import Joints
 
 # Tuned on one rig of four whose published extrinsics are 10 px off, against eight static points that the fit never
 # sees: a weaker prior or a smaller scale fits the detections as well and the static points up to 1 px worse.
@@ -26,6 +28,8 @@ ROBUST_SCALE = 5.0
 """Residuals beyond this count linearly, not squared [px]."""
 LEAST_CONFIDENCE = 0.3
 """Points below it are not used."""
+# Face and hips are detected where they show: front and back views of them are centimetres apart.
+_UNEQUAL = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_hip", "right_hip", "mid_hip"}
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,24 @@ def refine_extrinsics(cameras: Mapping[str, Camera], observations: Mapping[str, 
             }
         )
     return Refinement(refined, distances[0], distances[1])
+
+
+def joint_observations(joints: Mapping[str, Mapping[Any, Joints]]) -> dict[str, np.ndarray]:
+    """Lines up the joints of all cameras for `refine_extrinsics`, without those that look different from each side.
+
+    Args:
+        joints: camera name -> frame -> joints [undistorted px].
+
+    Returns:
+        Camera name -> (N, 3) x, y [px] and confidence, one row a frame and joint; zero where not detected.
+    """
+    frames = sorted(set().union(*(set(found) for found in joints.values())))
+    names = sorted({key for found in joints.values() for person in found.values() for key in person} - _UNEQUAL)
+    missing = (0.0, 0.0, 0.0)
+    return {
+        camera: np.array([found.get(frame, {}).get(name, missing) for frame in frames for name in names]).reshape(-1, 3)
+        for camera, found in joints.items()
+    }
 
 
 def _normalised(intrinsics: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -263,7 +263,7 @@ def test_bad_files_end_in_one_sentence(workspace, capsys, tmp_path, text, expect
 
 def test_unknown_commands_list_the_known_ones(capsys):
     assert "expected one of fit, resume" in error_of(capsys, ["fitt"])
-    assert "expected one of toml, board, person" in error_of(capsys, ["import", "bord"])
+    assert "expected one of recording, toml, --list, board, person" in error_of(capsys, ["import", "bord"])
 
 
 # Other commands
@@ -285,6 +285,7 @@ def test_help_is_quick_and_lists_every_command():
         "predict",
         "pseudo-label",
         "check",
+        "import recording",
         "import toml",
         "import board",
         "synthesize",
@@ -306,6 +307,11 @@ def test_check_prints_the_report_and_refuses_what_is_no_capture(workspace, capsy
     assert str(tmp_path) in error_of(capsys, ["check", str(tmp_path)])
 
 
+def test_the_list_of_camera_files_is_printed(capsys):
+    main(["import", "--list"])
+    assert "kalibr" in capsys.readouterr().out
+
+
 def test_required_keywords_stay_options(capsys):
     assert "subjects, frames" in error_of(capsys, ["synthesize", "out"])
     assert "instants" in error_of(capsys, ["check", "somewhere", "--instants", "many"])
@@ -313,7 +319,7 @@ def test_required_keywords_stay_options(capsys):
 
 MISTAKES = [
     (["pseudo-label", "a", "b", "c", "--trainer.precision", "32-true"], "--trainer.precision is not an option of dkp"),
-    (["import", "toml", "a", "b", "c", "--unit", "m", "--detection", "X"], "did you mean --detections?"),
+    (["import", "recording", "a", "b", "c", "--unit", "m", "--detection", "X"], "did you mean --detections?"),
     (["import", "toml", "a", "b", "c", "--on-bat", "skip"], "did you mean --on-bad?"),
     (["import", "toml", "a", "b", "c", "--splits", "{train:", "0:8}"], "--splits {train: ends before its brackets do"),
     (["check", "a", "b"], "found the word 'b'"),

@@ -17,9 +17,10 @@ from dkp.captures.check import check_capture
 from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
+from dkp.importers.cameras.lens import OpenCVCamera
 from dkp.importers.masks import LIMBS
 from dkp.importers.media.synchronise import parse_slice
-from dkp.importers.recording import import_toml
+from dkp.importers.recording import import_recording
 from dkp.surface import Surface
 
 LENS = (-0.2, 0.06, 0.002, -0.001, 0.0)
@@ -66,7 +67,7 @@ def draw(joints: dict[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     return mask.astype(bool)
 
 
-def build(folder: Path, scene, frame_maps=None) -> Recording:
+def build(folder: Path, scene, frame_maps=None, lens=()) -> Recording:
     """Writes a recording: calibration, frames, detections and masks."""
     cameras = {}
     for name, camera in scene.cameras().items():  # 2 m is too near for a person: 3 m further back
@@ -74,6 +75,8 @@ def build(folder: Path, scene, frame_maps=None) -> Recording:
         cameras[name] = type(camera).create(
             camera.intrinsics, camera.rotation, back, camera.distortion, camera.image_size
         )
+        if lens:
+            cameras[name] = OpenCVCamera(cameras[name], torch.tensor(lens).double())
     recording = Recording(folder / "calibration.toml", folder / "media", folder / "pose", folder / "masks", cameras)
     recording.calibration.write_text("\n".join(table(name, camera) for name, camera in cameras.items()))
     rng = np.random.default_rng(0)
@@ -100,10 +103,11 @@ def odd_recording(make_scene, tmp_path_factory) -> Recording:
 def table(name, camera) -> str:
     matrix = camera.intrinsics.clone()
     matrix[:2, 2] -= 0.5
+    lens = getattr(camera, "coefficients", camera.distortion).tolist()
     vector = cv2.Rodrigues(camera.rotation.numpy())[0].ravel()
     return (
         f"[{name}]\nname = '{name}'\nsize = [320, 240]\nmatrix = {matrix.tolist()}\n"
-        f"distortions = {camera.distortion.tolist()}\nrotation = {vector.tolist()}\n"
+        f"distortions = {lens}\nfisheye = {str(len(lens) == 4).lower()}\nrotation = {vector.tolist()}\n"
         f"translation = {(camera.translation * 1000).tolist()}\n"
     )
 
@@ -150,7 +154,7 @@ def true_mask(capture, view, recording) -> np.ndarray:
 @pytest.mark.parametrize("odd", [False, True])
 def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_path, mode, odd):
     recording = request.getfixturevalue("odd_recording" if odd else "recording")
-    capture = import_toml(
+    capture = import_recording(
         **recording.arguments(tmp_path / "c", detections=recording.detections, mode=mode, size=96),
         frame_map={"cam_1": FRAME_MAP.tolist()} if odd else "same",
     )
@@ -172,6 +176,44 @@ def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_p
         )  # mid_hip, the middle of two pixels, is not quite the middle in space
 
 
+@pytest.mark.parametrize(
+    "lens", [(0.1, -0.05, 0.01, 0.0), (-0.2, 0.1, 0.001, -0.002, 0.02, 0.05, 0.03, 0.004, 0.01, -0.01, 0.01, 0.0)]
+)
+def test_lenses_that_a_capture_cannot_hold_are_undone(make_scene, tmp_path, lens):
+    recording = build(tmp_path, make_scene(size=(320, 240)), lens=lens)
+    arguments = recording.arguments(tmp_path / "c", detections=recording.detections, size=96)
+    capture = import_recording(**arguments, frames="0:3")
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    assert len(capture.views) == 9
+    for view in capture.views:
+        shown = capture.image(view)[..., 0].astype(int) - capture.image(view)[..., 2] > 80
+        assert overlap(shown, true_mask(capture, view, recording)) > 0.8
+    with pytest.raises(InputError, match=r"expected at most k1 k2 p1 p2 k3 in a capture of whole frames; mode crop"):
+        import_recording(**{**arguments, "out": tmp_path / "d"}, mode="whole")
+
+
+def test_a_camera_file_without_sizes_takes_those_of_the_frames(recording, tmp_path):
+    entries = {}
+    for name, camera in recording.cameras.items():
+        matrix = camera.intrinsics.clone()
+        matrix[:2, 2] -= 0.5
+        entries[name] = matrix.tolist(), camera.distortion.tolist(), camera.rotation.tolist(), camera.translation * 1000
+    inner = {name: {"calibration_matrix": k, "distortion": d} for name, (k, d, _, _) in entries.items()}
+    outer = {name: {"R": r, "t": t.tolist()} for name, (_, _, r, t) in entries.items()}
+    (tmp_path / "rig.json").write_text(json.dumps({"intrinsics": inner, "extrinsics": {"S1": outer}}))
+    arguments = recording.arguments(tmp_path / "c", detections=recording.detections, size=96, unit=None)
+    chosen = ["cam_2", "cam_0"]
+    media = {name: recording.media / name for name in chosen}
+    detections = {name: recording.detections / name for name in chosen}
+    arguments |= {"calibration": tmp_path / "rig.json", "media": media, "detections": detections}
+    capture = import_recording(**arguments, cameras=chosen, frames="0:2")
+    assert list(capture.cameras) == chosen
+    assert capture.cameras["cam_2"].image_size.tolist() == [320, 240]
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    with pytest.raises(InputError, match="cameras is 'cam_7', expected one of cam_0, cam_1, cam_2"):
+        import_recording(**arguments, cameras=["cam_7"])
+
+
 @pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
 def test_every_source_of_boxes_puts_the_person_in_the_crop(recording, tmp_path, boxes):
     given = {
@@ -179,7 +221,7 @@ def test_every_source_of_boxes_puts_the_person_in_the_crop(recording, tmp_path, 
         "masks": {"masks": recording.masks},
         "background": {},
     }[boxes]
-    capture = import_toml(**recording.arguments(tmp_path / "c", size=96, **given))
+    capture = import_recording(**recording.arguments(tmp_path / "c", size=96, **given))
     assert len(capture.views) == 3 * FRAMES
     for view in capture.views:
         points = torch.from_numpy(recording.joints(view.time))
@@ -197,7 +239,7 @@ def test_every_source_of_boxes_puts_the_person_in_the_crop(recording, tmp_path, 
 
 def test_the_capture_is_complete_and_repeatable(recording, tmp_path):
     for name, workers in (("a", 1), ("b", 2)):
-        capture = import_toml(
+        capture = import_recording(
             **recording.arguments(
                 tmp_path / name / "c", detections=recording.detections, size=48, name="mine", sequence="walk",
                 source="a test", licence="CC0", frames="1:7:2", splits={"early": ":4", "late": "4:"}, workers=workers,
@@ -213,14 +255,16 @@ def test_the_capture_is_complete_and_repeatable(recording, tmp_path):
 
 
 def test_masks_can_be_left_out_and_frames_split_by_default(recording, tmp_path):
-    capture = import_toml(**recording.arguments(tmp_path / "c", detections=recording.detections, masks="none", size=32))
+    capture = import_recording(
+        **recording.arguments(tmp_path / "c", detections=recording.detections, masks="none", size=32)
+    )
     assert all(view.mask is None for view in capture.views)
     assert {split: len(frames) for split, frames in capture.splits.items()} == {"train": 6, "test": 2}
     assert capture.splits["train"][-1] < capture.splits["test"][0]
 
 
 def test_whole_frames_need_no_subject(recording, tmp_path):
-    capture = import_toml(**recording.arguments(tmp_path / "c", mode="whole", frames="0:2"))
+    capture = import_recording(**recording.arguments(tmp_path / "c", mode="whole", frames="0:2"))
     view = capture.views[0]
     assert (view.crop, view.mask, view.joints, view.undistorted) == (None, None, None, False)
     frame = cv2.imread(str(recording.media / view.camera / "img_0.png"))[..., ::-1]
@@ -235,7 +279,7 @@ def test_frames_that_one_camera_alone_sees_are_left_out(recording, tmp_path):
             people = (recording.detections / name / f"{name}.{time:04d}.json").read_text()
             missing = (time == 2 and name != "cam_1") or (time == 3 and name == "cam_0")
             (pose / name / f"{time}.json").write_text('{"people": []}' if missing else people)
-    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, size=32))
+    capture = import_recording(**recording.arguments(tmp_path / "c", detections=pose, size=32))
     seen = {instant.time: len(instant.views) for instant in capture.instants()}
     assert seen == {0: 3, 1: 3, 3: 2, 4: 3, 5: 3, 6: 3, 7: 3}
 
@@ -249,9 +293,9 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path):
             cv2.imwrite(str(media / name / path.name), frame)
     arguments = recording.arguments(tmp_path / "c", media=media, masks="none", size=96)
     with pytest.raises(InputError, match=r"has frames of 640x480 pixels, expected 320x240 as camera 'cam_0' is cal"):
-        import_toml(**arguments)
+        import_recording(**arguments)
     assert not (tmp_path / "c").exists()
-    capture = import_toml(**arguments, frame_map="stretch")
+    capture = import_recording(**arguments, frame_map="stretch")
     for view in capture.views:
         image = capture.image(view)
         shown = image[..., 0].astype(int) - image[..., 2] > 80
@@ -283,7 +327,7 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path):
 )
 def test_bad_options_are_named_and_write_nothing(recording, tmp_path, changes, match):
     with pytest.raises(InputError, match=match):
-        import_toml(**recording.arguments(tmp_path / "c", **changes))
+        import_recording(**recording.arguments(tmp_path / "c", **changes))
     assert os.listdir(tmp_path) == []
 
 
@@ -295,10 +339,10 @@ def test_recordings_of_different_length_are_refused_unless_cut(recording, tmp_pa
             (media / name / path.name).write_bytes(path.read_bytes())
     arguments = recording.arguments(tmp_path / "c", media=media, mode="whole")
     with pytest.raises(InputError, match=r"different numbers of frames .cam_0 8, cam_1 8, cam_2 6., expected synchron"):
-        import_toml(**arguments)
+        import_recording(**arguments)
     with pytest.raises(InputError, match=r"a stop of at most 6"):
-        import_toml(**arguments, frames=":7")
-    assert len(import_toml(**arguments, frames=":6").frames) == 6
+        import_recording(**arguments, frames=":7")
+    assert len(import_recording(**arguments, frames=":6").frames) == 6
 
 
 def test_masks_must_fit_the_frames(recording, tmp_path):
@@ -306,7 +350,7 @@ def test_masks_must_fit_the_frames(recording, tmp_path):
         (tmp_path / "masks" / name).mkdir(parents=True)
         cv2.imwrite(str(tmp_path / "masks" / name / "m_0.png"), np.zeros((240, 320), np.uint8))
     with pytest.raises(InputError, match=r"has 1 masks of 320x240 pixels, expected 8 of 320x240 as the frames"):
-        import_toml(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks"))
+        import_recording(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks"))
 
 
 @pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
@@ -322,9 +366,9 @@ def test_frames_and_masks_that_cannot_be_decoded_are_left_out_and_counted(record
         tmp_path / "c", media=tmp_path / "media", size=64, splits={"all": ":"}, **given.get(boxes, {})
     )
     with pytest.raises(InputError, match=r"(img_2|mask_7).png cannot be decoded.*on_bad skip leaves such frames out"):
-        import_toml(**arguments)
+        import_recording(**arguments)
     assert not (tmp_path / "c").exists()
-    capture = import_toml(**arguments, on_bad="skip")
+    capture = import_recording(**arguments, on_bad="skip")
     lost = bad | ({("cam_2", 7)} if boxes == "masks" else set())
     every = {(name, time) for name in recording.cameras for time in range(FRAMES)}
     assert {(view.camera, view.time) for view in capture.views} == every - lost
@@ -368,7 +412,7 @@ def test_without_a_subject_there_is_no_capture_and_the_reason_is_said(recording,
         ),
     ):
         with pytest.raises(InputError, match=rf"was found by two cameras in none of 8 frames, expected .*: .*{reason}"):
-            import_toml(**recording.arguments(tmp_path / "c", **changes))
+            import_recording(**recording.arguments(tmp_path / "c", **changes))
     assert not (tmp_path / "c").exists()
 
 
@@ -380,7 +424,7 @@ def test_detections_are_paired_with_frames_by_number(recording, tmp_path, first,
         recording, tmp_path / "pose", lambda name, time, person: None if time in gaps[name] else [person],
         number=lambda time: time + first,
     )  # fmt: skip
-    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
+    capture = import_recording(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
     assert_joints_lie_where_the_camera_puts_them(capture, recording)
     assert sorted(capture.frames) == [f"take_{time:06d}" for time in range(1, FRAMES)]
     assert f"cam_0: no detections for 2 of 8 frames ({first}, {first + 3})" in caplog.text
@@ -390,7 +434,7 @@ def test_detections_are_paired_with_frames_by_number(recording, tmp_path, first,
 def test_detections_of_another_part_of_the_recording_are_refused(recording, tmp_path):
     pose = pose_files(recording, tmp_path / "pose", lambda *given: [given[2]], number=lambda time: time + 100)
     with pytest.raises(InputError, match=r"cam_0 has files numbered 100 to 107, expected the numbers .*cam_0, 0 to 7"):
-        import_toml(**recording.arguments(tmp_path / "c", detections=pose))
+        import_recording(**recording.arguments(tmp_path / "c", detections=pose))
 
 
 def test_images_masks_and_detections_are_paired_by_number(recording, tmp_path, caplog):
@@ -407,7 +451,7 @@ def test_images_masks_and_detections_are_paired_by_number(recording, tmp_path, c
         recording, tmp_path / "pose", lambda name, time, p: None if ("pose", name, time) in lost else [p],
         number=lambda time: time + 1,
     )  # fmt: skip
-    capture = import_toml(
+    capture = import_recording(
         **recording.arguments(
             tmp_path / "c", media=tmp_path / "media", masks=tmp_path / "masks", detections=pose, size=48
         )
@@ -439,9 +483,9 @@ def test_videos_of_different_rates_are_refused(recording, tmp_path, rates, fine)
     arguments = recording.arguments(tmp_path / "c", media=tmp_path / "media", mode="whole")
     if not fine:
         with pytest.raises(InputError, match=r"different frame rates .cam_0 30, cam_1 30, cam_2 60 frames per second"):
-            import_toml(**arguments)
+            import_recording(**arguments)
         arguments["rates"] = "any"
-    assert len(import_toml(**arguments).frames) == FRAMES
+    assert len(import_recording(**arguments).frames) == FRAMES
 
 
 def test_inverted_masks_are_named(recording, tmp_path, caplog):
@@ -449,28 +493,28 @@ def test_inverted_masks_are_named(recording, tmp_path, caplog):
         (tmp_path / "masks" / name).mkdir(parents=True)
         for path in (recording.masks / name).iterdir():
             cv2.imwrite(str(tmp_path / "masks" / name / path.name), 255 - cv2.imread(str(path)))
-    import_toml(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks", size=32))
+    import_recording(**recording.arguments(tmp_path / "c", masks=tmp_path / "masks", size=32))
     for name in recording.cameras:
         assert f"masks/{name}: half of the masks or more have foreground along 100 % of the frame's edge" in caplog.text
     caplog.clear()
-    import_toml(**recording.arguments(tmp_path / "c", masks=recording.masks, size=32, overwrite=True))
+    import_recording(**recording.arguments(tmp_path / "c", masks=recording.masks, size=32, overwrite=True))
     assert caplog.text == ""
 
 
 def test_people_of_nan_beside_the_real_one_are_passed_over(recording, tmp_path):
     pose = pose_files(recording, tmp_path / "pose", lambda *given: [given[2] * np.nan, given[2], given[2] * 0])
-    capture = import_toml(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
+    capture = import_recording(**recording.arguments(tmp_path / "c", detections=pose, masks="none", size=32))
     assert len(capture.views) == 3 * FRAMES
     assert_joints_lie_where_the_camera_puts_them(capture, recording)
 
 
 def test_an_existing_capture_is_kept_unless_told(recording, tmp_path):
     arguments = recording.arguments(tmp_path / "c", mode="whole", frames=":1")
-    import_toml(**arguments, name="first")
+    import_recording(**arguments, name="first")
     with pytest.raises(InputError, match="exists and is not empty"):
-        import_toml(**arguments)
+        import_recording(**arguments)
     assert Capture.open(tmp_path / "c").name == "first"
-    assert import_toml(**arguments, name="second", overwrite=True).name == "second"
+    assert import_recording(**arguments, name="second", overwrite=True).name == "second"
 
 
 def test_slices():
@@ -490,7 +534,7 @@ def test_a_real_recording(tmp_path):
         pytest.skip("DKP_DATA has no person recording")
     scale = 1088 / 1080
     frame_map = [[scale, 0, 0], [0, scale, -7.05 * scale]]
-    capture = import_toml(
+    capture = import_recording(
         person / "calib_refined.toml", person, tmp_path / "c", unit="m", detections=person / "pose", frames="::25",
         frame_map={"cam_01": frame_map, "cam_02": frame_map},
     )  # fmt: skip

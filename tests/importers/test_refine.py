@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance, fundamental_matrix
-from dkp.importers.refine import refine_extrinsics
+from dkp.importers.refine import joint_observations, refine_extrinsics
 
 
 def ring(count: int = 4, shift=None, turn=None):
@@ -90,3 +90,13 @@ def test_one_camera_is_an_error(problem):
     _, given, views = problem
     with pytest.raises(InputError, match="1 camera"):
         refine_extrinsics({"c0": given["c0"]}, views)
+
+
+def test_observations_line_up_and_leave_out_the_face():
+    joints = {
+        "a": {0: {"left_knee": (1.0, 2.0, 0.5), "nose": (3.0, 4.0, 0.9)}, 1: {"neck": (5.0, 6.0, 0.7)}},
+        "b": {1: {"left_knee": (7.0, 8.0, 0.6)}},
+    }
+    found = joint_observations(joints)
+    assert found["a"].tolist() == [[1, 2, 0.5], [0, 0, 0], [0, 0, 0], [5, 6, 0.7]]
+    assert found["b"].tolist() == [[0, 0, 0], [0, 0, 0], [7, 8, 0.6], [0, 0, 0]]

@@ -44,7 +44,7 @@ from dkp.importers.keypoints.names import joint_names, named_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import FrameSource, open_media, report_bad
-from dkp.importers.refine import Refinement, refine_extrinsics
+from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
 from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
@@ -52,8 +52,6 @@ DIGEST = "bfe5a8dea8a538abec1de7fdad5ed73773cf2a8c447a085ca2b77362ad735fe7"
 """SHA-256 of that package's wheel."""
 TRAINING_FRAMES = 80
 """Frames before this one are for training, the rest for testing."""
-# Face and hips are detected where they show: front and back views of them are centimetres apart.
-_UNEQUAL = {"nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_hip", "right_hip", "mid_hip"}
 _WINDOW = 5  # frames
 
 
@@ -285,24 +283,6 @@ def frame_map(frame_size: tuple[int, int], camera_size: tuple[int, int]) -> np.n
     scale = max(calibrated / given for calibrated, given in zip(camera_size, frame_size, strict=True))
     shift = (np.array(camera_size) - scale * np.array(frame_size)) / 2
     return np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
-
-
-def joint_observations(joints: Mapping[str, Mapping[int, Joints]]) -> dict[str, np.ndarray]:
-    """Lines up the joints of all cameras for `refine_extrinsics`, without those that look different from each side.
-
-    Args:
-        joints: camera name -> frame -> joints.
-
-    Returns:
-        Camera name -> (N, 3) x, y [px] and confidence, one row a frame and joint; zero where not detected.
-    """
-    frames = sorted(set().union(*(set(found) for found in joints.values())))
-    names = sorted({key for found in joints.values() for person in found.values() for key in person} - _UNEQUAL)
-    missing = (0.0, 0.0, 0.0)
-    return {
-        camera: np.array([found.get(frame, {}).get(name, missing) for frame in frames for name in names])
-        for camera, found in joints.items()
-    }
 
 
 def fetch_demo(folder: Path) -> Path:

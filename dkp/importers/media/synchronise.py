@@ -125,6 +125,15 @@ def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
     return start, stop, 1 if step is None else step
 
 
+def with_sizes(cameras: Mapping[str, Camera], sources: Mapping[str, FrameSource]) -> dict[str, Camera]:
+    """Return cameras in which an image size that the camera file does not say is that of the frames."""
+    same = np.eye(3)
+    return {
+        name: camera if all(camera_size(camera)) else camera.transform(same, *sources[name].size)
+        for name, camera in cameras.items()
+    }
+
+
 def frame_maps(
     cameras: Mapping[str, Camera], sources: Mapping[str, FrameSource], frame_map: FrameMap
 ) -> dict[str, np.ndarray | None]:

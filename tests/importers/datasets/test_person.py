@@ -14,7 +14,6 @@ from dkp.importers.datasets.person import (
     fetch_demo,
     frame_map,
     import_person,
-    joint_observations,
     read_person_recording,
 )
 
@@ -35,16 +34,6 @@ def test_frame_map_of_a_padded_video():
 
 def test_frame_map_of_an_unchanged_video_is_the_identity():
     np.testing.assert_array_equal(frame_map((1088, 1920), (1088, 1920)), [[1, 0, 0], [0, 1, 0]])
-
-
-def test_observations_line_up_and_leave_out_the_face():
-    joints = {
-        "a": {0: {"left_knee": (1.0, 2.0, 0.5), "nose": (3.0, 4.0, 0.9)}, 1: {"neck": (5.0, 6.0, 0.7)}},
-        "b": {1: {"left_knee": (7.0, 8.0, 0.6)}},
-    }
-    found = joint_observations(joints)
-    assert found["a"].tolist() == [[1, 2, 0.5], [0, 0, 0], [0, 0, 0], [5, 6, 0.7]]
-    assert found["b"].tolist() == [[0, 0, 0], [0, 0, 0], [7, 8, 0.6], [0, 0, 0]]
 
 
 def test_missing_folder_is_named(tmp_path):
