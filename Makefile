@@ -61,9 +61,9 @@ weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/encoder ## Train the shipped det
 	@[ $(BODY) = human ] || { echo "BODY is $(BODY) where human is expected"; exit 2; }
 	for stage in weights weights-fine; do \
 	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \
-	  else $(BIN)/dkp fit --config configs/people/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
+	  else $(BIN)/dkp fit --config configs/human-small/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
 	done
-	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card configs/people/card.yaml
+	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card configs/human-small/card.yaml
 
 reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
 	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)

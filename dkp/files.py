@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,11 +76,18 @@ def cannot_write(path: str | Path, error: Exception, rest: str = "") -> InputErr
     return InputError(f"{path} cannot be written ({reason}){rest}")
 
 
-def hold(folder: Path) -> int | None:
+def hold(folder: Path, patience: float = 0.0) -> int | None:
     """Lock a folder for as long as this process lives, or until what is returned is closed.
 
+    Args:
+        folder: to be locked.
+        patience: how long another process may still hold it [s]; the children of a killed one end a little later.
+
     Returns:
-        A file descriptor; None where another process holds the folder, or where the file system knows no locks.
+        A file descriptor; None where there is no such folder, or its file system knows no locks.
+
+    Raises:
+        InputError: another process holds the folder.
     """
     if fcntl is None:
         return None
@@ -89,6 +97,12 @@ def hold(folder: Path) -> int | None:
         return None
     try:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(number)
+        if patience > 0:
+            time.sleep(0.2)
+            return hold(folder, patience - 0.2)
+        raise InputError(f"{folder} is in use by another dkp, expected it to have ended") from error
     except OSError:
         os.close(number)
         return None

@@ -8,9 +8,10 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.cli import main
-from dkp.pipeline.job import DETECTORS, Job, recipes_of, surface_option
+from dkp.pipeline.job import DETECTORS, STUDENTS, Job, recipes_of, surface_option
 from dkp.recipes import read_recipe
 from dkp.synthetic import synthesize
+from dkp.weights.shipped import configuration
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS = ("people", "dog", "board", "person", "object")
@@ -74,6 +75,23 @@ def test_recipes_are_runs_as_they_stand(kind, planes, capsys):
     assert own["unlabelled"] == (labels or adapted["target"])
 
 
+def test_students_of_a_shipped_teacher_have_its_network_and_start(capsys):
+    control, adapted = (printed(capsys, recipe("human-small", stage)) for stage in STUDENTS)
+    different = {"name", "labels", "model", "data"}
+    assert {key for key in control if control[key] != adapted[key]} == different
+    network = configuration("human-small")
+    for config in (control, adapted):
+        model, data = config["model"]["init_args"], config["data"]["init_args"]
+        shipped, own = network["model"]["init_args"]["detector"]["init_args"], model["detector"]["init_args"]
+        shared = shipped.keys() & own.keys() - {"weights", "surface_centre", "surface_half_extent"}  # the teacher's
+        assert {key: own[key] for key in shared} == {key: shipped[key] for key in shared}
+        assert (model["teacher"], model["start_from_teacher"], data["size"]) == ("human-small", True, 128)
+    weights = {name: term["init_args"]["weight"] for name, term in control["model"]["init_args"]["terms"].items()}
+    assert {name for name, weight in weights.items() if weight} == {"labelled", "distillation", "mask"}
+    assert control["data"]["init_args"]["labelled"] == ["captures/source"]
+    assert adapted["data"]["init_args"]["labelled"] == ["runs/registered#train", "captures/source"]
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_a_base_is_complete_in_itself(path):
     content = yaml.safe_load(path.read_text())
@@ -93,7 +111,8 @@ def test_every_file_is_tested():
     files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
     tested = {f"{kind}/{stage}" for kind in KINDS for stage in DETECTORS} | set(ON_TOP)
     tested |= {"study/full", "sweep/grid", "sweep/bayes"}  # see tests/study and tests/sweep
-    tested |= {f"people/{name}" for name in ("weights", "weights-fine", "evaluate", "card")}  # see tests/weights
+    tested |= {f"human-small/{name}" for name in STUDENTS}
+    tested |= {f"human-small/{name}" for name in ("weights", "weights-fine", "evaluate", "card")}  # see tests/weights
     assert files == tested
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +21,7 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from dkp.config_files import CONFIG, RESOLVED
-from dkp.files import cannot_write, write_text
+from dkp.files import cannot_write, hold, write_text
 
 
 def claim_folder(folder: Path) -> Path:
@@ -227,11 +228,13 @@ class SaveRunConfig(Started):
 class MetricsFile(Started):
     """Write the last metrics to metrics.json when fitting, validating or testing ends.
 
-    Checkpoints hold them too: a run that is resumed after its last step has none of its own.
+    Checkpoints hold them too: a run that is resumed after its last step has none of its own. While it trains, it holds
+    the folder: a second process that would go on with the run is refused.
     """
 
     def __init__(self) -> None:
         self.resumed: dict[str, float] = {}
+        self._held: int | None = None
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -246,9 +249,15 @@ class MetricsFile(Started):
         self.resumed = checkpoint.get("metrics", {})
 
     def start(self, trainer: pl.Trainer) -> None:
-        """Mark a run that goes on as not complete, and remove what a killed one has half written."""
+        """Hold the folder, mark a run that goes on as not complete, and remove what a killed one has half written.
+
+        Raises:
+            InputError: another process trains in the folder.
+        """
         if trainer.is_global_zero:
             for logger in trainer.loggers:
+                if isinstance(logger, RunLogger) and trainer.state.fn == "fit":
+                    self._held = hold(logger.claim(), patience=10.0)
                 if isinstance(logger, RunLogger) and logger.resumed_steps is not None:
                     (logger.claim() / "metrics.json").unlink(missing_ok=True)
                     for partial in logger.claim().rglob("*.partial"):
@@ -256,6 +265,19 @@ class MetricsFile(Started):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer, "fit")
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the folder back."""
+        self._give_back()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the folder back."""
+        self._give_back()
+
+    def _give_back(self) -> None:
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.state.fn == "validate":

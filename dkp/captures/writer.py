@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -102,9 +103,10 @@ class CaptureWriter:
     def __enter__(self) -> CaptureWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.partial-*"):
-            if (held := hold(left)) is not None:  # its process was killed
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(held)
+            with contextlib.suppress(InputError):  # another process writes it
+                if (held := hold(left)) is not None:
+                    shutil.rmtree(left, ignore_errors=True)
+                    os.close(held)
         self.folder.mkdir()
         self._held = hold(self.folder)
         return self

@@ -47,8 +47,9 @@ def train(
         runs: Folder of runs.
         captures: Folder for the captures that this job renders or imports; an existing one is used again.
         accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
-        recipes: Folder of teacher.yaml, control.yaml and adapted.yaml, such as a copy of one in configs that was
-            edited; by default the folder in configs that fits the target.
+        recipes: Folder of teacher.yaml (of a shipped teacher evaluate.yaml), control.yaml and adapted.yaml, such as a
+            copy of one in configs that was edited; by default the folder in configs that fits the target, or has the
+            shipped teacher's name.
         teacher: Name of a shipped detector (see `dkp weights`), which is then the teacher and the start of both
             students, with its size of crops; by default a teacher is trained.
         overrides: Further options for all fits, such as --trainer.max_steps=100.
@@ -60,9 +61,9 @@ def train(
     labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"
-    recipe_files = Path(recipes) if recipes else recipes_of(capture, target)
     if teacher is not None:
         check_teacher(teacher, target)
+    recipe_files = Path(recipes) if recipes else recipes_of(capture, target, teacher)
     job = Job(folder, recipe_files, labelled, target, seed, accelerator, teacher)
     console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
     with only_one(folder):

@@ -47,13 +47,16 @@ SUMMARY_KEYS = (
 JOINT_KEYS = ("joint_cm", "left_right_exchanged")
 
 
-def recipes_of(capture: str, target: Path) -> Path:
+def recipes_of(capture: str, target: Path, teacher: str | None = None) -> Path:
     """Return the folder of the recipes that fit a target, in configs.
 
     Args:
         capture: a name of `BUILT_IN`, or anything else.
         target: folder of the target.
+        teacher: name of a shipped detector; the folder of its recipes has that name.
     """
+    if teacher is not None:
+        return recipe_folder() / teacher
     if capture in BUILT_IN:
         name = "people" if capture == "synthetic" else capture
     else:
@@ -67,7 +70,7 @@ class Job:
 
     Attributes:
         folder: of its runs.
-        recipes: folder of the recipes teacher.yaml, control.yaml and adapted.yaml.
+        recipes: folder of the recipes teacher.yaml (of a shipped teacher evaluate.yaml), control.yaml and adapted.yaml.
         source: labelled capture.
         target: capture that is adapted to.
         seed: of everything random.
@@ -152,7 +155,7 @@ class Job:
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
-        config = self.folder / "teacher" / "config.yaml" if self.teacher is None else self.recipes / "teacher.yaml"
+        config = self.folder / "teacher" / "config.yaml" if self.teacher is None else self.recipes / "evaluate.yaml"
         words = [f"--config={config}", f"--ckpt_path={self.teacher or self.checkpoint('teacher')}"]
         words += [f"--out={self.folder / 'registered'}", f"--capture={place(Capture.open(self.target), 'train')}"]
         return ["pseudo-label", *words, *(f"--{key}={spelled(value)}" for key, value in self.registered.items())]
@@ -188,7 +191,7 @@ class Job:
     def test_teacher(self) -> tuple[str, list[str]]:
         """Name and arguments of the `dkp test` of a shipped teacher."""
         target = Capture.open(self.target)
-        words = [f"--config={self.recipes / 'teacher.yaml'}", f"--ckpt_path={self.teacher}", "--name=teacher"]
+        words = [f"--config={self.recipes / 'evaluate.yaml'}", f"--ckpt_path={self.teacher}", "--name=teacher"]
         words += [f"--root={self.folder}", f"--test={place(target, 'test')}"]
         return "test teacher", ["test", *words]
 

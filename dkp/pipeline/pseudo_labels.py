@@ -46,7 +46,7 @@ def pseudo_label(
 
     Args:
         config: A run's config.yaml, which describes the detector.
-        ckpt_path: The detector's checkpoint, or the name of a shipped one (with configs/people/evaluate.yaml or another
+        ckpt_path: The detector's checkpoint, or the name of a shipped one (with configs/NAME/evaluate.yaml or another
             config).
         out: Folder of the capture to write.
         capture: PATH or PATH#SPLIT of the views to label; without a split, "train" is taken. Default: the run's target.

@@ -111,6 +111,6 @@ def without_shipped(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
             continue
         del left[index : index + (1 if equals else 2)]
         if not any(one.partition("=")[0] in CONFIG for one in left):
-            left.insert(0, f"--config={recipe_folder() / 'people' / 'evaluate.yaml'}")
+            left.insert(0, f"--config={recipe_folder() / value / 'evaluate.yaml'}")
         return left, configuration(value)
     return left, {}

@@ -262,7 +262,7 @@ def test_other_captures_are_another_recipe(planes, tmp_path):
 
 def test_a_shipped_teacher_is_not_trained(people, tmp_path):
     """It labels and is tested by its name; the students begin from it with its network and its crops."""
-    job = Job(tmp_path, recipe_folder() / "people", people / "bare", people / "bare", 7, teacher="human-small")
+    job = Job(tmp_path, recipe_folder() / "human-small", people / "bare", people / "bare", 7, teacher="human-small")
     name, words = job.test_teacher()
     assert (name, words[0], words[2]) == ("test teacher", "test", "--ckpt_path=human-small")
     assert {f"--root={tmp_path}", "--name=teacher"} <= set(words)

@@ -1,6 +1,7 @@
 """Runs and what the command line does with them: options that count, the run's own checkpoint, starts that fail."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 import yaml
 
 from dkp.cli import main
+from dkp.files import hold
 
 from ..conftest import write_plane
 
@@ -154,6 +156,17 @@ def test_shared_options_are_refused_where_references_were_replaced(run, capsys, 
 def test_a_value_of_no_use_is_said(folder, capsys):
     with pytest.warns(UserWarning, match="--sigma: nothing in this configuration uses it"), pytest.raises(SystemExit):
         main(["fit", "--config", str(folder / "recipe.yaml"), "--sigma", "1", "--source", "nowhere"])
+
+
+def test_a_run_that_another_process_trains_is_not_gone_on_with(run, capsys, monkeypatch):
+    monkeypatch.setattr("dkp.files.time.sleep", lambda seconds: None)
+    before = (run / "metrics.csv").read_bytes()
+    held = hold(run)
+    assert f"{run} is in use by another dkp" in refused(capsys, ["resume", run, "--trainer.max_steps", "4"])
+    os.close(held)
+    assert (run / "metrics.csv").read_bytes() == before
+    main(["resume", str(run), "--trainer.max_steps", "4"])
+    assert json.loads((run / "metrics.json").read_text())["step"] == 4
 
 
 def test_names_are_refused_by_resume(run, capsys):

@@ -9,7 +9,7 @@ from dkp.cli import main
 from dkp.runs.lightning import without_shipped
 from dkp.weights import names
 
-RECIPES = Path(__file__).parents[2] / "configs" / "people"
+RECIPES = Path(__file__).parents[2] / "configs" / "human-small"
 
 
 def parsed(capsys, command, *words):
