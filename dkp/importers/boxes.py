@@ -54,20 +54,22 @@ def smooth_boxes(boxes: Mapping[int, np.ndarray], window: int) -> dict[int, np.n
 
 
 class Background:
-    """What a static camera sees without the subject: the median of many frames.
+    """What a static camera sees without the subject: the median of frames that differ from each other.
 
-    It fails where the subject stands still for most of the recording: the subject becomes background.
+    Frames in which nothing has moved count as few, so the subject may sit in one place for most of the recording; it
+    becomes background where it is not seen in some eight other places.
 
     Attributes:
-        image: (H, W, 3) uint8, the median, reduced in size.
+        image: (h, w, 3) uint8, the median, reduced in size.
     """
 
-    def __init__(self, frames: Iterable[np.ndarray], height: int = 360):
+    def __init__(self, frames: Iterable[np.ndarray], height: int = 360, most: int = 15):
         """Take the median.
 
         Args:
-            frames: (H, W, 3) uint8 frames spread over the recording, some 30 of them.
+            frames: (H, W, 3) uint8 frames spread over the recording, some 90 of them.
             height: frames are reduced to this height [px].
+            most: of how many frames the median is taken, those that differ most.
 
         Raises:
             InputError: there is no frame.
@@ -76,7 +78,7 @@ class Background:
         reduced = [self._reduced(frame) for frame in frames]
         if not reduced:
             raise InputError("none of the frames of a camera can be decoded, expected some that show its background")
-        self.image = np.median(np.stack(reduced), axis=0).astype(np.uint8)
+        self.image = np.median(np.stack(_unlike(reduced, most)), axis=0).astype(np.uint8)
 
     def _reduced(self, frame: np.ndarray) -> np.ndarray:
         height, width = frame.shape[:2]
@@ -84,19 +86,36 @@ class Background:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         return cv2.GaussianBlur(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
 
-    def mask(self, frame: np.ndarray) -> np.ndarray:
-        """Return (H, W) bool: the largest connected part of the frame that differs from the background."""
+    def different(self, frame: np.ndarray) -> np.ndarray:
+        """Return (h, w) bool, reduced in size as the image: where the frame differs from the background."""
         reduced = self._reduced(frame)
         different = (cv2.absdiff(reduced, self.image).max(axis=2) > DIFFERENCE).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.
         different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-        different = cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2)
-        count, parts, statistics, _ = cv2.connectedComponentsWithStats(different)
-        if count < 2:
-            return np.zeros(frame.shape[:2], bool)
-        largest = 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax())
-        whole = cv2.resize(
-            (parts == largest).astype(np.uint8) * 255, frame.shape[1::-1], interpolation=cv2.INTER_LINEAR
-        )
-        return np.asarray(whole > 127)
+        return cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2).astype(bool)
+
+
+def _unlike(frames: list[np.ndarray], most: int) -> list[np.ndarray]:
+    """Choose the frames that differ most from each other: one after the other, the one most unlike those so far."""
+    small = np.stack([frame[::2, ::2] for frame in frames]).astype(np.int16)
+    chosen, least = [0], np.full(len(frames), np.inf)
+    while len(chosen) < min(most, len(frames)):
+        changed = (np.abs(small - small[chosen[-1]]).max(axis=3) > DIFFERENCE).mean(axis=(1, 2))
+        least = np.minimum(least, changed)
+        least[chosen] = -1
+        chosen.append(int(least.argmax()))
+    return [frames[index] for index in chosen]
+
+
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """Return the largest connected part of a mask (H, W) bool."""
+    count, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count < 2:
+        return np.zeros(mask.shape, bool)
+    return np.asarray(parts == 1 + int(statistics[1:, cv2.CC_STAT_AREA].argmax()))
+
+
+def enlarged(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a mask (h, w) bool at another size (width, height) [px], its edge between the pixels' middles."""
+    return np.asarray(cv2.resize(mask.astype(np.uint8) * 255, size, interpolation=cv2.INTER_LINEAR) > 127)

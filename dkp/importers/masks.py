@@ -1,4 +1,4 @@
-"""A foreground mask of a person from an image and its 2D joints: GrabCut seeded by the skeleton."""
+"""Foreground masks by GrabCut: seeded by a person's 2D joints, or by a rough mask."""
 
 import cv2
 import numpy as np
@@ -33,6 +33,8 @@ LIMBS = (
 _LIKELY = 0.02  # share of the body's size by which the likely foreground reaches beyond the sure one
 _POSSIBLE = 0.055  # the same for what may be foreground at all
 _ROUNDS = 2  # of GrabCut
+_INSIDE, _OUTSIDE = 0.08, 0.06  # shares of a rough mask's width (the root of its area) by which its edge may move
+_HOLE = 0.05  # share of a mask's area up to which a hole is filled
 _HAND = 0.45  # how far a hand reaches beyond the wrist, as a share of the forearm: likely foreground, not sure
 
 
@@ -74,11 +76,46 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
     mask = np.zeros(image.shape[:2], bool)
     if np.isin(state, (cv2.GC_BGD, cv2.GC_PR_BGD)).sum() < 32:
         return likely  # the person fills the crop: no background to learn from
-    cv2.setRNGSeed(0)  # GrabCut starts from k-means: the same image gives the same mask
-    crop = np.ascontiguousarray(image[part])
-    cv2.grabCut(crop, state, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), _ROUNDS, cv2.GC_INIT_WITH_MASK)
-    mask[part] = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
+    mask[part] = _grabcut(image[part], state)
     return _joined(mask, sure)
+
+
+def refined_mask(image: np.ndarray, rough: np.ndarray) -> np.ndarray:
+    """Move the edge of a rough mask to where the image has one, and fill its small holes.
+
+    The inside of the rough mask is sure foreground and what is far from it sure background; GrabCut decides between.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, a crop around the subject.
+        rough: (H, W) bool.
+
+    Returns:
+        (H, W) bool; the rough mask where it is too small, or fills the image.
+    """
+    width = np.sqrt(rough.sum())
+    sure = cv2.erode(rough.astype(np.uint8), _disc(_INSIDE * width)) > 0
+    possible = cv2.dilate(rough.astype(np.uint8), _disc(_OUTSIDE * width)) > 0
+    if not sure.any() or (~possible).sum() < 32:
+        return rough
+    state = np.select([sure, rough, possible], [cv2.GC_FGD, cv2.GC_PR_FGD, cv2.GC_PR_BGD], cv2.GC_BGD).astype(np.uint8)
+    found = _joined(_grabcut(image, state), sure)
+    holes, parts, statistics, _ = cv2.connectedComponentsWithStats((~found).astype(np.uint8), connectivity=4)
+    small = np.array([statistics[i, cv2.CC_STAT_AREA] < _HOLE * found.sum() for i in range(holes)])
+    small[0] = False
+    return np.asarray(found | small[parts])
+
+
+def _disc(radius: float) -> np.ndarray:
+    size = 2 * max(1, round(radius)) + 1
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+
+
+def _grabcut(image: np.ndarray, state: np.ndarray) -> np.ndarray:
+    """Return the foreground (H, W) bool; the same image gives the same mask, though GrabCut starts from k-means."""
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(np.ascontiguousarray(image), state, (0, 0, 0, 0), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    return (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
 
 
 def _skeleton(shape: tuple[int, ...], joints: dict[str, np.ndarray], body: float, extra: float) -> np.ndarray:

@@ -18,12 +18,14 @@ from dkp.captures.images import OnBad, in_threads
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
+from dkp.importers.boxes import enlarged
 from dkp.importers.cameras.lens import plain_cameras
 from dkp.importers.cameras.registry import read_cameras
+from dkp.importers.hull import Hull, confirm_masks
 from dkp.importers.keypoints.detections import Joints, inside_frame, joint_pixels, move_joints
 from dkp.importers.keypoints.files import is_detections, read_detections
 from dkp.importers.keypoints.names import joint_names, named_joints
-from dkp.importers.masks import grabcut_mask
+from dkp.importers.masks import grabcut_mask, refined_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
     FrameMap,
@@ -38,7 +40,7 @@ from dkp.importers.media.synchronise import (
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import same_person
-from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people
+from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people, unpacked
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
 
@@ -62,6 +64,7 @@ def import_recording(
     detections: Paths | None = None,
     layout: str = "auto",
     masks: Paths | Literal["auto", "none", "grabcut", "background"] = "auto",
+    floor: float | None = None,
     frames: str = "",
     frame_map: FrameMap = "same",
     rates: Rates = "same",
@@ -105,6 +108,8 @@ def import_recording(
             body_25b, body_25, halpe_26, coco_17 or coco_18; "auto" takes the names in the files, or finds the order.
         masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
             background subtraction; "none"; "auto" takes given masks or what the boxes come from.
+        floor: height (z) of a mirroring floor [m], where the calibration's z points up: with boxes from the background,
+            what lies below it is the mirror image.
         frames: which frames, as start:stop:step; empty takes all.
         frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; or camera
             name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at integer + 0.5).
@@ -158,6 +163,11 @@ def import_recording(
     )
     with writer, Workers(calls, workers, executor) as pool:
         tracked = list(pool.map([partial(recording.track, plan) for plan in plans], "finding the subject", "camera"))
+        if plans[0].boxes == "background":
+            lenses = {plan.camera: plan.lens for plan in plans}
+            hull = Hull(lenses, {plan.camera: plan.frames.size for plan in plans}, floor)
+            tracks = {plan.camera: track for plan, track in tracked}
+            confirm_masks(hull, tracks, numbers, margin, smooth, pool)
         kept = _seen_twice(numbers, [track for _, track in tracked], recording)
         jobs = [partial(recording.write, writer.folder, plan, track, kept) for plan, track in tracked]
         written_by = list(pool.map(jobs, "writing views", "camera"))
@@ -237,10 +247,12 @@ class _Recording:
             if joints is not None:
                 pixels = joint_pixels(joints)
                 joints = move_joints(joints, pixels if affine is None else apply_affine(affine, pixels))
-            if plan.mask_kind == "background" and track.background is not None:
-                mask = track.background.mask(frame)
+            if plan.mask_kind == "background" and number in track.masks:
+                mask = enlarged(unpacked(track.masks[number]), plan.frames.size)
             if mask is not None and cut is not None:
                 mask = cut.mask(mask)
+            if plan.mask_kind == "background" and mask is not None:
+                mask = refined_mask(image, mask)
             if plan.mask_kind == "grabcut" and joints is not None:
                 mask = grabcut_mask(image, joints, self.confidence)
             row = write_view_files(

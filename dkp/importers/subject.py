@@ -6,17 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 
 from dkp.captures.crops import apply_affine, square_box, undistorted
 from dkp.geometry import Camera
-from dkp.importers.boxes import Background, box_of_points, outline, smooth_boxes
+from dkp.importers.boxes import Background, box_of_points, largest_part, outline, smooth_boxes
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_FRAMES = 31
+BACKGROUND_FRAMES = 93
 _MOST_EDGE = 0.5  # share of the frame's edge in a mask from which it may be inverted
 
 
@@ -28,13 +29,13 @@ class Track:
         boxes: frame number -> square (4,) x0 y0 x1 y1, undistorted pixels of the rig camera.
         joints: frame number -> joints, in the camera's undistorted or distorted pixels as asked for; without
             detections empty.
-        background: what the static camera sees without the subject, where boxes come from that.
+        masks: frame number -> rough foreground at a reduced size, packed; without background subtraction empty.
         found: what was looked at and what it shows, for the message that nothing was found.
     """
 
     boxes: dict[int, np.ndarray] = field(default_factory=dict)
     joints: dict[int, Joints] = field(default_factory=dict)
-    background: Background | None = None
+    masks: dict[int, bytes] = field(default_factory=dict)
     found: str = ""
 
 
@@ -98,7 +99,7 @@ def track_masks(
     track = Track()
     shares, edges = [], []
     for number, mask in masks.frames(masks.near(numbers, offset)):
-        _add_outline(track, number - offset, mask, lens, margin)
+        add_outline(track, number - offset, mask, masks.size, lens, margin)
         shares.append(mask.mean())
         edges.append(np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]).mean())
     track.boxes = smooth_boxes(track.boxes, smooth)
@@ -118,15 +119,29 @@ def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], ma
     """Put boxes around what differs from the median of a static camera's frames."""
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(BACKGROUND_FRAMES, len(indices))).round().astype(int))
     background = Background(frame for _, frame in frames.frames([indices[i] for i in chosen]))
-    track = Track(background=background)
+    track = Track()
     for index, frame in frames.frames(indices):
-        _add_outline(track, index, background.mask(frame), lens, margin)
+        mask = background.different(frame)
+        track.masks[index] = packed(mask)
+        add_outline(track, index, largest_part(mask), frames.size, lens, margin)
     track.found = f"in {frames.path}, {len(track.boxes)} of {len(indices)} frames differ from the static background"
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
 
 
-def _add_outline(track: Track, index: int, mask: np.ndarray, lens: Lens, margin: float) -> None:
+def add_outline(track: Track, index: int, mask: np.ndarray, size: tuple[int, int], lens: Lens, margin: float) -> None:
+    """Put the box around a mask (h, w) bool of a frame whose own size is (width, height) [px]."""
     points = outline(mask)
     if points is not None:
+        points = points * (np.array(size) / mask.shape[::-1])
         track.boxes[index] = square_box(box_of_points(lens(points)), margin)
+
+
+def packed(mask: np.ndarray) -> bytes:
+    """Return a mask (h, w) bool in few bytes, so that those of all frames can be kept."""
+    return bytes(cv2.imencode(".png", mask.astype(np.uint8) * 255)[1])
+
+
+def unpacked(content: bytes) -> np.ndarray:
+    """Return the mask (h, w) bool of `packed`."""
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)) > 127

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dkp.importers.boxes import Background, box_of_points, outline, smooth_boxes
+from dkp.importers.boxes import Background, box_of_points, enlarged, largest_part, outline, smooth_boxes
 
 
 def disc(x, y, radius, shape=(120, 160)):
@@ -52,10 +52,23 @@ def test_a_moving_subject_is_found_before_a_static_background():
         truth.append(where)
     background = Background(frames)
     for frame, where in zip(frames, truth, strict=True):
-        mask = background.mask(frame)
+        mask = background.different(frame)
         assert mask.shape == (120, 160)
         assert (mask & where).sum() / (mask | where).sum() > 0.7
-    assert not background.mask(still).any()
+    assert not background.different(still).any()
+
+
+def test_a_subject_that_sits_still_most_of_the_time_does_not_become_background():
+    rng = np.random.default_rng(0)
+    still = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    frames = []
+    for time in range(60):  # it walks for ten frames and then sits, breathing
+        where = disc(30 + 9 * min(time, 10), 60, 15 + (time % 2))
+        frames.append(np.where(where[..., None], (250, 30, 30), still).astype(np.uint8))
+    background = Background(frames)
+    assert (np.abs(background.image.astype(int) - Background([still]).image).max(axis=2) < 30).mean() > 0.995
+    mask, where = background.different(frames[-1]), disc(120, 60, 16)
+    assert (mask & where).sum() / (mask | where).sum() > 0.7
 
 
 def test_large_frames_are_reduced_and_masks_are_not():
@@ -63,7 +76,7 @@ def test_large_frames_are_reduced_and_masks_are_not():
     background = Background(frames, height=90)
     assert background.image.shape == (90, 120, 3)
     frame = np.where(disc(600, 450, 200, (900, 1200))[..., None], 255, 0).astype(np.uint8).repeat(3, -1)
-    mask = background.mask(frame)
+    mask = enlarged(largest_part(background.different(frame)), (1200, 900))
     assert mask.shape == (900, 1200)
     where = disc(600, 450, 200, (900, 1200))
     assert (mask & where).sum() / (mask | where).sum() > 0.9

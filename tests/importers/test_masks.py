@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from dkp.importers.masks import LIMBS, grabcut_mask
+from dkp.importers.masks import LIMBS, grabcut_mask, refined_mask
 
 POSE = {
     "nose": (64, 22), "neck": (64, 32), "head": (64, 12),
@@ -70,3 +70,15 @@ def test_without_limbs_there_is_no_mask():
     assert grabcut_mask(image, {"left_eye": (3.0, 4.0, 1.0), "right_ear": (9.0, 4.0, 1.0)}) is None
     far = {name: (x + 1000, y, c) for name, (x, y, c) in JOINTS.items()}
     assert grabcut_mask(image, far) is None
+
+
+def test_the_edge_of_a_rough_mask_moves_to_that_of_the_figure():
+    image, truth = body()
+    rough = cv2.dilate(truth.astype(np.uint8), np.ones((7, 7))) > 0
+    rough[55:60, 60:68] = False  # a hole
+    found = refined_mask(image, rough)
+    assert overlap(found, truth) > overlap(rough, truth) + 0.1
+    assert found[57, 64]
+    nothing = np.zeros_like(truth)
+    np.testing.assert_array_equal(refined_mask(image, nothing), nothing)
+    np.testing.assert_array_equal(refined_mask(image, ~nothing), ~nothing)

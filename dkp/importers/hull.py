@@ -1,0 +1,183 @@
+"""What the views agree on: the visual hull of static cameras' foregrounds, and what of it each camera sees.
+
+A point of space belongs to the hull where every camera that has it in its image sees foreground there (Laurentini
+1994). What only one camera takes for foreground, such as someone who walks behind the rig, has no point in it. A mirror
+image in the floor has, as all cameras see it where the mirrored subject would be: it goes where the height of the floor
+is known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from scipy import ndimage
+
+from dkp.captures.crops import apply_affine, invert_affine
+from dkp.importers.boxes import smooth_boxes
+from dkp.importers.subject import Lens, Track, add_outline, packed, unpacked
+from dkp.workers import Workers
+
+logger = logging.getLogger(__name__)
+
+_CELLS = 40
+"""Cells along each side of the grid."""
+_REACH = 0.6
+"""Half of the side of the space that is searched, as a share of the cameras' distance from its middle."""
+_ROUNDS = 4  # the grid shrinks to what was found
+
+
+_RUN = 25  # frames that one process looks at in turn
+_Masks = dict[str, bytes]
+
+
+class Hull:
+    """Where the foregrounds of several cameras meet.
+
+    Args:
+        lenses: camera -> lens.
+        sizes: camera -> (width, height) of its frames [px].
+        floor: z of a floor [m] below which nothing is; None = there is none.
+    """
+
+    def __init__(
+        self, lenses: Mapping[str, Lens], sizes: Mapping[str, tuple[int, int]], floor: float | None = None
+    ) -> None:
+        self.lenses = dict(lenses)
+        self.sizes = dict(sizes)
+        self.floor = floor
+        centres = np.array([lens.camera.centre().numpy() for lens in lenses.values()])
+        axes = np.array([lens.camera.rotation[2].numpy() for lens in lenses.values()])
+        across = np.eye(3) - axes[:, :, None] * axes[:, None]  # the point nearest to all lines of sight
+        middle = np.linalg.lstsq(across.sum(0), np.einsum("nij,nj->i", across, centres), rcond=None)[0]
+        reach = _REACH * float(np.median(np.linalg.norm(centres - middle, axis=1)))
+        self.space = (middle - reach, middle + reach)
+
+    def __call__(
+        self, foregrounds: Mapping[str, np.ndarray], near: tuple[np.ndarray, np.ndarray] | None = None
+    ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]] | None:
+        """Find what the cameras agree on at one moment.
+
+        Args:
+            foregrounds: camera -> (h, w) bool, of any size.
+            near: corners (3,) (3,) [m] of where the subject was a moment ago; None = it is searched everywhere.
+
+        Returns:
+            Camera -> (h, w) bool, the part of its foreground that the others confirm; and the corners of where the
+            subject is. None where there is nothing.
+        """
+        away = {
+            camera: cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
+            for camera, mask in foregrounds.items()
+        }
+        low, high = self.space if near is None else near
+        if self.floor is not None:
+            low = np.maximum(low, [-np.inf, -np.inf, self.floor])
+        for _ in range(_ROUNDS if near is None else 2):
+            cell = (high - low) / _CELLS
+            if (cell <= 0).any():
+                return None
+            centres = np.stack(
+                np.meshgrid(
+                    *(a + c * (np.arange(_CELLS) + 0.5) for a, c in zip(low, cell, strict=True)), indexing="ij"
+                ),
+                -1,
+            )
+            views = self._agreed(away, centres.reshape(-1, 3), float(np.linalg.norm(cell)) / 2).reshape(
+                centres.shape[:3]
+            )
+            parts, count = ndimage.label(views, np.ones((3, 3, 3)))
+            if not count:
+                return None
+            cells = np.bincount(parts.ravel())[1:]
+            by_views = np.bincount(parts.ravel(), views.ravel())[1:] / cells
+            points = centres[parts == 1 + np.lexsort((cells, np.round(by_views)))[-1]]  # most cameras, then largest
+            low, high = np.maximum(points.min(0) - cell, low), np.minimum(points.max(0) + cell, high)
+        found = {camera: self._seen(camera, mask, points, cell) for camera, mask in foregrounds.items()}
+        margin = 0.25 * (high - low).max()
+        return found, (low - margin, high + margin)
+
+    def _pixels(self, camera: str, points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (N, 2) of a reduced frame at which points (N, 3) lie, and how many pixels a metre has there (N,)."""
+        lens = self.lenses[camera]
+        at, depth = lens.camera.project(torch.from_numpy(points))
+        pixels = at.numpy() if lens.frame_map is None else apply_affine(invert_affine(lens.frame_map), at.numpy())
+        scale = shape[1] / self.sizes[camera][0]
+        length = float(lens.camera.intrinsics[0, 0]) / np.maximum(depth.numpy(), 1e-9) * scale
+        return np.where(depth.numpy()[:, None] > 0, pixels * scale, -1.0), length
+
+    def _agreed(self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float) -> np.ndarray:
+        """How many cameras (N,) have cells with these centres and radius [m] in view; 0 where they do not agree."""
+        seen, agreed = np.zeros(len(points), int), np.ones(len(points), bool)
+        for camera, distance in away.items():
+            pixels, length = self._pixels(camera, points, distance.shape)
+            columns, rows = np.floor(pixels).astype(int).T
+            view = (columns >= 0) & (rows >= 0) & (columns < distance.shape[1]) & (rows < distance.shape[0])
+            agreed[view] &= distance[rows[view], columns[view]] <= radius * length[view]
+            seen += view
+        return np.where(agreed & (seen >= 2), seen, 0)
+
+    def _seen(self, camera: str, mask: np.ndarray, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Return the part of a camera's mask (h, w) that cells at points (N, 3) cover."""
+        pixels, length = self._pixels(camera, points, mask.shape)
+        cover = np.zeros(mask.shape, np.uint8)
+        columns, rows = np.floor(pixels).astype(int).T
+        view = (columns >= 0) & (rows >= 0) & (columns < mask.shape[1]) & (rows < mask.shape[0])
+        cover[rows[view], columns[view]] = 1
+        width = 2 * int(np.ceil(np.median(length[view]) * np.linalg.norm(cell) / 2)) + 1 if view.any() else 1
+        return mask & (cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) > 0)
+
+
+def confirm_masks(
+    hull: Hull, tracks: Mapping[str, Track], numbers: Sequence[int], margin: float, smooth: int, pool: Workers
+) -> None:
+    """Keep of the masks in tracks what the other cameras confirm, and put the boxes around that.
+
+    Where the views agree on nothing in most frames, the cameras must be wrong: all stays as it is, with a warning.
+
+    Args:
+        hull: of the rig.
+        tracks: camera -> what background subtraction found; changed in place.
+        numbers: of the frames.
+        margin: see :func:`dkp.captures.crops.square_box`.
+        smooth: see :func:`dkp.importers.boxes.smooth_boxes`.
+        pool: processes to work in.
+    """
+    frames = {n: {name: track.masks[n] for name, track in tracks.items() if n in track.boxes} for n in numbers}
+    frames = {number: masks for number, masks in frames.items() if len(masks) >= 2}
+    wanted = list(frames)
+    runs = [{number: frames[number] for number in wanted[i : i + _RUN]} for i in range(0, len(wanted), _RUN)]
+    agreed: dict[int, _Masks] = {}
+    for found in pool.map([partial(_agreed_masks, hull, run) for run in runs], "comparing views", "25 frames"):
+        agreed.update(found)
+    if 2 * len(agreed) < len(frames):
+        logger.warning(
+            "the foregrounds of the cameras have a point in common in %d of %d frames, so each is taken as it is: "
+            "`dkp check` looks for what is wrong with the cameras",
+            len(agreed), len(frames),
+        )  # fmt: skip
+        return
+    for name, track in tracks.items():
+        track.boxes, track.masks = {}, {n: masks[name] for n, masks in agreed.items() if name in masks}
+        for number, content in track.masks.items():
+            add_outline(track, number, unpacked(content), hull.sizes[name], hull.lenses[name], margin)
+        track.boxes = smooth_boxes(track.boxes, smooth)
+        track.found += f", in {len(track.boxes)} of which another camera agrees"
+
+
+def _agreed_masks(hull: Hull, frames: Mapping[int, _Masks]) -> dict[int, _Masks]:
+    """Return frame number -> camera -> what the others confirm of its foreground."""
+    agreed, near = {}, None
+    for number, masks in frames.items():
+        foregrounds = {name: unpacked(content) for name, content in masks.items()}
+        found = (near and hull(foregrounds, near)) or hull(foregrounds)
+        if found is None:
+            near = None
+            continue
+        agreed[number] = {name: packed(mask) for name, mask in found[0].items() if mask.any()}
+        near = found[1]
+    return agreed

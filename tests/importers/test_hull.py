@@ -1,0 +1,99 @@
+"""What the views agree on of their foregrounds: the subject, not its mirror image and not who walks behind."""
+
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dkp.importers.hull import Hull, confirm_masks
+from dkp.importers.subject import Lens, Track, packed, unpacked
+from dkp.workers import Workers, calls
+
+SIZE = (160, 120)
+RADIUS = 0.15
+
+
+def seen(camera, centre, radius=RADIUS):
+    """The mask of a ball."""
+    points = np.random.default_rng(0).normal(size=(4000, 3))
+    points = centre + radius * points / np.linalg.norm(points, axis=1, keepdims=True)
+    pixels = camera.project(torch.from_numpy(points))[0].numpy().astype(int)
+    mask = np.zeros(SIZE[::-1], np.uint8)
+    inside = ((pixels >= 0) & (pixels < SIZE)).all(1)
+    mask[pixels[inside, 1], pixels[inside, 0]] = 1
+    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return cv2.drawContours(mask, [cv2.convexHull(np.concatenate(contours))] if contours else [], -1, 1, -1) > 0
+
+
+@pytest.fixture(scope="module")
+def rig(make_scene):
+    return make_scene(size=SIZE).cameras()
+
+
+def hull_of(rig, floor=None):
+    return Hull({name: Lens(camera) for name, camera in rig.items()}, dict.fromkeys(rig, SIZE), floor)
+
+
+def overlap(mask, truth):
+    return (mask & truth).sum() / (mask | truth).sum()
+
+
+BALL = np.array([0.1, 0.05, 0.0])
+
+
+def test_the_subject_stays_and_what_one_camera_sees_goes(rig):
+    truth = {name: seen(camera, BALL) for name, camera in rig.items()}
+    masks = {name: mask.copy() for name, mask in truth.items()}
+    first = next(iter(masks))
+    masks[first][5:40, 5:40] = True
+    found, (low, high) = hull_of(rig)(masks)
+    for name, mask in truth.items():
+        assert overlap(found[name], mask) > 0.9
+    assert (low < BALL - RADIUS).all()
+    assert (high > BALL + RADIUS).all()
+    assert hull_of(rig)({name: np.zeros_like(mask) for name, mask in masks.items()}) is None
+
+
+def test_a_mirror_image_goes_where_the_floor_is_known(rig):
+    mirrored = BALL * [1, 1, -1] - [0, 0, 2 * 0.2]  # the floor is at z = -0.2
+    truth = {name: seen(camera, BALL) for name, camera in rig.items()}
+    both = {name: truth[name] | seen(camera, mirrored) for name, camera in rig.items()}
+    worst = min(overlap(both[name], truth[name]) for name in rig)
+    found, _ = hull_of(rig, floor=-0.2)(both)
+    assert min(overlap(found[name], truth[name]) for name in rig) > worst + 0.15
+    assert hull_of(rig, floor=5.0)(both) is None
+
+
+def tracks(rig, steps, shift=0):
+    made = {name: Track() for name in rig}
+    for number in range(steps):
+        for index, (name, camera) in enumerate(rig.items()):
+            mask = np.roll(seen(camera, BALL + np.array([0.02 * number, 0, 0])), shift * index, axis=0)
+            made[name].masks[number] = packed(mask)
+            made[name].boxes[number] = np.array([0.0, 0.0, *SIZE])
+    return made
+
+
+def test_masks_over_time_are_confirmed_and_boxes_follow(rig):
+    made = tracks(rig, 4)
+    first = next(iter(made))
+    stray = unpacked(made[first].masks[2])
+    stray[:30, :30] = True
+    made[first].masks[2] = packed(stray)
+    with Workers(calls, 1, "local") as pool:
+        confirm_masks(hull_of(rig), made, range(4), 0.0, 1, pool)
+    for name, track in made.items():
+        assert list(track.boxes) == [0, 1, 2, 3]
+        assert track.boxes[2][2] - track.boxes[2][0] < 0.6 * SIZE[1]
+        assert overlap(unpacked(track.masks[2]), seen(rig[name], BALL + np.array([0.04, 0, 0]))) > 0.85
+
+
+def test_where_nothing_agrees_all_stays(rig, caplog):
+    made = tracks(rig, 2, shift=45)
+    before = {name: dict(track.masks) for name, track in made.items()}
+    with Workers(calls, 1, "local") as pool, caplog.at_level(logging.WARNING):
+        confirm_masks(hull_of(rig), made, range(2), 0.0, 1, pool)
+    assert {name: track.masks for name, track in made.items()} == before
+    assert "have a point in common in 0 of 2 frames" in caplog.text
