@@ -51,6 +51,18 @@ FUNCTIONS = {
         "dkp.importers.datasets.board:import_board",
         "Import a recording of a calibration board as a capture.",
     ),
+    "import human36m": (
+        "dkp.importers.datasets.human36m:import_human36m",
+        "Import Human3.6M as a capture, with its published splits.",
+    ),
+    "import skipose": (
+        "dkp.importers.datasets.skipose:import_skipose",
+        "Import Ski-Pose PTZ-Camera as a capture, with its published splits.",
+    ),
+    "import openmonkey": (
+        "dkp.importers.datasets.openmonkey:import_openmonkey",
+        "Import OpenMonkeyStudio as a capture.",
+    ),
     "import person": ("dkp.importers.datasets.person:import_person", "Import a recording of a person as a capture."),
     "export-rig": ("dkp.importers.rigs:export_rig", "Write a capture's cameras for another program."),
     "refine-rig": (
