@@ -6,12 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import torch
 
+from dkp.captures.images import in_threads
 from dkp.geometry import epipolar_distance, fundamental_matrix
-from dkp.importers.keypoints.detections import Joints, main_person, middle, prominence
+from dkp.importers.keypoints.detections import Joints, inside_frame, main_person, middle, prominence
+from dkp.importers.keypoints.files import read_detections
+from dkp.importers.keypoints.names import joint_names, named_joints
+from dkp.importers.media.synchronise import gap_sentence, number_offset
+from dkp.importers.media.video import FrameSource
 from dkp.importers.subject import Lens
 
 logger = logging.getLogger(__name__)
@@ -28,6 +34,49 @@ class _Group:
 
     members: Mapping[str, int]
     distance: float
+
+
+def read_people(
+    folders: Mapping[str, Path],
+    layout: str,
+    sources: Mapping[str, FrameSource],
+    numbers: Sequence[int],
+) -> tuple[dict[str, dict[int, list[Joints]]], dict[str, str]]:
+    """Read the people of all cameras, with warnings about files that are missing or belong to no frame.
+
+    Args:
+        folders: camera -> file or folder of detections.
+        layout: see `joint_names`.
+        sources: camera -> frames.
+        numbers: frame numbers that are wanted.
+
+    Returns:
+        Camera -> frame number -> people [px of the raw frame]; and camera -> what its files hold, in words.
+
+    Raises:
+        InputError: a file is damaged, or the detections are not of these frames.
+    """
+    read = dict(zip(folders, in_threads(read_detections, list(folders.values())), strict=True))
+    found = {name: inside_frame(some, sources[name].size) for name, some in read.items()}
+    joints = joint_names(list(found.values()), layout)
+    offset = number_offset(
+        {some.path: list(some.frames) for some in found.values()},
+        {some.path: sources[name] for name, some in found.items()},
+    )
+    people, words = {}, {}
+    for name, some in found.items():
+        people[name] = {
+            number - offset: [named_joints(person, joints) for person in persons]
+            for number, persons in some.frames.items()
+        }
+        wanted = [number for number in numbers if number in sources[name]]
+        missing = [number + offset for number in wanted if number not in people[name]]
+        if missing:
+            logger.warning("%s", gap_sentence(some.path, missing, len(wanted), "detections"))
+        words[name] = f"{some.path} has {len(some.frames)} frames with {some.listed} people" + (
+            "" if not some.listed else f", the highest confidence is {some.best:.3g}"
+        )
+    return people, words
 
 
 def same_person(

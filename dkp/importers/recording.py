@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ import numpy as np
 from dkp.captures.arrays import between, one_of, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
-from dkp.captures.images import OnBad, in_threads
+from dkp.captures.images import OnBad
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -22,9 +21,8 @@ from dkp.importers.boxes import enlarged
 from dkp.importers.cameras.lens import plain_cameras
 from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.hull import Hull, confirm_masks
-from dkp.importers.keypoints.detections import Joints, inside_frame, joint_pixels, move_joints
-from dkp.importers.keypoints.files import is_detections, read_detections
-from dkp.importers.keypoints.names import joint_names, named_joints
+from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
+from dkp.importers.keypoints.files import is_detections
 from dkp.importers.masks import grabcut_mask, refined_mask
 from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
@@ -32,19 +30,16 @@ from dkp.importers.media.synchronise import (
     Rates,
     frame_maps,
     frame_numbers,
-    gap_sentence,
     number_offset,
     parse_slice,
     report_gaps,
     with_sizes,
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
-from dkp.importers.people import same_person
+from dkp.importers.people import read_people, same_person
 from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people, unpacked
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
-
-logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
@@ -304,7 +299,11 @@ def _plan(
         raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
     lenses = {name: Lens(cameras[name], maps[name], undistort=not recording.whole) for name in names}
     offset = 0 if given is None else _mask_offset(recording.numbers, given, sources)
-    people, detected = ({}, {}) if folders is None else _people(recording, folders, layout, sources, lenses)
+    people: dict[str, dict[int, Joints]] = {}
+    detected: dict[str, str] = {}
+    if folders is not None:
+        everybody, detected = read_people(folders, layout, sources, recording.numbers)
+        people = same_person(everybody, lenses, recording.numbers, recording.confidence)
     return [
         _Plan(
             camera=name,
@@ -337,37 +336,6 @@ def _mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: 
     for name, mask in masks.items():
         report_gaps(mask, [number for number in numbers if number in sources[name]], "mask", offset)
     return offset
-
-
-def _people(
-    recording: _Recording,
-    folders: Mapping[str, Path],
-    layout: str,
-    sources: Mapping[str, FrameSource],
-    lenses: Mapping[str, Lens],
-) -> tuple[dict[str, dict[int, Joints]], dict[str, str]]:
-    """Read detections; return, per camera, one person over time, and in words what the files hold."""
-    read = dict(zip(folders, in_threads(read_detections, list(folders.values())), strict=True))
-    found = {name: inside_frame(some, sources[name].size) for name, some in read.items()}
-    joints = joint_names(list(found.values()), layout)
-    offset = number_offset(
-        {some.path: list(some.frames) for some in found.values()},
-        {some.path: sources[name] for name, some in found.items()},
-    )
-    people, words = {}, {}
-    for name, some in found.items():
-        people[name] = {
-            number - offset: [named_joints(person, joints) for person in persons]
-            for number, persons in some.frames.items()
-        }
-        wanted = [number for number in recording.numbers if number in sources[name]]
-        missing = [number + offset for number in wanted if number not in people[name]]
-        if missing:
-            logger.warning("%s", gap_sentence(some.path, missing, len(wanted), "detections"))
-        words[name] = f"{some.path} has {len(some.frames)} frames with {some.listed} people" + (
-            "" if not some.listed else f", the highest confidence is {some.best:.3g}"
-        )
-    return same_person(people, lenses, recording.numbers, recording.confidence), words
 
 
 def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recording) -> list[int]:

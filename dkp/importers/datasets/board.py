@@ -30,6 +30,7 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.toml import read_toml_cameras
 from dkp.importers.datasets.board_pose import LEAST_CORNERS, BoardPose, Corners, read_corners, solve_pose
+from dkp.importers.media.synchronise import report_gaps
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.workers import Workers, calls
 
@@ -249,18 +250,18 @@ def _video_positions(
     positions: dict[str, dict[int, int]] = {}
     span = range(syncs[0], syncs[-1] + 1)
     for number, name in numbers.items():
-        count = len(media[name].numbers)
-        if count == len(span):
-            positions[name] = {sync: sync - span.start for sync in span}
-            continue
+        first, last = media[name].numbers[0], media[name].numbers[-1]
         offsets = {index - sync for (sync, key), index in indices.items() if key == number}
-        if len(offsets) != 1 or span.stop - 1 + min(offsets) >= count:
+        if last - first + 1 == len(span):
+            offsets = {first - span.start}
+        if len(offsets) != 1 or span.stop - 1 + min(offsets) > last:
             raise InputError(
-                f"{media[name].path} has {count} frames, expected {len(span)}, one for each sync_index of the corners, "
-                "or all frames that frame_index counts"
+                f"{media[name].path} has {len(media[name].numbers)} frames, expected {len(span)}, one for each "
+                "sync_index of the corners, or all frames that frame_index counts"
             )
         offset = offsets.pop()
-        positions[name] = {sync: sync + offset for sync in span if sync + offset >= 0}
+        positions[name] = {sync: sync + offset for sync in span if sync + offset >= first}
+        report_gaps(media[name], list(positions[name].values()), "image")
     return positions
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box, undistorted
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.images import OnBad
 from dkp.captures.rig import camera_size
 from dkp.captures.writer import CaptureWriter, write_view_files
@@ -31,20 +31,14 @@ from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
 from dkp.importers.cameras.qualisys import read_qualisys_cameras
 from dkp.importers.cameras.toml import read_toml_cameras
-from dkp.importers.keypoints.detections import (
-    Joints,
-    inside_frame,
-    joint_pixels,
-    main_person,
-    middle,
-    move_joints,
-)
-from dkp.importers.keypoints.files import read_detections
-from dkp.importers.keypoints.names import joint_names, named_joints
+from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
+from dkp.importers.media.synchronise import frame_numbers
 from dkp.importers.media.video import FrameSource, open_media, report_bad
+from dkp.importers.people import read_people, same_person
 from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
+from dkp.importers.subject import Lens
 from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
@@ -230,32 +224,27 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
     poses = next((path for path in (folder / "pose", folder.parent / "pose") if path.is_dir()), folder / "pose")
     detections = match_names(poses, names, "a folder of detections", Path.is_dir)
     frame_maps = {name: frame_map(media[name].size, camera_size(cameras[name])) for name in names}
-    joints: dict[str, dict[int, Joints]] = {}
-    found = {name: inside_frame(read_detections(detections[name]), media[name].size) for name in names}
-    names_of_joints = joint_names(list(found.values()), "body_25b")
-    for name in names:
-        joints[name] = {}
-        previous = None
-        for index, people in sorted(found[name].frames.items()):
-            person = main_person([named_joints(keypoints, names_of_joints) for keypoints in people], previous)
-            if person is None or index not in media[name]:
-                continue
-            previous = middle(person)
-            joints[name][index] = person
-        joints[name] = _undistorted(joints[name], cameras[name], frame_maps[name])
-    refinement = None
+    numbers = frame_numbers(media)
+    people, _ = read_people(detections, "body_25b", media, numbers)
+
+    def chosen() -> dict[str, dict[int, Joints]]:
+        lenses = {name: Lens(cameras[name], frame_maps[name]) for name in names}
+        person = same_person(people, lenses, numbers, confidence=0.0)
+        return {name: _undistorted(person[name], lenses[name]) for name in names}
+
+    joints, refinement = chosen(), None
     if refine:
         refinement = refine_extrinsics(cameras, joint_observations(joints))
         cameras = refinement.cameras
+        joints = chosen()
     return PersonRecording(cameras, media, frame_maps, joints, refinement)
 
 
-def _undistorted(joints: dict[int, Joints], camera: Camera, to_camera: np.ndarray) -> dict[int, Joints]:
+def _undistorted(joints: dict[int, Joints], lens: Lens) -> dict[int, Joints]:
     """Move a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
     if not joints:
         raise InputError("no person was detected in the frames of a camera, expected one to crop around")
-    given = np.concatenate([joint_pixels(person) for person in joints.values()])
-    pixels = undistorted(camera, apply_affine(to_camera, given))
+    pixels = lens(np.concatenate([joint_pixels(person) for person in joints.values()]))
     ends = np.cumsum([len(person) for person in joints.values()])[:-1]
     parts = np.split(pixels, ends)
     return {index: move_joints(person, part) for (index, person), part in zip(joints.items(), parts, strict=True)}

@@ -316,6 +316,27 @@ def test_frames_that_cannot_be_decoded_are_left_out_and_counted(recording, captu
     assert partial.splits == capture.splits
 
 
+def test_images_belong_to_corners_by_number_and_gaps_are_named(recording, capture, tmp_path, caplog):
+    folder = tmp_path / "copy"
+    shutil.copytree(recording, folder)
+    video = cv2.VideoCapture(str(folder / "cam_1.avi"))
+    images = [video.read()[1] for _ in range(FRAMES)]
+    video.release()
+    (folder / "cam_1.avi").unlink()
+    (folder / "cam_1").mkdir()
+    for number, image in enumerate(images, 1):
+        if number != 5:
+            cv2.imwrite(str(folder / "cam_1" / f"{number:04d}.png"), image)
+    partial = import_board(folder, tmp_path / "out", size=96, workers=1)
+    assert f"cam_1: no image for 1 of {FRAMES} frames (5)" in caplog.text
+    lost = [view for view in capture.views if (view.camera, view.frame) == ("cam_1", f"{FIRST + 4:06d}")]
+    assert len(lost) == 1
+    assert len(partial.views) == len(capture.views) - 1
+    for view in capture.views:
+        if view not in lost:
+            np.testing.assert_array_equal(partial.image(view), capture.image(view))
+
+
 @pytest.fixture(scope="module")
 def real_capture(tmp_path_factory) -> Capture:
     return import_board(DATA, tmp_path_factory.mktemp("real") / "capture")

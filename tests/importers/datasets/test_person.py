@@ -1,6 +1,8 @@
 """Import of the balancing person: the padded videos, the bystander, calibration, crops, joints and masks."""
 
+import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -119,6 +121,28 @@ def test_masks_cover_the_joints(capture):
                 inside.append(mask[int(y), int(x)])
     assert np.mean(inside) > 0.97
     assert 0.05 < np.median(share) < 0.25
+
+
+@real
+def test_missing_and_foreign_detections_are_counted(tmp_path, caplog):
+    folder = tmp_path / "person"
+    folder.mkdir()
+    for path in DATA.iterdir():
+        if path.name != "pose":
+            (folder / path.name).symlink_to(path)
+    shutil.copytree(DATA / "pose", folder / "pose", copy_function=os.symlink)
+    files = sorted((folder / "pose" / "cam02_json").iterdir())
+    files[7].unlink()
+    moved = json.loads(files[30].read_text())
+    for person in moved["people"]:  # somebody else
+        person["pose_keypoints_2d"][1::3] = [value and value + 700 for value in person["pose_keypoints_2d"][1::3]]
+    files[30].unlink()
+    files[30].write_text(json.dumps(moved))
+    joints = read_person_recording(folder).joints
+    assert "cam02_json: no detections for 1 of 100 frames (7)" in caplog.text
+    assert "cam_02: its detections fit no person of the other cameras in 1 of 100 frames (the first: 30)" in caplog.text
+    assert sorted(set(range(100)) - set(joints["cam_02"])) == [7, 30]
+    assert all(len(joints[name]) == 100 for name in joints if name != "cam_02")
 
 
 @real
