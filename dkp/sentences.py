@@ -22,6 +22,9 @@ def one_sentence(message: str) -> str:
     )
     if interpolation:
         return f"{interpolation[2]}: {interpolation[1]}"
+    unknown = re.match(r"[Uu]nrecognized arguments: --(trainer)\.(\w+)", message)
+    if unknown:
+        message = f"Group '{unknown[1]}' does not accept option '{unknown[2]}'"
     keys: list[str] = []
     owner = ""
     reason = ""

@@ -21,7 +21,7 @@ ON_TOP = ("unregistered", "wandb", "network/charts", "network/timm", "debug/fast
 """Files that are put on a recipe."""
 
 LEFT_OUT = {
-    "model": {"metrics", "gradient_norms_every", "start_from_teacher"},
+    "model": {"metrics", "gradient_norms_every", "on_silent", "start_from_teacher"},
     "data": {"cameras", "predict", "eval_batch_size", "on_bad", "own_parts", "cache", "charts", "next_frame"},
 }
 """Options that a recipe need not say: of evaluation, of the machine, of what a file on top brings."""

@@ -18,6 +18,9 @@ from dkp.callbacks.run_folder import RunLogger
 from dkp.errors import InputError
 from dkp.files import cannot_write, whole_file
 
+MONITOR = "val/geodesic_median_cm"
+"""Metric of the validation that chooses the best checkpoint."""
+
 NAMES = ("last.ckpt", "best.ckpt")
 
 
@@ -52,14 +55,14 @@ class RunCheckpoint(ModelCheckpoint):
 
     They are saved at the end of an epoch, after its validation: a checkpoint saved by the validation itself lies within
     the epoch, and resuming from it would skip one. Without validation, or where its metrics lack the monitored one,
-    "best" is the latest, with a warning.
+    "best" is the latest, with a warning where there was a validation.
 
     Args:
         monitor: the metric that chooses the best; None = the latest.
         mode: "min" or "max".
     """
 
-    def __init__(self, monitor: str | None = "val/geodesic_median_cm", mode: str = "min") -> None:
+    def __init__(self, monitor: str | None = MONITOR, mode: str = "min") -> None:
         super().__init__(
             filename="best",
             monitor=monitor,
@@ -72,7 +75,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def _without_missing_monitor(self, trainer: pl.Trainer) -> None:
         if self.monitor is not None and self.monitor not in trainer.callback_metrics:
-            rank_zero_warn(f"{self.monitor} is not among the metrics: best.ckpt is the latest one")
+            if self.monitor != MONITOR or any(trainer.num_val_batches):  # else nothing was to be expected
+                rank_zero_warn(f"{self.monitor} is not among the metrics: best.ckpt is the latest one")
             self.monitor = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

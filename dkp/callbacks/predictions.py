@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +19,7 @@ from dkp.callbacks.run_folder import run_folder
 from dkp.data.capture_module import CaptureDataModule
 from dkp.data.splits import split_of
 from dkp.errors import InputError
-from dkp.files import cannot_write, whole_file
+from dkp.files import cannot_write, hold, whole_file
 from dkp.surface import Surface
 
 WRITERS = 2
@@ -49,8 +51,10 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.out = out
         self.threshold = threshold
+        self._out = Path()
         self._folders: list[Path] = []
         self._pool: ThreadPoolExecutor | None = None
+        self._held: list[int] = []
         self._waiting: deque[Future[None]] = deque()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -62,7 +66,7 @@ class PredictionWriter(BasePredictionWriter):
             raise InputError(
                 "PredictionWriter.out is not set where a folder is expected: the trainer has no run folder"
             )
-        out = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
+        self._out = out = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
         data = getattr(trainer, "datamodule", None)
         places = data.evaluated["predict"] if isinstance(data, CaptureDataModule) else []
         captures = [Path(split_of(place, "")[0]).resolve().name for place in places]
@@ -83,7 +87,10 @@ class PredictionWriter(BasePredictionWriter):
         dataloader_idx: int,
     ) -> None:
         """Hand the views of one batch that are present to the threads."""
-        self._pool = self._pool or ThreadPoolExecutor(WRITERS, thread_name_prefix="predictions")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="predictions")
+            if trainer.world_size == 1:
+                self._remove_torn()
         surface = getattr(pl_module, "surface", None)
         views = {name: value.cpu() for name, value in prediction.items()}
         for instant, slot in batch["present"].nonzero().tolist():
@@ -104,6 +111,17 @@ class PredictionWriter(BasePredictionWriter):
         while len(self._waiting) > WAITING:
             self._waiting.popleft().result()
 
+    def _remove_torn(self) -> None:
+        """Remove what a killed process has half written, here or in the folders of the run's earlier predictions."""
+        with contextlib.suppress(OSError):  # said when a file is written
+            self._out.mkdir(parents=True, exist_ok=True)
+        earlier = self._out.parent.parent.glob(f"predict*/{self._out.name}") if self.out is None else ()
+        for folder in {self._out, *earlier}:
+            if (held := hold(folder)) is not None:  # nobody writes there
+                for partial in folder.rglob("*.partial"):
+                    partial.unlink(missing_ok=True)
+                self._held.append(held)
+
     def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +140,8 @@ class PredictionWriter(BasePredictionWriter):
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        while self._held:
+            os.close(self._held.pop())
 
 
 def prediction_arrays(view: Mapping[str, Tensor], surface: Surface | None, threshold: float) -> dict[str, Any]:

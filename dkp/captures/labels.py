@@ -4,6 +4,7 @@ Files are ``.npz`` archives with fixed dates and zlib level 1, so that equal lab
 """
 
 import io
+import threading
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dkp.errors import InputError
 
 BARYCENTRIC_TOLERANCE = 3e-3  # float16 holds each of the three numbers to 2.5e-4
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+_HEADER = threading.Lock()  # numpy parses an array's head with ast, which Python 3.11 may refuse to do in threads
 _LARGEST_ARRAY = 2**30  # bytes once unpacked; the barycentric weights of an 8192 x 8192 label have 4e8
 
 
@@ -138,8 +140,9 @@ def read_npz(path: Path, required: tuple[str, ...], optional: tuple[str, ...] = 
                     size = archive.getinfo(f"{key}.npy").file_size
                     if size > _LARGEST_ARRAY:
                         raise ValueError(f"{key} unpacks to {size} bytes, more than {_LARGEST_ARRAY}")
-                    array = np.lib.format.read_array(io.BytesIO(archive.read(f"{key}.npy")), allow_pickle=False)
-                    arrays[key] = array
+                    content = io.BytesIO(archive.read(f"{key}.npy"))
+                    with _HEADER:
+                        arrays[key] = np.lib.format.read_array(content, allow_pickle=False)
     except Exception as error:  # a damaged archive raises many kinds of error, in zlib, zipfile and numpy
         raise InputError(f"{path} cannot be read ({error}), expected an .npz file of numbers") from error
     for key in required:

@@ -224,6 +224,8 @@ def dispatch(words: list[str]) -> None:
         kinds = [name.split()[1] for name in FUNCTIONS if name.startswith(command + " ")]
         if not rest or rest[0] in ("-h", "--help"):
             print("\n".join(f"dkp {command} {kind:<9} {FUNCTIONS[f'{command} {kind}'][1]}" for kind in kinds))
+            if not rest:
+                raise UsageError(f"dkp {command} needs one of {', '.join(kinds)}")
             return
         if rest[0] not in kinds:
             raise UsageError(f"dkp {command}: unknown kind {rest[0]!r}, expected one of {', '.join(kinds)}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 import textwrap
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 WIDTH = 100
+MARKUP = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`|``")
+"""What docstrings have and a terminal does not show: roles, of which the last name stays, and double backticks."""
 
 
 def command_help(command: str, function: str, description: str) -> str:
@@ -22,7 +25,7 @@ def command_help(command: str, function: str, description: str) -> str:
 
     node = definition(function)
     described = {
-        entry.arg_name: " ".join((entry.description or "").split())
+        entry.arg_name: " ".join(MARKUP.sub(r"\1", entry.description or "").split())
         for entry in parse(ast.get_docstring(node) or "").params
     }
     named = node.args.args + node.args.kwonlyargs

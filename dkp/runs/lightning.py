@@ -38,7 +38,7 @@ from dkp.callbacks import (
 )
 from dkp.callbacks.run_folder import Started
 from dkp.runs.options import SHARED, given, with_underscores
-from dkp.runs.parser import RunParser, own_run, require_effect, without_shipped
+from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, without_shipped
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
 from dkp.recipes import one_config
@@ -60,6 +60,14 @@ NO_USE = (
     ".*Checkpoint directory .* exists and is not empty.*",
 )
 """Warnings that a user can do nothing about."""
+
+CHATTY = (
+    "pytorch_lightning.utilities.rank_zero",
+    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    "lightning_fabric.utilities.seed",
+)
+NO_USE_SAID = ("Tip:", "`weights_only` was not set", "Seed set to", "TPU available: False")
+"""Loggers of Lightning's, and what they say of no use."""
 
 
 class ProcessLost(RuntimeError):
@@ -150,6 +158,8 @@ class TrainingCLI(LightningCLI):
         if warning:
             rank_zero_warn(warning)
         self.checkpoint = self.find_checkpoint()
+        if self.command == "fit" and self.config.get("data.init_args.pseudo_labels"):
+            require_labelled(self.config["data.init_args.unlabelled"])
 
     def find_checkpoint(self) -> Path | None:
         """Return the checkpoint to begin from: the one that is given, or else that of the run that is evaluated.
@@ -192,6 +202,8 @@ class TrainingCLI(LightningCLI):
         if self.checkpoint is not None:
             limits = (config["max_steps"], config["max_epochs"]) if self.command == "fit" else (-1, None)
             require_fitting_checkpoint(self.checkpoint, self.model, *limits)
+        if 0 < config["max_steps"] < (config["log_every_n_steps"] or 50):
+            config["log_every_n_steps"] = config["max_steps"]  # so that metrics.csv is there, too
         loggers = config["logger"]
         if not config.get("fast_dev_run") and loggers is not False:
             others = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
@@ -319,9 +331,7 @@ def resume(words: Sequence[str]) -> None:
     if not words or words[0].startswith("-"):
         raise InputError("dkp resume has no folder where RUN, the folder of a run, is expected")
     folder, options = Path(words[0]), with_underscores(words[1:])
-    config = folder / "config.yaml"
-    if not config.is_file():
-        raise InputError(f"{config} does not exist where the configuration of a run is expected")
+    config = saved_config(folder)
     for name in ("name", "root"):
         if (value := given(options, name)) is not None:
             raise InputError(f"--{name} {value} would change nothing: dkp resume goes on in {folder}")
@@ -351,9 +361,9 @@ def run(
     """
     words = with_underscores(words)
     if words and not words[0].startswith("-") and command != "fit":
-        words = [f"--config={Path(words[0]) / 'config.yaml'}", *words[1:]]
-    for name in ("utilities.rank_zero", "trainer.connectors.checkpoint_connector"):
-        logging.getLogger(f"pytorch_lightning.{name}").addFilter(useful)
+        words = [f"--config={saved_config(Path(words[0]))}", *words[1:]]
+    for name in CHATTY:
+        logging.getLogger(name).addFilter(useful)
     with warnings.catch_warnings():
         for message in NO_USE:
             warnings.filterwarnings("ignore", message=message)
@@ -368,9 +378,22 @@ def run(
     return cli
 
 
+def saved_config(run: Path) -> Path:
+    """Return the configuration that a run has saved.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    config = run / "config.yaml"
+    if not config.is_file():
+        found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
+        raise InputError(f"{run} {found}, expected the folder of a run")
+    return config
+
+
 def useful(record: logging.LogRecord) -> bool:
     """Whether a message of Lightning's is of any use to a user."""
-    return not any(words in record.getMessage() for words in ("Tip:", "`weights_only` was not set"))
+    return not any(words in record.getMessage() for words in NO_USE_SAID)
 
 
 def summary(metrics: Mapping[str, float]) -> str:

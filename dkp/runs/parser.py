@@ -11,6 +11,7 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
 from dkp.runs.options import SHARED, given
+from dkp.data.splits import Captures, all_captures, split_of
 from dkp.errors import InputError
 from dkp.recipes import CONFIG, recipe_folder
 from dkp.weights import configuration, names
@@ -82,6 +83,17 @@ def require_target(command: str, words: Sequence[str], said: dict[str, Any], val
             f"--target {value} would change nothing: data.{key} is {data.get(key)}, which does not refer to "
             f"${{target}}; give --data.{key} {value}"
         )
+
+
+def require_labelled(captures: Captures) -> None:
+    """Refuse unlabelled captures that are not there where they are to have pseudo-labels: say what makes them."""
+    for capture in all_captures(captures):
+        path, _ = split_of(capture, "")
+        if not Path(path).exists():
+            raise InputError(
+                f"{path} is not there, expected the capture that `dkp pseudo-label --out {path}` makes of the target "
+                "(the recipe's `labels` are its options), or --config configs/unregistered.yaml after the recipe"
+            )
 
 
 def own_run(words: Sequence[str]) -> Path | None:

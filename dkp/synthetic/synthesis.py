@@ -56,8 +56,8 @@ def synthesize(
         size: Side of the images [px].
         seed: Of all that is random.
         species: ``human`` or ``dog``.
-        domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``) or a
-            :class:`~dkp.synthetic.domains.Domain`.
+        domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``; of people also ``wild``
+            and ``sport``) or a :class:`~dkp.synthetic.domains.Domain`.
         layout: ``"ring"``, or ``"dome"`` with every second camera raised.
         fps: Instants per second of a clip.
         clip: Instants of a clip. Short clips give more different poses; optical flow needs at least 2.

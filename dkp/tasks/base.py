@@ -6,10 +6,11 @@ import inspect
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from dkp.batches import MultiviewBatch, TrainingBatch, flatten_views
@@ -28,12 +29,14 @@ from dkp.tasks.terms import (
     gradient_norms,
     require_finite,
     require_finite_weights,
-    silent_term_error,
+    silence,
     total_loss,
 )
 
 if TYPE_CHECKING:
     from pytorch_lightning.utilities.types import OptimizerLRScheduler
+
+OnSilent = Literal["raise", "warn"]
 
 GRADIENT_NORM_PARAMETERS = 4
 """Trailing parameter tensors that gradient norms are taken of, where a detector has no heads by name."""
@@ -55,6 +58,7 @@ class DenseKeypointTask(pl.LightningModule):
         warmup_steps: linear warm-up of the learning rate [steps].
         metrics: what validation and testing compute; None = the defaults.
         gradient_norms_every: steps between two logs of each term's gradient norm; 0 = never.
+        on_silent: "raise" ends the training where a term has no valid pixel in a whole epoch, "warn" goes on.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class DenseKeypointTask(pl.LightningModule):
         warmup_steps: int = 0,
         metrics: EvaluationSettings | None = None,
         gradient_norms_every: int = 200,
+        on_silent: OnSilent = "raise",
     ) -> None:
         super().__init__()
         for name, term in terms.items():
@@ -83,6 +88,7 @@ class DenseKeypointTask(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.metrics = metrics or EvaluationSettings()
         self.gradient_norms_every = gradient_norms_every
+        self.on_silent = on_silent
         self.evaluations = nn.ModuleList()
         self.atlas: ChartAtlas | None = None
         self._surface = surface
@@ -212,13 +218,19 @@ class DenseKeypointTask(pl.LightningModule):
         self._ledger.reset()
 
     def on_train_epoch_end(self) -> None:
-        """Fail where a configured term that is not optional never had a valid pixel, on any process."""
-        for name, steps in self._ledger.due.items():
+        """Fail, or warn, where configured terms that are not optional never had a valid pixel, on any process."""
+        silent = {}
+        for name in self._ledger.due:
             fired = self._ledger.fired.get(name, torch.zeros((), dtype=torch.long, device=self.device))
             if self.trainer.world_size > 1:
                 fired = self.trainer.strategy.reduce(fired.clone(), reduce_op="sum")
             if int(fired) == 0 and not self.terms[name].optional:
-                raise silent_term_error(name, self.terms[name], steps)
+                silent[name] = self.terms[name]
+        if silent:
+            sentence = silence(silent, max(self._ledger.due.values()))
+            if self.on_silent == "raise":
+                raise InputError(sentence)
+            rank_zero_warn(sentence)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW without decay on biases and norms, and the learning rate schedule."""

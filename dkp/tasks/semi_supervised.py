@@ -17,7 +17,7 @@ from dkp.losses import DistillationTerm, LabelledTerm, LossTerm, MultiviewTerm
 from dkp.models import Detector
 from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
-from dkp.tasks.base import DenseKeypointTask
+from dkp.tasks.base import DenseKeypointTask, OnSilent
 from dkp.tasks.evaluation import EvaluationSettings
 from dkp.tasks.schedules import LearningRateSchedule
 from dkp.weights import load, names
@@ -51,6 +51,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         warmup_steps: linear warm-up of the learning rate [steps].
         metrics: what validation and testing compute; None = the defaults.
         gradient_norms_every: steps between two logs of each term's gradient norm; 0 = never.
+        on_silent: "raise" ends the training where a term has no valid pixel in a whole epoch, "warn" goes on.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class SemiSupervisedTask(DenseKeypointTask):
         warmup_steps: int = 0,
         metrics: EvaluationSettings | None = None,
         gradient_norms_every: int = 200,
+        on_silent: OnSilent = "raise",
     ) -> None:
         if terms is None:
             terms = {"labelled": LabelledTerm(), "multiview": MultiviewTerm(), "distillation": DistillationTerm()}
         super().__init__(
-            detector, surface, terms, learning_rate, weight_decay, schedule, warmup_steps, metrics, gradient_norms_every
-        )
+            detector, surface, terms, learning_rate, weight_decay, schedule, warmup_steps, metrics,
+            gradient_norms_every, on_silent,
+        )  # fmt: skip
         self.keep_hyperparameters()
         if teacher_momentum is not None and not (0 <= teacher_momentum < 1 and start_from_teacher):
             raise InputError(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dkp.errors import InputError
 from dkp.losses import LossTerm, LossValue
 
 
@@ -114,14 +113,11 @@ class TermLedger:
         fired = (value.valid_share.detach() > 0).long()
         self.fired[name] = self.fired[name] + fired if name in self.fired else fired
 
-    def silent(self) -> list[str]:
-        """Terms that were due and had no valid pixel in any step (of this process)."""
-        return [name for name in self.due if name not in self.fired or int(self.fired[name]) == 0]
 
-
-def silent_term_error(name: str, term: LossTerm, steps: int) -> InputError:
-    """Return the error for a term that never fired in an epoch."""
-    return InputError(
-        f"loss term {term.symbol or name} has the weight model.terms.{name}.weight > 0 but had no valid pixel in any "
-        f"of the {steps} steps of this epoch: {term.hint}, or set the weight to 0 or `optional` to true"
+def silence(terms: Mapping[str, LossTerm], steps: int) -> str:
+    """Say which terms never fired in an epoch of so many steps, and what to look at."""
+    named = [f"{term.symbol or name} (model.terms.{name}.weight): {term.hint}" for name, term in terms.items()]
+    return (
+        f"no valid pixel in any of the {steps} steps of this epoch for loss terms with a weight above 0: "
+        f"{'; '.join(named)}; or set the weight to 0, or `optional` to true"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from dkp.errors import InputError
 from dkp.models import Detector, load_detector
+from dkp.sentences import near
 
 FOLDER = Path(__file__).parent
 
@@ -66,7 +67,8 @@ def card(name: str) -> Card:
         InputError: there is none of that name, or its card cannot be read.
     """
     if name not in names():
-        raise InputError(f"the weights are {name!r} where one of {', '.join(names())} is expected")
+        known = names()
+        raise InputError(f"dkp ships no weights {name!r}{near(name, known)}, expected one of {', '.join(known)}")
     path = FOLDER / f"{name}.json"
     try:
         sheet = json.loads(path.read_text(encoding="utf-8"))

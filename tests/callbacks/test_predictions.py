@@ -49,6 +49,8 @@ def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp
     camera = Camera.create(
         torch.eye(3).expand(1, 2, 3, 3), image_size=torch.tensor([8.0, 8.0]).expand(1, 2, 2), translation=None
     )
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "f0.npz.partial").write_text("half")
     batch = {
         "image": torch.zeros(1, 2, 3, 8, 8),
         "present": torch.tensor([[True, False]]),
@@ -61,7 +63,7 @@ def test_views_that_are_present_are_written_and_errors_are_not_lost(surface, tmp
     writer.write_on_batch_end(trainer, task, prediction, None, batch, 0, 0)
     writer.on_predict_end(trainer, task)
     writer.teardown(trainer, task, "predict")
-    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz")] == ["out/f1/left.npz"]
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.npz*")] == ["out/f1/left.npz"]
     with np.load(tmp_path / "out/f1/left.npz") as arrays:
         assert arrays["stride"] == 2
         assert arrays["rotation"].shape == (3, 3)

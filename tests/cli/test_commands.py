@@ -210,7 +210,9 @@ def test_divergence_ends_with_status_1_and_names_the_term(workspace, capsys):
 
 def test_a_term_that_never_fires_ends_with_status_2(workspace, capsys):
     words = [*arguments(workspace, "adapted"), "--name", "silent", "--data.pairing.min_angle", "100"]
-    assert "model.terms.multiview.weight" in error_of(capsys, ["fit", *words])
+    assert "model.terms.multiview.weight" in error_of(capsys, ["fit", *words, "--model.on_silent", "raise"])
+    with pytest.warns(UserWarning, match=r"model\.terms\.multiview\.weight"):
+        main(["fit", *words])
 
 
 BAD_OPTIONS = [
@@ -220,7 +222,10 @@ BAD_OPTIONS = [
     (["--model.learning_rat", "3"], "model.learning_rat is not an option of dkp.tasks.SemiSupervisedTask"),
     (["--model.learning_rate", "fast"], "model.learning_rate: Expected a <class 'float'>. Got value: fast"),
     (["--model.detector.init_args.strid", "4"], "model.detector.strid is not an option of dkp.models.Detector"),
-    (["--trainer.max_step", "4"], "--trainer.max_step"),
+    (
+        ["--trainer.max_stepps", "4"],
+        "trainer.max_stepps is not an option of pytorch_lightning.Trainer (did you mean max_steps?)",
+    ),
     (["--trainer.accelerator", "abacus"], "abacus"),
     (["--data.unlabelled", "nowhere"], "nowhere"),
     (["--model.teacher", "nowhere.ckpt"], "nowhere.ckpt"),
@@ -264,6 +269,7 @@ def test_bad_files_end_in_one_sentence(workspace, capsys, tmp_path, text, expect
 def test_unknown_commands_list_the_known_ones(capsys):
     assert "expected one of fit, resume" in error_of(capsys, ["fitt"])
     assert "expected one of recording, toml, --list, board, person" in error_of(capsys, ["import", "bord"])
+    assert "needs one of recording, toml, --list, board, person" in error_of(capsys, ["import"])
 
 
 # Other commands

@@ -11,6 +11,7 @@ from dkp.cli import main
 from dkp.cli.commands import FUNCTIONS
 from dkp.cli.help import command_help
 from dkp.runs.options import LIGHTNING
+from dkp.synthetic.species import SPECIES
 
 HEAVY = {
     "torch",
@@ -32,11 +33,18 @@ def test_the_help_lists_what_the_function_takes(command):
     module, name = function.split(":")
     text = command_help(command, function, description)
     assert description in text
+    assert "``" not in text
+    assert ":class:" not in text
     for parameter in inspect.signature(getattr(importlib.import_module(module), name)).parameters.values():
         bare = parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
         shown = parameter.name.upper() if bare else f"--{parameter.name.replace('_', '-')}"
         (line,) = (line for line in text.splitlines() if line.startswith(f"  {shown} "))
         assert not line.strip().startswith(f"{shown} ("), "an argument without a description"
+
+
+def test_the_help_of_synthesize_lists_all_domains():
+    text = command_help("synthesize", *FUNCTIONS["synthesize"])
+    assert all(name in text for kind in SPECIES.values() for name in kind.domains)
 
 
 def test_no_help_imports_what_takes_long():

@@ -276,5 +276,5 @@ def test_a_shipped_teacher_is_not_trained(people, tmp_path):
 def test_a_shipped_teacher_has_to_be_of_the_targets_surface(planes, tmp_path):
     with pytest.raises(InputError, match="expected human, that of human-small"):
         train(str(planes / "mine"), source=str(planes / "mine"), runs=str(tmp_path), teacher="human-small")
-    with pytest.raises(InputError, match="the weights are 'nobody'"):
+    with pytest.raises(InputError, match="dkp ships no weights 'nobody'"):
         train(str(planes / "mine"), source=str(planes / "mine"), runs=str(tmp_path), teacher="nobody")

@@ -47,7 +47,6 @@ trainer:
   devices: 1
   max_steps: 2
   max_epochs: -1
-  log_every_n_steps: 1
   enable_progress_bar: false
   enable_model_summary: false
 """
@@ -294,6 +293,19 @@ def test_what_was_half_written_is_gone_when_a_run_goes_on(run):
     assert json.loads((run / "metrics.json").read_text())["step"] == 4
 
 
+def test_predictions_that_were_half_written_are_gone_at_the_next_start(run):
+    torn = run / "predict" / "predictions" / "f0" / "a.npz.partial"
+    living = run / "predict-2" / "predictions" / "f0" / "a.npz.partial"
+    for path in (torn, living):
+        path.parent.mkdir(parents=True)
+        path.write_text("half")
+    held = hold(living.parents[1])
+    main(["predict", str(run)])
+    os.close(held)
+    assert list(run.rglob("*.partial")) == [living]
+    assert list((run / "predict-3").rglob("*.npz"))
+
+
 @pytest.mark.parametrize("words", [["--source", "nowhere"], ["--size", "33"], ["--trainer.accelerator", "abacus"]])
 def test_a_start_that_fails_leaves_no_folder(folder, tmp_path, capsys, words):
     refused(capsys, ["fit", "--config", folder / "recipe.yaml", "--root", tmp_path / "a" / "b", *words])
@@ -319,5 +331,27 @@ def test_runs_say_nothing_that_a_user_can_do_nothing_about(run, recwarn, caplog,
     main(["resume", str(run), "--trainer.max_steps", "4", "--trainer.enable_progress_bar", "true"])
     said = capsys.readouterr()
     text = said.out + said.err + caplog.text + " ".join(str(warning.message) for warning in recwarn)
-    for words in ("weights_only", "Total length of", "LeafSpec", "/-2", "v_num", "Be aware that", "is not empty"):
+    noise = ("weights_only", "Total length of", "LeafSpec", "/-2", "v_num", "Be aware that", "is not empty")
+    for words in (*noise, "Seed set to", "TPU available", "is not among the metrics"):
         assert words not in text
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
+    for command in ("test", "resume"):
+        message = refused(capsys, [command, tmp_path / "none"])
+        assert f"{tmp_path / 'none'} is not there, expected the folder of a run" in message
+    assert "has no config.yaml, expected the folder of a run" in refused(capsys, ["test", tmp_path])
+
+
+def test_labels_of_the_target_that_are_not_there_say_what_makes_them(folder, tmp_path, capsys):
+    recipe = Path(__file__).parents[2] / "configs" / "people" / "adapted.yaml"
+    words = ["fit", f"--config={recipe}", f"--root={tmp_path}", f"--source={folder / 'plane'}"]
+    message = refused(capsys, words)
+    assert f"{tmp_path / 'registered'} is not there" in message
+    assert f"`dkp pseudo-label --out {tmp_path / 'registered'}`" in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_shorter_than_the_interval_of_the_log_has_its_metrics_too(folder, run):
+    assert "step" in (run / "metrics.csv").read_text().splitlines()[0]
+    assert len((run / "metrics.csv").read_text().splitlines()) > 1

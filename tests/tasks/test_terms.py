@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from dkp.losses import LossValue, MultiviewTerm
+from dkp.losses import LossValue, MaskTerm, MultiviewTerm
 from dkp.tasks.terms import (
     TermLedger,
     TrainingDiverged,
@@ -9,7 +9,7 @@ from dkp.tasks.terms import (
     gradient_norms,
     require_finite,
     require_finite_weights,
-    silent_term_error,
+    silence,
     total_loss,
 )
 
@@ -65,15 +65,17 @@ def test_ledger_tells_silent_terms_from_those_that_fired_once():
         ledger.count("labelled", term(1.0, share))
         ledger.count("multiview", term(0.0, 0.0))
         ledger.count("silhouette", None)
-    assert ledger.silent() == ["multiview", "silhouette"]
+    assert ledger.due == {"labelled": 3, "multiview": 3, "silhouette": 3}
+    assert {name: int(steps) for name, steps in ledger.fired.items()} == {"labelled": 1, "multiview": 0}
     ledger.reset()
-    assert ledger.silent() == []
+    assert not ledger.due
+    assert not ledger.fired
 
 
-def test_silent_term_error_is_one_sentence_with_the_key():
-    text = str(silent_term_error("multiview", MultiviewTerm(), 12))
-    assert "L_M" in text
-    assert "model.terms.multiview.weight" in text
+def test_silent_terms_are_named_at_once_with_their_keys():
+    text = silence({"multiview": MultiviewTerm(), "mask": MaskTerm()}, 12)
+    assert "L_M (model.terms.multiview.weight)" in text
+    assert "(model.terms.mask.weight)" in text
     assert "12 steps" in text
     assert "angle" in text
     assert "\n" not in text

@@ -63,7 +63,7 @@ def test_card(toy):
     assert found.metrics == {"a person": {"joint_cm": 8.123}}
     assert "toy" in list_weights()
     assert "a person: joint_cm 8.123" in list_weights("toy")
-    with pytest.raises(InputError, match="the weights are 'nobody' where one of toy is expected"):
+    with pytest.raises(InputError, match="dkp ships no weights 'nobody', expected one of toy"):
         card("nobody")
 
 

@@ -48,5 +48,8 @@ def test_card_is_complete(name):
 def test_there_is_one_for_people(capsys):
     main(["weights"])
     assert "human-small" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["weights", "human-smal"])
+    assert "no weights 'human-smal' (did you mean human-small?)" in capsys.readouterr().err
     main(["weights", "human-small"])
     assert card("human-small").sha256 in capsys.readouterr().out
