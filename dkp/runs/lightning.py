@@ -37,11 +37,11 @@ from dkp.callbacks import (
     run_folder,
 )
 from dkp.callbacks.run_folder import Started
-from dkp.runs.options import SHARED, given, with_underscores
-from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, without_shipped
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
 from dkp.recipes import one_config
+from dkp.runs.options import SHARED, given, with_underscores
+from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, without_shipped
 
 # "omegaconf+" resolves ${...} once, after all files and overrides.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
@@ -62,10 +62,9 @@ NO_USE = (
 """Warnings that a user can do nothing about."""
 
 CHATTY = (
-    "pytorch_lightning.utilities.rank_zero",
-    "pytorch_lightning.trainer.connectors.checkpoint_connector",
+    "pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer.connectors.checkpoint_connector",
     "lightning_fabric.utilities.seed",
-)
+)  # fmt: skip
 NO_USE_SAID = ("Tip:", "`weights_only` was not set", "Seed set to", "TPU available: False")
 """Loggers of Lightning's, and what they say of no use."""
 
@@ -154,8 +153,7 @@ class TrainingCLI(LightningCLI):
         if self.config["weights_only"] is False:
             raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
         self.said = yaml.safe_load(getattr(parser, "said", None) or parser.dump(self.config, skip_none=False))
-        warning = require_effect(self.command, self.words, self.said)
-        if warning:
+        if warning := require_effect(self.command, self.words, self.said):
             rank_zero_warn(warning)
         self.checkpoint = self.find_checkpoint()
         if self.command == "fit" and self.config.get("data.init_args.pseudo_labels"):

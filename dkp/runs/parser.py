@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dkp.runs.options import SHARED, given
 from dkp.data.splits import Captures, all_captures, split_of
 from dkp.errors import InputError
 from dkp.recipes import CONFIG, recipe_folder
+from dkp.runs.options import SHARED, given
 from dkp.weights import configuration, names
 
 EVALUATED = {"validate": ("val",), "test": ("test",), "predict": ("predict", "test")}

@@ -1,8 +1,10 @@
 """Raw frames of a rig: one video, or one folder of images, per camera, told apart by camera name."""
 
+import filecmp
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -69,6 +71,10 @@ class FrameSource:
     def span(self) -> str:
         """The numbers of its frames in words, such as "0 to 11"."""
         return f"{self.numbers[0]} to {self.numbers[-1]}"
+
+    def first_file(self) -> Path:
+        """Return the video, or the first image."""
+        return self.path if self._images is None else self._images[self.numbers[0]]
 
     def near(self, numbers: Sequence[int], offset: int) -> list[int]:
         """Return the numbers plus the offset, without those before the first frame and beyond the last one."""
@@ -290,7 +296,11 @@ def open_media(
         InputError: a camera has no media or more than one.
     """
     paths = match_names(media, cameras, "a video or a folder of images", _is_media)
-    return {name: FrameSource(path, on_bad, masks) for name, path in paths.items()}
+    sources = {name: FrameSource(path, on_bad, masks) for name, path in paths.items()}
+    for first, second in () if masks else combinations(sources.values(), 2):
+        if filecmp.cmp(first.first_file(), second.first_file(), shallow=False):
+            logger.warning("%s and %s begin with the same bytes: one looks like a copy", first.path, second.path)
+    return sources
 
 
 def _is_media(path: Path) -> bool:

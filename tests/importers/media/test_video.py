@@ -217,6 +217,20 @@ def test_images_have_the_number_in_their_name(tmp_path):
         list(source.frames([2]))
 
 
+@pytest.mark.parametrize("kind", ["video", "folder"])
+def test_cameras_with_the_same_frames_are_named(tmp_path, caplog, kind):
+    for name, count in (("a", 3), ("b", 3), ("c", 4)):
+        path = tmp_path / (f"{name}.avi" if kind == "video" else name)
+        (write_video if kind == "video" else write_folder)(path, count)
+    if kind == "folder":
+        cv2.imwrite(str(tmp_path / "c" / "frame_0.png"), np.full((48, 64, 3), 9, np.uint8))
+    open_media(tmp_path, ["a", "b", "c"])
+    (record,) = caplog.records
+    assert "begin with the same bytes" in record.message
+    assert str(tmp_path / "a") in record.message
+    assert str(tmp_path / "b") in record.message
+
+
 @pytest.mark.parametrize(
     ("names", "match"),
     [
