@@ -74,6 +74,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
             and with their background.
         masks: give the unlabelled views' masks, for a silhouette term.
         pseudo_labels: give the labels of the unlabelled views, which are what a detector said (`dkp pseudo-label`).
+        keypoints: give the unlabelled views' joints of these names, in order, for a keypoint term; None = none.
         next_frame: also give the next frame and the flow to it: "truth" (synthetic captures: the known surface),
             "flow" (optical flow) or "no".
         **shared: what the data modules share, see `CaptureDataModule`.
@@ -91,6 +92,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         unlabelled_augmentation: Augmentation | None = None,
         masks: bool = True,
         pseudo_labels: bool = False,
+        keypoints: list[str] | None = None,
         next_frame: NextFrame = "no",
         **shared: Any,
     ) -> None:
@@ -107,6 +109,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
         self.unlabelled_augmentation = unlabelled_augmentation or for_unlabelled(self.augmentation)
         self.masks = masks
         self.pseudo_labels = pseudo_labels
+        self.keypoints = tuple(keypoints or ())
         self.next_frame: NextFrame = next_frame
         self.labelled: LabelledViews | None = None
         self.unlabelled: MultiviewInstants | None = None
@@ -122,6 +125,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
                 capture,
                 "train",
                 labels=self.pseudo_labels,
+                joints=self.keypoints,
                 next_frame=self.next_frame,
                 frames=self._unlabelled_frames(capture),
             )

@@ -3,6 +3,7 @@
 from dkp.losses.consensus import ConsensusTerm, consistent_mean
 from dkp.losses.distillation import DistillationTerm
 from dkp.losses.equivariance import EquivarianceTerm, warp_from_affine
+from dkp.losses.keypoint import KeypointTerm
 from dkp.losses.labelled import LabelledTerm, PseudoLabelTerm
 from dkp.losses.mask import MaskTerm
 from dkp.losses.matching import (
@@ -27,6 +28,7 @@ __all__ = [
     "DistillationTerm",
     "EquivarianceTerm",
     "ExpectedPosition",
+    "KeypointTerm",
     "LabelledTerm",
     "LossContext",
     "LossTerm",

@@ -23,10 +23,10 @@ from dkp.fields import ChartAtlas, Field
 from dkp.losses.schedule import ramp
 from dkp.losses.value import LossValue
 
-Need = Literal["labelled", "views", "pairs", "teacher", "labels", "masks", "flow"]
-"""Labelled views; unlabelled views, and of these: pairs, a teacher's fields, (pseudo-)labels, masks, optical flow."""
+Need = Literal["labelled", "views", "pairs", "teacher", "labels", "masks", "flow", "keypoints"]
+"""Labelled views; unlabelled views, and of these: pairs, a teacher's fields, (pseudo-)labels, masks, flow, joints."""
 
-KEYS = {"labels": "has_label", "masks": "mask", "flow": "flow"}
+KEYS = {"labels": "has_label", "masks": "mask", "flow": "flow", "keypoints": "joints"}
 """The entry of unlabelled views that tells whether a need is met; other needs are met by any such views."""
 
 

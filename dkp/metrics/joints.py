@@ -8,6 +8,7 @@ from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
 from dkp.errors import InputError
+from dkp.fields import cells_at
 from dkp.metrics.geodesic import SurfaceMetric
 from dkp.metrics.sampling import concatenate, quantile
 
@@ -30,32 +31,6 @@ def mirrored_name(name: str) -> str | None:
         if name.startswith(side):
             return other + name.removeprefix(side)
     return None
-
-
-def sample_at_joints(
-    coordinate: Tensor, foreground: Tensor, joints: Tensor, image_size: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the field in the cell in which each joint lies.
-
-    Args:
-        coordinate: (B, 3, H, W) [m].
-        foreground: (B, H, W), probability.
-        joints: (B, J, 2) [px] of the input image.
-        image_size: (B, 2) width and height of the input image [px].
-
-    Returns:
-        coordinate: (B, J, 3) [m].
-        foreground: (B, J).
-        inside: (B, J) bool, whether the joint lies in the image.
-    """
-    height, width = foreground.shape[-2:]
-    size = joints.new_tensor([width, height])
-    cell = (joints / image_size[:, None].to(joints) * size).floor()
-    inside = ((cell >= 0) & (cell < size)).all(dim=-1)
-    cell = torch.where(inside[..., None], cell, 0.0).long()
-    index = cell[..., 1] * width + cell[..., 0]
-    found = coordinate.flatten(2).gather(2, index[:, None].expand(-1, 3, -1)).transpose(1, 2)
-    return found, foreground.flatten(1).gather(1, index), inside
 
 
 class JointError(SurfaceMetric):
@@ -146,7 +121,7 @@ class JointError(SurfaceMetric):
         joints = joints.reshape(-1, *joints.shape[-2:]).float()
         finite = joints.isfinite().all(dim=-1)
         joints = torch.where(finite[..., None], joints, 0.0)
-        found, probability, inside = sample_at_joints(
+        found, probability, inside = cells_at(
             coordinate.detach().float().reshape(-1, 3, height, width),
             foreground.detach().float().reshape(-1, height, width),
             joints[..., :2],

@@ -290,3 +290,23 @@ def test_bad_numbers():
         LabelledDataModule(train="x", steps_per_epoch=0)
     with pytest.raises(InputError, match=r"data\.train names no capture"):
         LabelledDataModule().setup("fit")
+
+
+def test_keypoints_of_the_unlabelled_views(capture):
+    """They move with the crop; a name that the capture does not have has the confidence 0."""
+
+    def joints(keypoints, **augmentation):
+        module = SemiSupervisedDataModule(
+            unlabelled=f"{capture.path}#",
+            keypoints=keypoints,
+            num_workers=0,
+            augmentation=Augmentation(**({"rotate": 0.0, "scale": (1.0, 1.0), "photometric": 0.0} | augmentation)),
+        )
+        module.setup("fit")
+        return batches(module.train_dataloader())[0]["unlabelled"].get("joints")
+
+    still = joints(["nose", "nobody"], shift=0.0)[0, 0]
+    assert still.tolist() == [[15, 20, pytest.approx(0.9)], [pytest.approx(v) for v in still[1, :2].tolist()] + [0]]
+    moved = joints(["nose"], shift=0.2, geometric=1.0)[..., 0, :2]
+    assert (moved - still[0, :2]).abs().max() > 0.5
+    assert joints(None) is None
