@@ -35,6 +35,7 @@ FUNCTIONS = {
         "dkp.pipeline.reconstruct:reconstruct",
         "Find the surface of every instant in space: visible regions, whole surface, keypoints.",
     ),
+    "view": ("dkp.pipeline.view:view", "Write a capture or a reconstruction as one html page to look at."),
     "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
     "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
     "check": (
@@ -127,6 +128,7 @@ def overview() -> str:
         "pseudo-label",
         "compare-labels",
         "reconstruct",
+        "view",
         "weights",
         "check",
         "import recording",

@@ -38,6 +38,7 @@ from dkp.reconstruction import (
     vertex_samples,
 )
 from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, write_trc
+from dkp.reconstruction.result import upright
 from dkp.runs.lightning import run
 from dkp.surface import Surface
 from dkp.tasks.base import require_surface
@@ -294,7 +295,6 @@ def together(instants: list[Instant], capture: Capture, meta: dict[str, Any]) ->
     """Put instants together, without keypoints."""
     moments = [capture.frames[one.frame] for one in instants]
     stacked = {name: np.stack([getattr(one, name) for one in instants]) for name in Instant._fields[1:]}
-    down = torch.stack([camera.rotation[1] for camera in capture.cameras.values()]).mean(0).numpy()
     return Reconstruction(
         frame=np.array([one.frame for one in instants]),
         sequence=np.array([one.sequence for one in moments]),
@@ -303,7 +303,7 @@ def together(instants: list[Instant], capture: Capture, meta: dict[str, Any]) ->
         keypoint_names=np.zeros(0, dtype="U1"),
         rest=capture.surface.vertices,
         faces=capture.surface.faces.astype(np.int32),
-        up=-down / max(float(np.linalg.norm(down)), 1e-9),
+        up=upright(capture.cameras.values()),
         meta=meta,
         **stacked,
     )

@@ -30,7 +30,7 @@ def write_ply(
     columns |= {
         name: value if value.dtype == np.uint8 else value.astype("<f4") for name, value in (extra or {}).items()
     }
-    table = np.rec.fromarrays(list(columns.values()), names=list(columns))
+    table = np.rec.fromarrays(list(columns.values()), names=",".join(columns))
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
     lines += [f"property {_PLY_TYPES[value.dtype.kind]} {name}" for name, value in columns.items()]
     body = table.tobytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from dkp.errors import InputError
+from dkp.geometry import Camera
 from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.reconstructor import RELATIVE_SIGMA
 from dkp.reconstruction.samples import vertex_samples
@@ -127,6 +129,14 @@ class Reconstruction:
         found = torch.from_numpy(self.vertices).double()
         positions, _ = keypoints(found, found.nan_to_num(), keypoint_mixture(surface))
         return replace(self, keypoints=positions.numpy(), keypoint_names=np.array(list(surface.joints)))
+
+
+def upright(cameras: Iterable[Camera]) -> np.ndarray:
+    """(3,): the direction that is up in most images, of unit length; an axis of the world where one is nearly it."""
+    up = -torch.stack([camera.rotation[1] for camera in cameras]).mean(0).double().numpy()
+    up = up / max(float(np.linalg.norm(up)), 1e-9)
+    axis = np.round(up)
+    return np.asarray(axis if np.linalg.norm(up - axis) < 0.25 else up)
 
 
 def keypoint_mixture(surface: Surface) -> torch.Tensor:
