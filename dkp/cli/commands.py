@@ -52,6 +52,14 @@ FUNCTIONS = {
         "dkp.importers.datasets.board:import_board",
         "Import a recording of a calibration board as a capture.",
     ),
+    "import dannce": (
+        "dkp.importers.datasets.dannce:import_dannce",
+        "Import a project of DANNCE as a capture: videos for training, labelled frames for testing.",
+    ),
+    "import fields": (
+        "dkp.importers.fields:import_fields",
+        "Label a capture by fields that another program has saved, such as IUV images of DensePose.",
+    ),
     "import human36m": (
         "dkp.importers.datasets.human36m:import_human36m",
         "Import Human3.6M as a capture, with its published splits.",

@@ -9,7 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from dkp.files import write_text
-from dkp.pipeline.captures import BUILT_IN, check_same_surface, check_teacher, prepare_source, prepare_target
+from dkp.pipeline.captures import (
+    BUILT_IN,
+    check_same_surface,
+    check_teacher,
+    prepare_fields,
+    prepare_source,
+    prepare_target,
+)
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.job import SUMMARY, Job, recipes_of
 from dkp.pipeline.runner import only_one
@@ -51,13 +58,17 @@ def train(
             copy of one in configs that was edited; by default the folder in configs that fits the target, or has the
             shipped teacher's name.
         teacher: Name of a shipped detector (see `dkp weights`), which is then the teacher and the start of both
-            students, with its size of crops; by default a teacher is trained.
+            students, with its size of crops; or a folder of fields that another program has saved of the target's
+            views, such as IUV images (see `dkp import fields`), from which a teacher is trained in place of the source;
+            by default a teacher is trained on the source.
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
     started = time.monotonic()
     console = Console()
     name = capture if capture in BUILT_IN else Path(capture).resolve().name
     target = prepare_target(capture, Path(captures), seed, data, console)
+    if teacher is not None and Path(teacher).is_dir():
+        source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), None
     labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"

@@ -10,6 +10,7 @@ from rich.console import Console
 from dkp.captures import Capture
 from dkp.errors import InputError
 from dkp.importers import import_board, import_person
+from dkp.importers.fields import import_fields
 from dkp.synthetic import synthesize, synthesize_board
 from dkp.synthetic.species import SPECIES
 from dkp.weights import card
@@ -79,6 +80,15 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
             path, subjects=subjects, frames=frames, clip=clip, cameras=6, size=128, seed=seed, domain=domain,
             species=species,
         )  # fmt: skip
+    return path
+
+
+def prepare_fields(fields: Path, target: Path, captures: Path, console: Console) -> Path:
+    """Return a capture of the target's images with saved fields as labels, made unless it is there."""
+    path = captures / f"{target.resolve().name}-by-{fields.resolve().name}"
+    if not path.exists():
+        console.print(f"making labels of the fields in {fields} in {path}")
+        import_fields(target, fields, path)
     return path
 
 

@@ -34,7 +34,7 @@ class JointView:
     Attributes:
         sequence, time: of which recording it shows which moment.
         camera: name of the rig camera.
-        image: its file.
+        image: its file, or the image itself (H, W, 3) uint8.
         lens: the camera that took it, before any cut, and the map from the image's pixels to that camera's.
         joints: name -> x, y [px of the image, centres at integer + 0.5], confidence.
     """
@@ -42,7 +42,7 @@ class JointView:
     sequence: str
     time: int
     camera: str
-    image: Path
+    image: Path | np.ndarray
     lens: Lens
     joints: Joints
 
@@ -118,7 +118,8 @@ def view_row(folder: Path, view: JointView, camera: Camera, size: int, margin: f
     taken = view.lens.camera
     pixels = view.lens(joint_pixels(view.joints))
     affine = crop_affine(square_box(box_of_points(pixels), margin), size)
-    image = CropMap.create(taken, affine, size, view.lens.frame_map).image(read_image(view.image))
+    whole = view.image if isinstance(view.image, np.ndarray) else read_image(view.image)
+    image = CropMap.create(taken, affine, size, view.lens.frame_map).image(whole)
     joints = move_joints(view.joints, apply_affine(affine, pixels))
     same = all(np.array_equal(own, camera_arrays(camera)[key]) for key, own in camera_arrays(taken).items())
     return write_view_files(
