@@ -22,7 +22,17 @@ ON_TOP = ("unregistered", "wandb", "network/charts", "network/timm", "debug/fast
 
 LEFT_OUT = {
     "model": {"metrics", "gradient_norms_every", "on_silent", "start_from_teacher"},
-    "data": {"cameras", "predict", "eval_batch_size", "on_bad", "own_parts", "cache", "charts", "next_frame"},
+    "data": {
+        "cameras",
+        "predict",
+        "eval_batch_size",
+        "on_bad",
+        "own_parts",
+        "cache",
+        "charts",
+        "next_frame",
+        "keypoints",
+    },
 }
 """Options that a recipe need not say: of evaluation, of the machine, of what a file on top brings."""
 
