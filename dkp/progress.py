@@ -46,12 +46,13 @@ class Progress:
         self.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
     @contextmanager
-    def shown(self, title: str, unit: str = "step") -> Iterator[Show]:
+    def shown(self, title: str, unit: str = "step", rate: bool = False) -> Iterator[Show]:
         """Show a piece of work inside the block, which says now and then how far it is.
 
         Args:
             title: of the work.
             unit: what is counted.
+            rate: whether to say how many of them are done a second.
         """
         bar = self._bars.add_task(title, total=None, state="runs")
         began = time.monotonic()
@@ -59,11 +60,12 @@ class Progress:
 
         def show(done: int, total: int | None) -> None:
             nonlocal due
-            self._bars.update(bar, completed=done, total=total, state=f"{unit} {done}" if done else "runs")
             seconds = time.monotonic() - began
+            speed = f", {done / max(seconds, 1e-9):.1f} a second" if rate else ""
+            self._bars.update(bar, completed=done, total=total, state=f"{unit} {done}{speed}" if done else "runs")
             if seconds >= due and not self.console.is_terminal:
                 due = seconds + min(seconds, LONGEST)
-                where = f"{unit} {done} of {total}" if done else "runs"
+                where = f"{unit} {done} of {total}{speed}" if done else "runs"
                 self.say(f"{title}: {where}, {seconds / 60:.1f} minutes")
 
         try:

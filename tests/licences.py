@@ -53,7 +53,7 @@ def named(extras: Sequence[str]) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def closure(extras: Sequence[str] = ("wandb", "sweep", "dask", "dev")) -> dict[str, Distribution]:
+def closure(extras: Sequence[str] = ("wandb", "sweep", "dask", "onnx", "dev")) -> dict[str, Distribution]:
     """All installed packages that dkp needs, directly or not, with some of its extras."""
     found: dict[str, Distribution] = {}
     waiting = [(canonical(requirement.name), frozenset(requirement.extras)) for requirement in named(extras)]

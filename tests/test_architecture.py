@@ -18,7 +18,7 @@ FLOORS = (
     "importers synthetic data",
     "tasks",
     "callbacks viz",
-    "runs",
+    "runs inference",
     "pipeline bench",
     "study sweep",
     "cli",

@@ -75,18 +75,21 @@ class CropMap:
     shrink: float
 
     @classmethod
-    def create(cls, camera: Camera, affine: np.ndarray, size: int, frame_map: np.ndarray | None = None) -> CropMap:
+    def create(
+        cls, camera: Camera | None, affine: np.ndarray, size: int, frame_map: np.ndarray | None = None
+    ) -> CropMap:
         """Build the map.
 
         Args:
-            camera: the rig camera, no batch dimension, with its distortion.
+            camera: the rig camera, no batch dimension, with its distortion; None = a frame that has none.
             affine: (2, 3), the camera's undistorted pixels to crop pixels.
             size: side of the crop [px].
             frame_map: (2, 3) affine map from raw frame pixels to the camera's, where frames are not as calibrated.
         """
         centres = np.arange(size) + 0.5
         pixels = apply_affine(invert_affine(affine), np.stack(np.meshgrid(centres, centres), -1))
-        pixels = camera.distort(torch.from_numpy(pixels.reshape(-1, 2))).numpy().reshape(size, size, 2)
+        if camera is not None:
+            pixels = camera.distort(torch.from_numpy(pixels.reshape(-1, 2))).numpy().reshape(size, size, 2)
         if frame_map is not None:
             pixels = apply_affine(invert_affine(frame_map), pixels)
         across = pixels[size // 2, -1] - pixels[size // 2, 0]

@@ -14,7 +14,7 @@ from typing import Any, get_type_hints
 from dkp import __version__, signals
 from dkp.cli.help import command_help
 from dkp.errors import InputError
-from dkp.runs.options import LIGHTNING, run_help, with_underscores
+from dkp.runs.options import LIGHTNING, capture_words, predicts_media, run_help, with_underscores
 from dkp.sentences import BRANCH, near, one_sentence
 
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR}
@@ -23,6 +23,14 @@ DISK |= {errno.ENAMETOOLONG, errno.ESTALE}
 
 FUNCTIONS = {
     "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
+    "predict": (
+        "dkp.inference.command:predict",
+        "Write the fields of an image, a folder of images, a video, or of the views of a capture.",
+    ),
+    "export": (
+        "dkp.inference.export:export",
+        "Write a detector as ONNX, torch.export program or one safetensors file.",
+    ),
     "pseudo-label": (
         "dkp.pipeline.pseudo_labels:pseudo_label",
         "Label unlabelled views by a detector's fields of all cameras: triangulation or registration.",
@@ -104,6 +112,7 @@ KNOWN_ERRORS = {
     "SlowerThanCommitted": 1,
     "NotReproduced": 1,
     "CaptureDoubted": 1,
+    "NotEqual": 1,
     "MisconfigurationException": 2,
     "InterpolationKeyError": 2,
     "InterpolationResolutionError": 2,
@@ -125,7 +134,7 @@ def overview() -> str:
         "",
         "commands:",
     ]
-    described = {name: text for name, (_, text) in FUNCTIONS.items()} | LIGHTNING
+    described = LIGHTNING | {name: text for name, (_, text) in FUNCTIONS.items()}
     order = [
         "train",
         "fit",
@@ -133,6 +142,7 @@ def overview() -> str:
         "validate",
         "test",
         "predict",
+        "export",
         "pseudo-label",
         "compare-labels",
         "reconstruct",
@@ -218,7 +228,11 @@ def dispatch(words: list[str]) -> None:
         print(f"dkp {__version__}")
         return
     command, rest = words[0], words[1:]
-    if command in LIGHTNING:
+    if command == "predict":
+        rest = capture_words(rest)
+        if {"-h", "--help"} & set(rest):
+            print(f"{command_help(command, *FUNCTIONS[command])}\n\nThe views of captures:\n")
+    if command in LIGHTNING and not (command in FUNCTIONS and predicts_media(rest)):
         if {"-h", "--help"} & set(rest) or (command == "resume" and not rest):
             print(run_help(command))
         if not {"-h", "--help"} & set(rest):
@@ -241,7 +255,7 @@ def dispatch(words: list[str]) -> None:
             raise UsageError(f"dkp {command}: unknown kind {rest[0]!r}, expected one of {', '.join(kinds)}")
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in FUNCTIONS:
-        known = [*LIGHTNING, *FUNCTIONS]
+        known = list({**LIGHTNING, **FUNCTIONS})
         raise UsageError(f"unknown command {command!r}{near(command, known)}, expected one of {', '.join(known)}")
     if {"-h", "--help"} & set(rest):
         print(command_help(command, *FUNCTIONS[command]))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -215,14 +216,15 @@ class Detector(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
 
-def save_detector(detector: Detector, path: str | Path, half: bool = False, **notes: Any) -> Path:
+def save_detector(detector: Detector, path: str | Path, half: bool = False, header: bool = False, **notes: Any) -> Path:
     """Write `path` (.safetensors) and beside it the .json with the options that build the detector again.
 
     Args:
         detector: any detector.
         path: the weights file; the suffix is made .safetensors.
         half: store floating-point numbers in half precision.
-        notes: what else is written into the .json, as JSON has it.
+        header: write the options into the header of the weights file, and no .json.
+        notes: what else is written with the options, as JSON has it.
 
     Returns:
         The weights file's path.
@@ -239,10 +241,43 @@ def save_detector(detector: Detector, path: str | Path, half: bool = False, **no
         state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
     sheet = {"format": FORMAT, "version": VERSION, "detector": config, **notes}
     text = json.dumps(sheet, indent=2, ensure_ascii=False) + "\n"
-    for target, data in ((path, safetensors.torch.save(state)), (path.with_suffix(".json"), text.encode())):
+    files = {path: safetensors.torch.save(state, {FORMAT: text} if header else None)}
+    if not header:
+        files[path.with_suffix(".json")] = text.encode()
+    for target, data in files.items():
         with whole_file(target) as partial:
             partial.write_bytes(data)
     return path
+
+
+def detector_sheet(path: str | Path) -> dict[str, Any]:
+    """Read what is known of a weights file: its .json beside it or, without one, the header of the file itself.
+
+    Returns:
+        "detector", the options that build it, and the notes that `save_detector` was given.
+
+    Raises:
+        InputError: there is neither, or it is not as `save_detector` writes it.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    sheet = path.with_suffix(".json")
+    try:
+        text = sheet.read_text(encoding="utf-8") if sheet.is_file() else ""
+        if not text and path.is_file():
+            with safetensors.safe_open(path, "pt") as stream:
+                text = (stream.metadata() or {}).get(FORMAT, "")
+        if not text and not sheet.is_file():
+            raise InputError(f"detector {sheet}: no such file, where the options beside {path.name} are expected")
+        description = json.loads(text)
+    except (OSError, json.JSONDecodeError, safetensors.SafetensorError) as error:
+        raise InputError(f"detector {sheet}: not a JSON file ({error})") from error
+    if (
+        not isinstance(description, dict)
+        or description.get("format") != FORMAT
+        or description.get("version") != VERSION
+    ):
+        raise InputError(f'detector {sheet}: expected "format": "{FORMAT}" and "version": {VERSION}')
+    return description
 
 
 def load_detector(path: str | Path) -> Detector:
@@ -252,22 +287,11 @@ def load_detector(path: str | Path) -> Detector:
         InputError: a file is missing or damaged, or the two do not fit each other.
     """
     path = Path(path).with_suffix(".safetensors")
-    sheet = path.with_suffix(".json")
-    if not sheet.is_file():
-        raise InputError(f"detector {sheet}: no such file, where the options beside {path.name} are expected")
     try:
-        description = json.loads(sheet.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"detector {sheet}: not a JSON file ({error})") from error
-    if (
-        not isinstance(description, dict)
-        or description.get("format") != FORMAT
-        or description.get("version") != VERSION
-    ):
-        raise InputError(f'detector {sheet}: expected "format": "{FORMAT}" and "version": {VERSION}')
-    try:
-        detector = Detector(**description["detector"])
+        detector = Detector(**detector_sheet(path)["detector"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"detector {sheet}: the options do not describe a detector ({error})") from error
+        raise InputError(
+            f"detector {path.with_suffix('.json')}: the options do not describe a detector ({error})"
+        ) from error
     load_state(detector, read_state(path), path)
     return detector.eval()

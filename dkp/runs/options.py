@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 LIGHTNING = {
@@ -10,7 +11,7 @@ LIGHTNING = {
     "resume": "Go on with a run that was interrupted, in its folder.",
     "validate": "Evaluate a task on the validation views.",
     "test": "Evaluate a task on the test views.",
-    "predict": "Write one npz a view: foreground, coordinate, vertex.",
+    "predict": "Write one npz a view of a capture: foreground, coordinate, vertex.",
 }
 """Commands that run a task."""
 
@@ -49,7 +50,7 @@ USAGE = {
     "resume": "dkp resume RUN [OPTIONS]",
     "validate": "dkp validate RUN [OPTIONS]",
     "test": "dkp test RUN [OPTIONS]",
-    "predict": "dkp predict RUN [OPTIONS]",
+    "predict": "dkp predict RUN|CAPTURE [OPTIONS]",
 }
 
 NOTES = {
@@ -57,7 +58,8 @@ NOTES = {
     "resume": "It goes on in its own folder from its newest checkpoint. OPTIONS are those of fit and count this once.",
     "validate": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.val.",
     "test": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.test.",
-    "predict": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.predict or data.test.",
+    "predict": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.predict or data.test. "
+    "CAPTURE is a capture or CAPTURE#SPLIT, for human-small, or what --ckpt-path names: a shipped detector or a RUN.",
 }
 
 
@@ -70,6 +72,29 @@ def run_help(command: str) -> str:
         shown = "" if default is None else f" (default {default})"
         lines.append(f"  {f'--{name} VALUE':<22} {text}{shown}")
     return "\n".join(lines)
+
+
+def predicts_media(words: Sequence[str]) -> bool:
+    """Whether the words of ``dkp predict`` are about an image, a folder of images or a video, not about captures."""
+    folder = words[0] if words else "-"
+    return not folder.startswith("-") and not (Path(folder) / "config.yaml").is_file()
+
+
+def capture_words(words: Sequence[str]) -> list[str]:
+    """Return the words of ``dkp predict CAPTURE [--ckpt-path NAME|RUN]`` as those of ``dkp predict [RUN] --...``."""
+    capture = words[0] if words else "-"
+    if capture.startswith("-") or not (Path(capture.partition("#")[0]) / "capture.json").is_file():
+        return list(words)
+    views = capture if "#" in capture else f"{capture}#"
+    rest = with_underscores(words[1:])
+    checkpoint = given(rest, "ckpt_path")
+    if checkpoint is not None and Path(checkpoint).is_dir():
+        at = next(index for index, word in enumerate(rest) if word.partition("=")[0] == "--ckpt_path")
+        del rest[at : at + (1 if "=" in rest[at] else 2)]
+        return [checkpoint, "--data.predict", views, *rest]
+    if checkpoint is None and given(rest, "config") is None:
+        rest += ["--ckpt_path", "human-small"]
+    return ["--target", views, *rest]
 
 
 def given(words: Sequence[str], *names: str) -> str | None:

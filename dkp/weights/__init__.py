@@ -4,6 +4,7 @@ Beside NAME.safetensors (half precision) lies NAME.json with the options that bu
 card: what it was made from, by which recipe, and what was measured.
 """
 
+from dkp.weights.run import run_detector
 from dkp.weights.shipped import Card, card, configuration, list_weights, load, names, weights_file
 
-__all__ = ["Card", "card", "configuration", "list_weights", "load", "names", "weights_file"]
+__all__ = ["Card", "card", "configuration", "list_weights", "load", "names", "run_detector", "weights_file"]

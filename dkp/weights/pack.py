@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from dkp.config_files import run_config
 from dkp.errors import InputError
-from dkp.models import Detector, load_state, read_state, save_detector
+from dkp.models import save_detector
+from dkp.weights.run import run_detector
 from dkp.weights.shipped import FOLDER, SUFFIX
 
 MEASURED = (
@@ -40,20 +40,12 @@ def pack_weights(
     Raises:
         InputError: a file is missing, or is not what it should be.
     """
-    run = Path(run)
+    detector, config = run_detector(run)
     try:
-        config = run_config(run / "config.yaml")
         text = yaml.safe_load(Path(card).read_text(encoding="utf-8"))
-        options = dict(config["model"]["init_args"]["detector"]["init_args"])
         metrics = {where: read_metrics(Path(file)) for where, file in (measured or {}).items()}
     except (OSError, yaml.YAMLError, ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f"{run}, {card}: no run with a detector, no card or no metrics can be read ({error})"
-        ) from error
-    training = ("encoder_weights", "weights", "pretrained", "frozen")
-    detector = Detector(**{key: value for key, value in options.items() if key not in training})
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    load_state(detector, read_state(checkpoint), checkpoint)
+        raise InputError(f"{card}: no card or no metrics can be read ({error})") from error
     file = save_detector(detector, Path(folder) / f"{name}{SUFFIX}", half=True)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     notes: dict[str, Any] = {

@@ -101,5 +101,5 @@ def test_a_file_of_that_name_comes_first(toy, tmp_path, monkeypatch):
 
 
 def test_bad_input(tmp_path):
-    with pytest.raises(InputError, match="no run with a detector"):
+    with pytest.raises(InputError, match=r"none/config\.yaml does not exist"):
         pack_weights(tmp_path / "none", "toy", tmp_path / "card.yaml", folder=tmp_path / "shipped")

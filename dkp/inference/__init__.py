@@ -1,0 +1,7 @@
+"""A trained detector at work: images, videos or files of other programs in, fields in the images' own pixels out."""
+
+from dkp.inference.loading import load
+from dkp.inference.prediction import Prediction, SurfacePoints
+from dkp.inference.predictor import Predictor
+
+__all__ = ["Prediction", "Predictor", "SurfacePoints", "load"]

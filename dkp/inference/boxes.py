@@ -1,0 +1,129 @@
+"""Where the subjects are: boxes of a file, of masks, of detections, or of what moves before a still background."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dkp.captures.images import read_mask
+from dkp.errors import InputError
+from dkp.importers.boxes import Background, box_of_points, largest_part, outline
+from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
+from dkp.importers.keypoints.files import read_detections
+from dkp.importers.media.video import image_files, numbered
+from dkp.importers.subject import BACKGROUND_FRAMES
+from dkp.inference.frames import Frames
+from dkp.inference.predictor import as_boxes
+
+LEAST_CONFIDENCE = 0.2
+"""Detected keypoints below it do not count for a box."""
+
+Boxes = Mapping[int, Mapping[int, np.ndarray]]
+"""Number of a frame -> number of a person -> (4,) x0 y0 x1 y1 [px] around them."""
+
+
+def read_boxes(path: Path, frames: Frames) -> Boxes:
+    """Read where the subjects are: from a .json or .csv file of boxes, a folder of mask images, or detections.
+
+    Raises:
+        InputError: it is none of these, or holds no box of any of the frames.
+    """
+    if not path.exists():
+        raise InputError(
+            f"boxes is {str(path)!r}, which is not there, expected auto, whole, background, a .json or .csv file of "
+            "boxes, a folder of masks, or detections"
+        )
+    if path.is_dir() and image_files(path):
+        kind, found = "masks", mask_boxes(path)
+    elif path.suffix.lower() in (".json", ".csv") and (rows := listed_rows(path)) is not None:
+        kind, found = "boxes", listed_boxes(path, rows, frames)
+    else:
+        kind, found = "detections", detected_boxes(path)
+    if not any(found.get(number) for number in frames.names):
+        known = f"{min(found)} to {max(found)}" if found else "none"
+        raise InputError(
+            f"{path} has {kind} of none of the frames {min(frames.names)} to {max(frames.names)} of {frames.path} (its "
+            f"own: {known})"
+        )
+    return found
+
+
+def listed_rows(path: Path) -> list[Any] | None:
+    """Return the rows of a .csv file, or the list of a .json file; None where it holds something else: detections."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows: Any = json.loads(text) if path.suffix.lower() == ".json" else list(csv.DictReader(text.splitlines()))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}), expected a file of boxes") from error
+    boxes = isinstance(rows, list) and all(
+        isinstance(row, dict) and {"image", "frame", "box", "x0"} & {*row} for row in rows
+    )
+    return rows if boxes else None
+
+
+def listed_boxes(path: Path, rows: list[Any], frames: Frames) -> Boxes:
+    """Return the boxes of rows with frame (or image), person, x0, y0, x1 and y1 (or box)."""
+    numbers = {name: number for number, name in frames.names.items()}
+    found: dict[int, dict[int, np.ndarray]] = {}
+    for index, row in enumerate(rows, start=1):
+        try:
+            if "image" in row:
+                number = numbers.get(Path(row["image"]).stem)
+            else:
+                number = int(row["frame"]) if len(frames.names) > 1 or "frame" in row else next(iter(frames.names))
+            (box,) = as_boxes(
+                [float(value) for value in row.get("box") or [row[key] for key in ("x0", "y0", "x1", "y1")]]
+            )
+            person = row.get("person")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path}, box {index}: found {row}, expected frame or image, x0, y0, x1, y1 and, of several people, "
+                f"person ({type(error).__name__}: {error})"
+            ) from error
+        if number is not None:
+            people = found.setdefault(number, {})
+            people[len(people) if person in (None, "") else int(person)] = box
+    return found
+
+
+def mask_boxes(folder: Path) -> Boxes:
+    """Return the box around each mask of a folder, told apart by number as the frames are."""
+    images = image_files(folder)
+    outlines = {number: outline(read_mask(image)) for number, image in numbered(images).items()}
+    return {number: {0: box_of_points(points)} for number, points in outlines.items() if points is not None}
+
+
+def detected_boxes(path: Path) -> Boxes:
+    """Return the boxes around detected people; a person's number is its place among those of the frame."""
+    found: dict[int, dict[int, np.ndarray]] = {}
+    for number, people in read_detections(path).frames.items():
+        for person, keypoints in enumerate(people):
+            points = keypoints[keypoints[:, 2] >= LEAST_CONFIDENCE, :2] + OPENCV_TO_CENTRED
+            if len(points) >= 3 and (np.ptp(points, axis=0) > 0).all():
+                found.setdefault(number, {})[person] = box_of_points(points)
+    return found
+
+
+def moving_boxes(frames: Frames) -> Callable[[np.ndarray], np.ndarray | None]:
+    """Return what finds the box (4,) [px] of the subject in a frame of a still camera, by its difference to the median.
+
+    Raises:
+        InputError: the frames are no video.
+    """
+    if not frames.is_video:
+        raise InputError(f"boxes is background where {frames.path} is no video, expected frames of a still camera")
+    numbers = list(frames.names)
+    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(BACKGROUND_FRAMES, len(numbers))).round().astype(int))
+    background = Background(image for _, image in frames.read([numbers[index] for index in chosen]))
+
+    def find(image: np.ndarray) -> np.ndarray | None:
+        mask = largest_part(background.different(image))
+        points = outline(mask)
+        return None if points is None else box_of_points(points * (np.array(image.shape[1::-1]) / mask.shape[::-1]))
+
+    return find

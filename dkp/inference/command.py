@@ -1,0 +1,137 @@
+"""The command `dkp predict` on an image, a folder of images or a video."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from dkp.captures.arrays import between, one_of, whole_number
+from dkp.captures.images import OnBad
+from dkp.errors import InputError
+from dkp.inference.frames import Frames
+from dkp.inference.loading import load
+from dkp.inference.output import Output
+from dkp.inference.prediction import Prediction
+from dkp.inference.predictor import Predictor
+from dkp.inference.subjects import Subjects
+from dkp.progress import Progress
+
+
+def predict(
+    media: str | Path,
+    *,
+    ckpt_path: str | Path = "human-small",
+    out: str | Path | None = None,
+    boxes: str = "auto",
+    margin: float = 0.15,
+    frames: str = "",
+    overlay: bool = True,
+    iuv: bool = False,
+    batch: int = 8,
+    on_bad: OnBad = "raise",
+    surface: str | None = None,
+    size: int | None = None,
+    device: str | None = None,
+) -> str:
+    """Write the fields of an image, of a folder of images or of a video, with pictures to look at.
+
+    Started again, it goes on where it was.
+
+    Args:
+        media: an image, a folder of images of any sizes, or a video.
+        ckpt_path: name of a shipped detector, folder of a run, checkpoint, weights file (.safetensors) or exported
+            model (.onnx).
+        out: folder to write; default: predictions/NAME.
+        boxes: where the subjects are. "auto" looks for one: in every image, or in the first frame of a video, through
+            which it is then followed by its own foreground. Or a .json or .csv file with frame (or image), person, x0,
+            y0, x1, y1 [px], where people are followed through the frames of a video that have no box of them; a folder
+            of masks; detections as `dkp import` reads them, such as a folder of OpenPose's files; "background", what
+            moves before a still camera; or "whole".
+        margin: room around a box on each side, as a share of its longer side.
+        frames: which frames or images, as start:stop:step; empty takes all.
+        overlay: write the fields drawn over the images, of a video as overlay.mp4.
+        iuv: write pictures in DensePose's encoding, too.
+        batch: images that the network takes at once, where no subject is followed.
+        on_bad: "raise" ends at an image that cannot be decoded, "skip" leaves it out.
+        surface: name or file of the surface, where the detector does not say it.
+        size: side of the detector's crops [px], where it does not say it.
+        device: of PyTorch; default: a GPU if there is one.
+
+    Returns:
+        A line that says what was written.
+
+    Raises:
+        InputError: something cannot be read or written, or no subject was found; what was written stays.
+    """
+    between(margin, "margin", 0.0, 5.0)
+    whole_number(batch, "batch", least=1)
+    one_of(on_bad, ("skip", "raise"), "on_bad")
+    source = Frames(media, frames, on_bad)
+    predictor = load(ckpt_path, surface=surface, size=size, device=device, batch=batch)
+    folder = Path("predictions") / source.path.resolve().stem if out is None else Path(out)
+    subjects = Subjects(predictor, source, boxes, margin)
+    settings = {
+        "media": str(source.path.resolve()), "ckpt_path": str(ckpt_path), "boxes": boxes, "margin": margin,
+        "frames": frames, "overlay": overlay, "iuv": iuv, "surface": predictor.surface.name, "size": predictor.size,
+    }  # fmt: skip
+    video = (source.rate or 25.0) if source.is_video else None
+    with Output(folder, settings, predictor.surface, video, overlay, iuv) as output:
+        done = {number for number, name in source.names.items() if output.has(name)}
+        if len(done) == len(source.names) and output.complete():
+            return f"dkp: {folder} is complete, there is nothing to predict"
+        found, seconds = run(predictor, source, subjects, output, done, batch)
+    total = len(source.names) - len(source.bad)
+    if not found:
+        raise InputError(
+            f"{source.path}: no subject was found in any of {total} images; give --boxes ({folder} has the images with "
+            "nobody in them)"
+        )
+    left = f"; {len(source.bad)} could not be decoded, the first: {source.bad[0]}" if source.bad else ""
+    return (
+        f"dkp: a subject in {found} of {total} images, {(total - len(done)) / max(seconds, 1e-9):.1f} images/s, "
+        f"results are in {folder}{left}"
+    )
+
+
+def run(
+    predictor: Predictor, source: Frames, subjects: Subjects, output: Output, done: set[int], batch: int
+) -> tuple[int, float]:
+    """Predict what is not yet done, and return in how many images there is a subject, and the time taken [s]."""
+    waiting: list[tuple[int, np.ndarray, dict[int, np.ndarray]]] = []
+    found = 0
+
+    def flush() -> None:
+        nonlocal found
+        seen = iter(predictor.crops([(image, box) for _, image, squares in waiting for box in squares.values()]))
+        for number, image, squares in waiting:
+            finish(number, image, {person: next(seen) for person in squares})
+        waiting.clear()
+
+    def finish(number: int, image: np.ndarray, predictions: dict[int, Prediction]) -> None:
+        nonlocal found
+        subjects.saw(predictions)
+        found += any(one.inside.any() for one in predictions.values())
+        output.write(source.names[number], image, predictions)
+
+    numbers = list(source.names)
+    if not output.draws_video:
+        for number in sorted(done):
+            found += bool(predictions := output.read(source.names[number]))
+            subjects.saw(predictions)
+        numbers = [number for number in numbers if number not in done]
+    start = time.monotonic()
+    with Progress(Console()) as progress, progress.shown("predict", "image", rate=True) as show:
+        for count, (number, image) in enumerate(source.read(numbers), start=1):
+            if number in done:
+                flush()
+                finish(number, image, output.read(source.names[number]))
+            else:
+                waiting.append((number, image, subjects.squares(number, image)))
+            if waiting and (subjects.follows or len(waiting) >= batch):
+                flush()
+            show(count, len(numbers))
+        flush()
+    return found, time.monotonic() - start
