@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -95,7 +96,10 @@ class Hull:
                 return None
             cells = np.bincount(parts.ravel())[1:]
             by_views = np.bincount(parts.ravel(), views.ravel())[1:] / cells
-            points = centres[parts == 1 + np.lexsort((cells, np.round(by_views)))[-1]]  # most cameras, then largest
+            part = parts == 1 + np.lexsort((cells, np.round(by_views)))[-1]  # most cameras, then largest
+            if near is not None and _touches(part, low[2] == self.floor):
+                return self(foregrounds)  # it has moved on
+            near, points = None, centres[part]
             low, high = np.maximum(points.min(0) - cell, low), np.minimum(points.max(0) + cell, high)
         found = {camera: self._seen(camera, mask, points, cell) for camera, mask in foregrounds.items()}
         margin = 0.25 * (high - low).max()
@@ -132,8 +136,13 @@ class Hull:
         return mask & (cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) > 0)
 
 
+def _touches(part: np.ndarray, on_floor: bool) -> bool:
+    """Whether cells (X, Y, Z) bool reach the border of their grid, other than its floor."""
+    return bool(part[1:-1, 1:-1, (0 if on_floor else 1) : -1].sum() < part.sum())
+
+
 def confirm_masks(
-    hull: Hull, tracks: Mapping[str, Track], numbers: Sequence[int], margin: float, smooth: int, pool: Workers
+    hull: Hull, tracks: Mapping[str, Track], numbers: Sequence[int], margin: float, smooth: int, pool: Workers[Any, Any]
 ) -> None:
     """Keep of the masks in tracks what the other cameras confirm, and put the boxes around that.
 

@@ -97,3 +97,14 @@ def test_where_nothing_agrees_all_stays(rig, caplog):
         confirm_masks(hull_of(rig), made, range(2), 0.0, 1, pool)
     assert {name: track.masks for name, track in made.items()} == before
     assert "have a point in common in 0 of 2 frames" in caplog.text
+
+
+def test_a_subject_that_leaves_where_it_was_is_found_again(rig):
+    hull = hull_of(rig)
+    _, near = hull({name: seen(camera, BALL) for name, camera in rig.items()})
+    away = BALL + np.array([0.35, 0.1, 0.0])
+    truth = {name: seen(camera, away) for name, camera in rig.items()}
+    found, (low, high) = hull(truth, near)
+    assert min(overlap(found[name], truth[name]) for name in rig) > 0.9
+    assert (low < away - RADIUS).all()
+    assert (high > away + RADIUS).all()

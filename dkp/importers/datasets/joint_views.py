@@ -131,7 +131,7 @@ def view_row(folder: Path, view: JointView, camera: Camera, size: int, margin: f
 def with_size(camera: Camera, size: tuple[int, int]) -> Camera:
     """Return the camera for images of (width, height) [px]."""
     parts = camera_arrays(camera)
-    return camera_from_arrays(*(parts[key] for key in ("intrinsics", "rotation", "translation", "distortion")), size)
+    return camera_from_arrays(**parts, size=size)
 
 
 def cut_from(x: float, y: float, scale: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
