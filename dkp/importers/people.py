@@ -66,8 +66,9 @@ def read_people(
     people, words = {}, {}
     for name, some in found.items():
         people[name] = {
-            number - offset: [named_joints(person, joints) for person in persons]
+            moment: [named_joints(person, joints) for person in persons]
             for number, persons in some.frames.items()
+            if (moment := sources[name].moment(number - offset)) is not None
         }
         wanted = [number for number in numbers if number in sources[name]]
         missing = [number + offset for number in wanted if number not in people[name]]

@@ -24,6 +24,7 @@ from dkp.importers.hull import Hull, confirm_masks
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.keypoints.files import is_detections
 from dkp.importers.masks import grabcut_mask, refined_mask
+from dkp.importers.media.clocks import Sync, synchronise
 from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
     FrameMap,
@@ -63,6 +64,7 @@ def import_recording(
     frames: str = "",
     frame_map: FrameMap = "same",
     rates: Rates = "same",
+    sync: Sync | None = None,
     margin: float = 0.15,
     smooth: int = 1,
     confidence: float = 0.2,
@@ -110,6 +112,8 @@ def import_recording(
             name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at integer + 0.5).
         rates: "same" refuses videos whose frame rates differ; "any" takes frames of one number for one moment all the
             same, where headers are wrong.
+        sync: which frames show one moment, where their numbers do not say it: camera name -> by how many frames it is
+            ahead of the first camera, or a CSV of times with a line for each frame (camera, frame, time).
         margin: room around the subject on each side, as a share of its longer side.
         smooth: number of frames over which boxes are smoothed; 1 does not smooth.
         confidence: detected joints below it do not count for boxes and masks.
@@ -139,7 +143,9 @@ def import_recording(
         rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
-    numbers = frame_numbers(sources, frames, rates)
+    if sync is not None:
+        synchronise(sources, sync)
+    numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
         sequence=sequence, boxes=boxes,
@@ -334,6 +340,7 @@ def _mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: 
         {mask.path: sources[name] for name, mask in masks.items()},
     )
     for name, mask in masks.items():
+        mask.follow(sources[name], offset)
         report_gaps(mask, [number for number in numbers if number in sources[name]], "mask", offset)
     return offset
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from functools import cache
@@ -174,6 +175,31 @@ def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_p
         assert (
             pair.residuals["joints"].mean < 0.02
         )  # mid_hip, the middle of two pixels, is not quite the middle in space
+
+
+@pytest.mark.parametrize("boxes", ["detections", "masks"])
+def test_cameras_that_began_at_different_times(recording, tmp_path, boxes):
+    """Frames, masks and detections of cam_1 are numbered two ahead of the others."""
+    for kind in ("media", "masks", "detections"):
+        shutil.copytree(getattr(recording, kind), tmp_path / kind)
+        folder = tmp_path / kind / "cam_1"
+        for path in sorted(folder.iterdir(), reverse=True):
+            time = int(re.findall(r"\d+", path.stem)[-1])
+            new = path.name.replace(
+                f"{time:04d}" if kind == "detections" else f"_{time}.",
+                f"{time + 2:04d}" if kind == "detections" else f"_{time + 2}.",
+            )
+            path.rename(folder / new)
+    given = {"masks": tmp_path / "masks"} if boxes == "masks" else {}
+    arguments = recording.arguments(
+        tmp_path / "c", media=tmp_path / "media", detections=tmp_path / "detections", size=96
+    )
+    capture = import_recording(**{**arguments, **given}, boxes=boxes, sync={"cam_1": 2})
+    assert len(capture.views) == 3 * FRAMES
+    for view in capture.views:
+        assert overlap(capture.mask(view), true_mask(capture, view, recording)) > 0.7
+    if boxes == "detections":
+        assert_joints_lie_where_the_camera_puts_them(capture, recording)
 
 
 @pytest.mark.parametrize(

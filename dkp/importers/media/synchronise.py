@@ -21,13 +21,17 @@ _MOST_UNKNOWN = 0.02  # share of files that may belong to no frame
 FrameMap = Literal["same", "stretch"] | Mapping[str, Sequence[Sequence[float]]]
 
 
-def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: Rates = "same") -> list[int]:
+def frame_numbers(
+    sources: Mapping[str, FrameSource], frames: str = "", rates: Rates = "same", synced: bool = False
+) -> list[int]:
     """Return the frame numbers to import, and check that frames of one number show one moment.
 
     Args:
         sources: camera name -> frames.
         frames: start:stop:step of frame numbers; with a stop, cameras may have different numbers of frames beyond it.
         rates: "same" refuses videos whose rates differ; "any" takes frames of one number for one moment all the same.
+        synced: whether frames are numbered by their moments; cameras may then begin and end at different ones, and
+            rates do not matter.
 
     Raises:
         InputError: rates or numbers of frames differ, or nothing is selected.
@@ -36,7 +40,7 @@ def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: R
     one_of(rates, ("same", "any"), "rates")
     first = max(source.numbers[0] for source in sources.values())
     last = min(source.numbers[-1] for source in sources.values())
-    cut = stop is not None and (start or 0) >= first and 0 <= stop <= last + 1
+    cut = synced or (stop is not None and (start or 0) >= first and 0 <= stop <= last + 1)
     if not cut and len({(source.numbers[0], source.numbers[-1]) for source in sources.values()}) > 1:
         begins = {source.numbers[0] for source in sources.values()}
         found = ", ".join(
@@ -46,14 +50,14 @@ def frame_numbers(sources: Mapping[str, FrameSource], frames: str = "", rates: R
             f"the cameras have different numbers of frames ({found}), expected synchronised recordings of one length, "
             f"or frames {first or ''}:STOP with a stop of at most {last + 1} if frames of one number belong together"
         )
-    numbers = list(range(*slice(start, stop, step).indices(last + 1)))
+    numbers = list(range(*slice(start, stop, step).indices(max(0, last + 1))))
     numbers = [number for number in numbers if sum(number in source for source in sources.values()) >= 2]
     if not numbers:
         raise InputError(
             f"frames is {frames!r}, which selects none of {last + 1 - first} frames ({first} to {last}), expected "
             "start:stop:step of their numbers"
         )
-    if rates == "same":
+    if rates == "same" and not synced:
         _same_rates(sources, numbers)
     for source in sources.values():
         report_gaps(source, numbers, "image")
@@ -97,7 +101,9 @@ def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, Fra
         InputError: numbers do not fit.
     """
     outside = {
-        offset: {folder: [n for n in numbers if n - offset not in frames[folder]] for folder, numbers in found.items()}
+        offset: {
+            folder: [n for n in numbers if n - offset not in frames[folder].own] for folder, numbers in found.items()
+        }
         for offset in (0, 1, -1)
     }
     offset = min(outside, key=lambda value: sum(map(len, outside[value].values())))

@@ -3,7 +3,7 @@
 import filecmp
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -29,7 +29,8 @@ class FrameSource:
 
     Attributes:
         path: file or folder.
-        numbers: frame number -> what a message calls the frame; increasing.
+        numbers: of its frames, increasing.
+        own: those numbers as they are in the file or the files' names, whatever `renumber` made of them.
         size: (width, height) [px].
         rate: frames per second of a video, as its header says; None where unknown.
         bad: frame number -> what is wrong with it, of the frames that were left out so far.
@@ -51,21 +52,48 @@ class FrameSource:
         self._skip = one_of(on_bad, ("skip", "raise"), "on_bad") == "skip"
         self._masks = masks
         self._images: dict[int, Path] | None = None
+        self._own: dict[int, int] | None = None
+        self._moments: dict[int, int] | None = None
         self.rate: float | None = None
         if not self.path.is_dir():
             self.numbers: Sequence[int] = range(0)
             self._read_video_head()
+            self.own: Collection[int] = self.numbers
             return
         images = image_files(self.path)
         if not images:
             raise InputError(f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
         self._images = numbered(images)
-        self.numbers = list(self._images)
+        self.numbers, self.own = list(self._images), self._images
         self.size, self._depth = self._image_kind(list(self._images.values()))
 
     def __contains__(self, number: int) -> bool:
         """Whether the source has a frame of this number."""
-        return number in self.numbers if self._images is None else number in self._images
+        return number in (self.own if self._own is None else self._own)
+
+    def renumber(self, moments: Mapping[int, int]) -> None:
+        """Give frames the numbers of their moments; those without one are left out.
+
+        Args:
+            moments: a frame's own number -> its moment, both increasing.
+
+        Raises:
+            InputError: no frame is left.
+        """
+        self._moments = {own: moment for own, moment in moments.items() if own in self.own}
+        self._own = dict(sorted((moment, own) for own, moment in self._moments.items()))
+        self.numbers = list(self._own)
+        if not self._own:
+            raise InputError(f"{self.path} has {len(self.own)} frames, of which sync leaves none, expected some")
+
+    def moment(self, own: int) -> int | None:
+        """Return the number of the frame with an own number, None where `renumber` left it out."""
+        return own if self._moments is None else self._moments.get(own)
+
+    def follow(self, frames: "FrameSource", offset: int) -> None:
+        """Give masks the numbers of the moments of their frames, plus the offset of their own numbers."""
+        moments = {own: frames.moment(own - offset) for own in self.own}
+        self.renumber({own: moment + offset for own, moment in moments.items() if moment is not None})
 
     @property
     def span(self) -> str:
@@ -83,8 +111,8 @@ class FrameSource:
     def brightest(self) -> int:
         """Return the largest grey level of the first mask."""
         if self._images is None:
-            return max(int(frame.max()) for _, frame in FrameSource(self.path).frames(self.numbers[:1]))
-        return int(mask_levels(self._images[self.numbers[0]]).max())
+            return max(int(frame.max()) for _, frame in FrameSource(self.path).frames([0]))
+        return int(mask_levels(next(iter(self._images.values()))).max())
 
     def _image_kind(self, images: Sequence[Path]) -> tuple[tuple[int, int], int]:
         """Size of the first image (where bad ones are skipped, of the first good one), and how many bits are used."""
@@ -163,8 +191,10 @@ class FrameSource:
                 raise InputError(
                     f"{self.path} has {len(self.numbers)} frames, {self.span}, expected one for frame {number}"
                 )
-        wanted = [number for number in wanted if number in self]
-        for number, frame in self._video_frames(wanted) if self._images is None else self._image_frames(wanted):
+        moments = {(number if self._own is None else self._own[number]): number for number in wanted if number in self}
+        own = list(moments)
+        for index, frame in self._video_frames(own) if self._images is None else self._image_frames(own):
+            number = moments[index]
             if not isinstance(frame, str):
                 yield number, frame
             elif self._skip:
