@@ -19,7 +19,7 @@ UID_IN_IMAGE ?= $(or $(filter-out 0,$(shell id -u)),1000)
 export UID_IN_IMAGE GPUS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train weights reproduce results-check sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
+.PHONY: help setup train weights reproduce results-check figures sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
@@ -70,6 +70,12 @@ reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; go
 
 results-check: $(VENV)/.ready ## Run one cell of docs/results again and compare
 	$(BIN)/dkp study check full $(ARGS)
+
+runs/train-synthetic-seed0/summary.json: | $(VENV)/.ready ; $(BIN)/dkp train --capture synthetic --seed 0
+
+figures: runs/train-synthetic-seed0/summary.json ## Draw every figure of README and docs again, from runs/ and docs/results
+	$(BIN)/python docs/figures.py
+	$(BIN)/dkp study report full --results docs/results
 
 sweep: $(VENV)/.ready ## Try many values of options, as SWEEP says; started again, it goes on
 	$(BIN)/dkp sweep $(SWEEP) $(ARGS)

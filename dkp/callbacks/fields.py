@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from dataclasses import fields as dataclass_fields
 from typing import Any, Generic, TypeVar
 
 import pytorch_lightning as pl
@@ -57,10 +56,9 @@ class Fields:
 
     def cpu(self) -> Fields:
         """On the CPU."""
-        held = {one.name: getattr(self, one.name) for one in dataclass_fields(self)}
-        return Fields(
-            **{name: value.to("cpu") if isinstance(value, Tensor | Camera) else value for name, value in held.items()}
-        )
+        mask = None if self.mask is None else self.mask.cpu()
+        views = self.camera.to("cpu"), self.present.cpu(), self.coordinate.cpu(), self.foreground.cpu()
+        return Fields(self.frame, self.camera_name, *views, self.origin, self.image.cpu(), mask)
 
 
 class FieldsCallback(BasePredictionWriter, Generic[Result]):
@@ -115,8 +113,8 @@ def silhouettes(fields: Fields) -> Tensor | None:
         return None
     foreground = fields.foreground
     size = (foreground.shape[-2], foreground.shape[-1])
-    mask = functional.adaptive_avg_pool2d(fields.mask.to(foreground).flatten(0, 1), size) > 0.5
-    return mask.unflatten(0, foreground.shape[:2])
+    share: Tensor = functional.adaptive_avg_pool2d(fields.mask.to(foreground).flatten(0, 1), size)
+    return (share > 0.5).unflatten(0, foreground.shape[:2])
 
 
 def sample_cells(field: Tensor, pixels: Tensor, image_size: Tensor) -> Tensor:

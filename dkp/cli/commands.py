@@ -44,6 +44,7 @@ FUNCTIONS = {
         "Find the surface of every instant in space: visible regions, whole surface, keypoints.",
     ),
     "view": ("dkp.pipeline.view:view", "Write a capture or a reconstruction as one html page to look at."),
+    "report": ("dkp.pipeline.report:report", "Write one html page of a run, or of several beside each other."),
     "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
     "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
     "check": (
@@ -147,6 +148,7 @@ def overview() -> str:
         "compare-labels",
         "reconstruct",
         "view",
+        "report",
         "weights",
         "check",
         "import recording",
@@ -303,7 +305,8 @@ def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], ba
         if not word.startswith("--"):
             if not free:
                 raise UsageError(f"found the word {word!r} where an option --NAME is expected")
-            result += [f"--{free.pop(0)}", word]
+            several = hints.get(free[0]) == list[str]  # as many words as there are
+            result += [f"--{free[0]}+" if several else f"--{free.pop(0)}", word]
             continue
         name, equals, value = word.removeprefix("--").partition("=")
         kind = hints.get(name.split(".")[0])

@@ -19,6 +19,7 @@ from dkp.pipeline.captures import (
 )
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.job import SUMMARY, Job, recipes_of
+from dkp.pipeline.report import report
 from dkp.pipeline.runner import only_one
 from dkp.progress import Progress
 from dkp.viz import summary_markdown, summary_table
@@ -81,11 +82,13 @@ def train(
         with Progress(console) as progress:
             job.run(progress, overrides or [])
         summary = job.summary()
-        figure = draw_figure(job)
+        figure = draw_figure(folder)
+        report([str(folder)])
         write_text(folder / "summary.md", summary_markdown(summary))
         write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")  # the last: the job is complete
     minutes = (time.monotonic() - started) / 60
     console.print(summary_table(summary, title=f"{name}, seed {seed}: test split of {target}"))
     console.print(
-        f"{minutes:.1f} minutes. Table: {folder / SUMMARY}, figure: {figure}, runs: {folder}/", soft_wrap=True
+        f"{minutes:.1f} minutes. Table: {folder / SUMMARY}, figure: {figure}, report: {folder / 'report.html'}",
+        soft_wrap=True,
     )

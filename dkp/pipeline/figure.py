@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from dkp.captures import Capture
-from dkp.config_files import run_config
 from dkp.data import SemiSupervisedDataModule, collate
+from dkp.data.splits import split_of
+from dkp.errors import InputError
 from dkp.models import Detector
-from dkp.pipeline.job import DETECTORS, Job
+from dkp.pipeline.job import DETECTORS
+from dkp.pipeline.report import opened
 from dkp.viz import FieldRow, field_figure
 
 
-def draw_figure(job: Job, views: int = 6) -> Path:
+def draw_figure(folder: Path, views: int = 6) -> Path:
     """Draw the test views of two instants, their labels and the three fields.
 
     Args:
-        job: a job whose stages are done.
+        folder: of a job whose stages are done.
         views: at most this many views.
 
     Returns:
-        `fields.png` in the job's folder.
+        `fields.png` in the folder.
+
+    Raises:
+        InputError: it is no such folder.
     """
-    config = run_config(job.folder / "adapted" / "config.yaml")
-    options: dict[str, Any] = config["data"]["init_args"]
+    runs = {run.name: run for run in opened(folder)}
+    if missing := [name for name in DETECTORS if name not in runs]:
+        raise InputError(f"{folder} has no run {missing[0]}, expected the folder of a dkp train")
+    options = runs["adapted"].options("data")
     data = SemiSupervisedDataModule(
         test=options["test"], size=options["size"], stride=options["stride"], hide_background=options["hide_background"]
     )
@@ -40,15 +45,13 @@ def draw_figure(job: Job, views: int = 6) -> Path:
         labels = [[batches[b][key][0, v] for b, v in pick] for key in ("coordinate", "foreground")]
         coordinate, foreground = (torch.stack(values) for values in labels)
         rows.append(FieldRow("label", coordinate, foreground))
-    surface = Capture.open(job.target).surface
     for name in DETECTORS:
-        detector = Detector(
-            **{**config["model"]["init_args"]["detector"]["init_args"], "weights": str(job.checkpoint(name))}
-        ).eval()
+        detector = Detector(**{**runs[name].options("detector"), "weights": str(runs[name].weights())}).eval()
         with torch.no_grad():
             field = detector(images)
         rows.append(FieldRow(name, field.coordinates(None), field.foreground_probability))
-    path = job.folder / "fields.png"
+    path = folder / "fields.png"
     titles = [f"{batches[b]['frame'][0]} {batches[b]['camera_name'][0][v]}" for b, v in pick]
-    field_figure(images, rows, surface, view_titles=titles, title=f"{job.target.name}: test views", path=path)
+    capture = Path(split_of(options["test"], "test")[0]).name
+    field_figure(images, rows, dataset.surface, view_titles=titles, title=f"{capture}: test views", path=path)
     return path

@@ -271,7 +271,8 @@ class InstantReconstructor:
 
 def confidence(seen: Observations, found: Triangulation) -> Tensor:
     """(B, N) in [0, 1]: the mean weight of the observations that agree on a point, 0 where there is none."""
-    return (seen.weights * found.inliers).sum(1) / found.views.clamp_min(1)
+    total: Tensor = (seen.weights * found.inliers).sum(1)
+    return total / found.views.clamp_min(1)
 
 
 def colours(image: Tensor, vertices: Tensor, camera: Camera, visible: Tensor) -> Tensor:
@@ -352,21 +353,19 @@ def write(result: Reconstruction, folder: Path, fps: float, metrics: dict[str, f
         extra |= {name: getattr(result, name)[index][there] for name in ("confidence", "residual", "views")}
         write_ply(folder / "visible" / f"{frame}.ply", result.points[index][there], None, extra)
     names = result.keypoint_names.tolist()
-    for take, index in result.takes().items():
-        known = index[np.isfinite(result.vertices[index]).all((1, 2))]
+    for take, own in result.takes().items():
+        known = own[np.isfinite(result.vertices[own]).all((1, 2))]
         if len(known):
-            weight = (result.seen[known] > 0)[..., None]
-            colour = (result.colour[known] * weight).sum(0) / weight.sum(0).clip(1)
             notes = {**result.meta, "take": take, "frames": result.frame[known].tolist()}
-            seconds, colour = (result.time[known] - result.time[known[0]]) / fps, colour.round().astype(np.uint8)
+            seconds, tint = (result.time[known] - result.time[known[0]]) / fps, result.mean_colour(known)
             glb = folder / "takes" / f"{take}.glb"
-            write_glb(glb, seconds, result.vertices[known], result.faces, colour, result.up, notes)
+            write_glb(glb, seconds, result.vertices[known], result.faces, tint, result.up, notes)
         if names:
             write_trc(
                 folder / "takes" / f"{take}.trc", result.time[index].tolist(), names, result.keypoints[index], fps
             )
     if names:
-        columns = [getattr(result, name).tolist() for name in ("frame", "sequence", "time")]
-        write_keypoints_csv(folder / "keypoints.csv", *columns, names, result.keypoints)
+        frames, sequences, times = (one.tolist() for one in (result.frame, result.sequence, result.time))
+        write_keypoints_csv(folder / "keypoints.csv", frames, sequences, times, names, result.keypoints)
     if metrics:
         write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + os.linesep)

@@ -26,8 +26,8 @@ MOST_ERROR, MOST_VIEWS = 50.0, 8.0
 BODY = """
 <style>
 body {{ max-width: none; }} #whole {{ display: grid; grid-template-columns: 1fr {width}px; gap: 1em; }}
-#world {{ width: 100%; height: 68vh; touch-action: none; }}
-#template {{ width: 100%; height: 34vh; touch-action: none; }}
+#world {{ width: 100%; height: 58vh; touch-action: none; }}
+#template {{ width: 100%; height: 30vh; touch-action: none; }}
 #controls {{ display: flex; flex-wrap: wrap; gap: 1em; align-items: center; }} #time {{ flex: 1; min-width: 10em; }}
 #images {{ display: flex; flex-wrap: wrap; gap: .5em; margin-top: .8em; }} #bar {{ display: inline-block; width: 12em;
 height: .9em; vertical-align: middle; }} canvas {{ border-radius: 4px; display: block; }}
@@ -188,9 +188,7 @@ def measured(result: Reconstruction, chosen: np.ndarray, error: np.ndarray) -> l
         chosen: indices (T) of the instants that are shown.
         error: (T, V) [mm], NaN where it is not known.
     """
-    seen = (result.seen > 0)[..., None]
-    mean = ((result.colour * seen).sum(0) / seen.sum(0).clip(1)).round().astype(np.uint8)
-    layers: list[dict[str, Any]] = [{"name": "images", "values": packed(mean)}]
+    layers: list[dict[str, Any]] = [{"name": "images", "values": packed(result.mean_colour(chosen))}]
     scales = [
         ("confidence", result.confidence[chosen], 1.0, ""),
         ("views that agree", result.views[chosen], MOST_VIEWS, ""),

@@ -179,8 +179,9 @@ class DeformationGraph:
         """(B, V, 3) [m], the posed surface."""
         bodies, count = len(body.position), len(self._vertices)
         nodes = self.carriers + len(self) * torch.arange(bodies, device=self.carriers.device)[:, None, None]
-        every = [one.repeat(bodies, 1) for one in (self.shares, self._vertices)]
-        return Attachment(nodes.flatten(0, 1), *every, self.rest, bodies).positions(body)[0].unflatten(0, (-1, count))
+        shares, vertices = self.shares.repeat(bodies, 1), self._vertices.repeat(bodies, 1)
+        every = Attachment(nodes.flatten(0, 1), shares, vertices, self.rest, bodies)
+        return every.positions(body)[0].unflatten(0, (-1, count))
 
     def pulled(self, body: Deformation, matrix: Tensor, right: Tensor, stiffness: float) -> Deformation:
         """Move the nodes to where they follow some pull and keep their edges, then turn and scale them accordingly.

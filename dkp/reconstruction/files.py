@@ -30,7 +30,9 @@ def write_ply(
     columns |= {
         name: value if value.dtype == np.uint8 else value.astype("<f4") for name, value in (extra or {}).items()
     }
-    table = np.rec.fromarrays(list(columns.values()), names=",".join(columns))
+    table = np.empty(len(vertices), [(name, value.dtype) for name, value in columns.items()])
+    for name, value in columns.items():
+        table[name] = value
     lines = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
     lines += [f"property {_PLY_TYPES[value.dtype.kind]} {name}" for name, value in columns.items()]
     body = table.tobytes()

@@ -240,7 +240,8 @@ class _Scene:
         self.nearest = (row * self.width + column).unflatten(0, silhouette.shape[:2]).flatten(2)  # (B, C, H W)
         flat = silhouette.flatten(2)
         self.there = flat.any(-1)
-        self.filled = [(*view, flat[tuple(view)].nonzero()[:, 0]) for view in self.there.nonzero().tolist()]
+        views = self.there.nonzero().tolist()
+        self.filled = [(owner, view, flat[owner, view].nonzero()[:, 0]) for owner, view in views]
         self.homogeneous = torch.cat([self.cells, torch.ones_like(self.cells[:, :1])], -1)
         self.count = flat.sum((1, 2)).clamp_min(1)
 
@@ -278,7 +279,7 @@ class _Scene:
             targets.append(held + offset)
         if len(squared) == 1:
             return [(width**2 / (width**2 + squared[0])).square()], targets
-        there = squared[1] + (self.settings.mirror * self.extent) ** 2
+        there = squared[1] + ((self.settings.mirror or 0.0) * self.extent) ** 2
         weight = (width**2 / (width**2 + torch.minimum(there, squared[0]))).square()
         mirrored = there < squared[0]
         return [weight * ~mirrored, weight * mirrored], targets
@@ -308,7 +309,7 @@ class _Scene:
         if not self.flat:
             normal = (body.rotation @ self.graph.normal[..., None])[..., 0]
             usable = usable & (_dot(body.position[:, None] - self.centre[:, :, None], normal[:, None]) < 0)
-        pulls = [self._unfilled(*one, seen, usable) for one in self.filled if bool(usable[one[0], one[1]].any())]
+        pulls = [self._unfilled(b, c, cell, seen, usable) for b, c, cell in self.filled if bool(usable[b, c].any())]
         if pulls:
             owner, view, node, cell = (torch.cat(one) for one in zip(*pulls, strict=True))
             strength = self.settings.silhouette * len(self.graph) / self.count[owner]

@@ -73,6 +73,12 @@ class Reconstruction:
         order = np.argsort(self.time, kind="stable")
         return {name: order[self.sequence[order] == name] for name in dict.fromkeys(self.sequence.tolist())}
 
+    def mean_colour(self, index: np.ndarray) -> np.ndarray:
+        """(V, 3) uint8, mean over instants (T',) of each vertex's colour; grey where no view ever shows it."""
+        seen = (self.seen[index] > 0)[..., None]
+        mean = (self.colour[index] * seen).sum(0) / seen.sum(0).clip(1)
+        return np.where(seen.any(0), mean, 150).round().astype(np.uint8)
+
     def save(self, folder: Path) -> None:
         """Write `reconstruction.npz` into a folder; numbers are float32 where that resolves 0.1 mm."""
         arrays = {name: value for name, value in vars(self).items() if name != "meta"}

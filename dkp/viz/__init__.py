@@ -4,7 +4,7 @@ from dkp.viz.colours import CoordinateColours
 from dkp.viz.comparison import CurvePanel, Panel, comparison_figure, curve_figure
 from dkp.viz.figures import FieldRow, draw_field, draw_template, field_figure, save_figure
 from dkp.viz.progress import Moment, progress_figure
-from dkp.viz.table import summary_markdown, summary_table
+from dkp.viz.table import summary_html, summary_markdown, summary_table
 
 __all__ = [
     "CoordinateColours",
@@ -19,6 +19,7 @@ __all__ = [
     "field_figure",
     "progress_figure",
     "save_figure",
+    "summary_html",
     "summary_markdown",
     "summary_table",
 ]

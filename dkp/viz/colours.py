@@ -71,8 +71,9 @@ class CoordinateColours:
     """Colours of the points of one surface.
 
     With a left and a right: height is the hue, running from red over orange to yellow on the left and from violet over
-    blue to green on the right; the midline is pale, limbs far from it and the back are darker. Any other surface: its
-    two long sides span a plane of hues and its depth is the lightness.
+    blue to cyan on the right, and the lightness, so that no kind of colour vision takes one for the other; the midline
+    is pale, limbs far from it and the back are darker. Any other surface: its two long sides span a plane of hues and
+    its depth is the lightness.
 
     Args:
         surface: The template.
@@ -110,10 +111,10 @@ class CoordinateColours:
         across, height, depth = placed[..., 0] - middle, (placed[..., 1] - self.low[1]) / size[1], placed[..., 2]
         front = np.tanh((depth - np.median([self.low[2], self.high[2]])) / (0.15 * size[2]))
         side = np.tanh(across / (0.025 * size[1]))
-        warm, cool = 12 + 93 * height, 305 - 150 * height
+        warm, cool = 20 + 85 * height, 300 - 110 * height
         turn = np.deg2rad(np.where(across > 0, warm, cool))
         chroma = 0.155 * np.abs(side)
-        lightness = 0.80 - 0.30 * np.abs(across) / size[0] - 0.06 * np.abs(side) + 0.07 * (front - 1)
+        lightness = 0.65 + 0.30 * height - 0.30 * np.abs(across) / size[0] - 0.06 * np.abs(side) + 0.07 * (front - 1)
         return np.stack([lightness, chroma * np.cos(turn), chroma * np.sin(turn)], axis=-1)
 
     def _plane(self, placed: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dkp.viz.figures import DPI, INK, MUTED, save_figure
 
-COLOURS = ("#1f5fd6", "#e6194b", "#2ca02c", "#f58231", "#8a2be2", "#00a5b5", "#7a4a21", "#5b6470")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#5b6470")
+"""Told apart with any colour vision: M. Okabe, K. Ito, "Color universal design" (2008)."""
 
 Point = tuple[float, float | None]
 """Mean and spread; None where there is a single value."""

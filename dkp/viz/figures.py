@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -91,8 +92,7 @@ def draw_field(
     axes.imshow(pale, extent=(0, width, height, 0))
     inside = foreground.astype(np.float64) > THRESHOLD
     points = np.moveaxis(coordinate, 0, -1).astype(np.float64)
-    shown = np.concatenate([colours(points), 0.95 * inside[..., None]], axis=-1)
-    axes.imshow(shown, extent=(0, width, height, 0), interpolation="nearest")
+    axes.imshow(overlay(colours(points), inside, foreground, (height, width)), extent=(0, width, height, 0))
 
     x, y = (np.arange(columns) + 0.5) * width / columns, (np.arange(rows) + 0.5) * height / rows
     if inside.any() and min(rows, columns) > 1:
@@ -108,6 +108,26 @@ def draw_field(
         axes.contour(x, y, framed, levels=[THRESHOLD], colors=INK, linewidths=0.6)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+
+
+def overlay(colour: np.ndarray, inside: np.ndarray, foreground: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Colours of cells as an image: interpolated between the cells of the foreground, with its outline.
+
+    Args:
+        colour: (H, W, 3) in [0, 1].
+        inside: (H, W) bool, cells that have one.
+        foreground: (H, W), probability.
+        size: h and w of the image, which has at least one pixel a cell.
+
+    Returns:
+        (h, w, 4) in [0, 1].
+    """
+    weight = inside[..., None].astype(np.float32)
+    layers = np.concatenate([colour * weight, weight, foreground[..., None]], axis=-1).astype(np.float32)
+    layers = cv2.resize(layers, size[::-1], interpolation=cv2.INTER_LINEAR)
+    mass = layers[..., 3:4]
+    shown = 0.95 * ((layers[..., 4:] > THRESHOLD) & (mass > 0))
+    return np.concatenate([(layers[..., :3] / np.maximum(mass, 1e-6)).clip(0, 1), shown], axis=-1)
 
 
 def draw_template(axes: Axes, surface: "Surface", colours: CoordinateColours, *, back: bool = False) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
@@ -135,3 +136,18 @@ def summary_markdown(summary: Summary) -> str:
         texts = (f"**{text}**" if best else text for text, best in cells)
         lines.append(f"| {heading} | {' | '.join(texts)} |")
     return "\n".join(lines)
+
+
+def summary_html(summary: Summary) -> str:
+    """Return the summary as an html table; arguments as for ``summary_table``.
+
+    Example:
+        >>> summary_html({"teacher": {"iou": 0.7}}).splitlines()[1]
+        '<tr><td>foreground IoU ↑</td><td>0.700</td></tr>'
+    """
+    rows = [[("", False), *((column, False) for column in _columns(summary))]]
+    rows += [[(heading, False), *cells] for heading, cells in _cells(summary)]
+    lines = [
+        "".join(f"<td>{f'<b>{escape(text)}</b>' if best else escape(text)}</td>" for text, best in row) for row in rows
+    ]
+    return "<table>" + "\n".join(f"<tr>{line}</tr>" for line in lines) + "</table>"

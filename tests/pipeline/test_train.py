@@ -45,6 +45,7 @@ def test_the_table_has_every_detector_and_the_trivial_field(job):
     lines = (job[1] / "summary.md").read_text().splitlines()
     assert lines[0] == "| | teacher | control | adapted | trivial |"
     assert len(lines) == 2 + len(keys)
+    assert "geodesic error" in (job[1] / "report.html").read_text()
 
 
 @pytest.mark.slow

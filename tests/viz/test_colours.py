@@ -54,6 +54,25 @@ def test_heights_differ(doll):
     assert np.linalg.norm(np.diff(colours, axis=0), axis=1).min() > 0.06
 
 
+@pytest.mark.parametrize(
+    "seen",  # linear RGB as people without one kind of cone see it: Machado, Oliveira, Fernandes (2009)
+    [
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.3039]],
+    ],
+)
+def test_no_colour_vision_takes_left_for_right(doll, seen):
+    heights = np.linspace(0.08, 1.52, 6)
+    points = np.array([[[x, height, 0.1] for height in heights] for x in (0.15, -0.15)])
+    colour = CoordinateColours(doll)(points)
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    shown = (linear @ np.array(seen).T).clip(0, 1)
+    left, right = np.where(shown <= 0.0031308, 12.92 * shown, 1.055 * shown ** (1 / 2.4) - 0.055)
+    assert np.linalg.norm(left[:, None] - right, axis=-1).min() > 0.35
+    assert min(np.linalg.norm(np.diff(side, axis=0), axis=1).min() for side in (left, right)) > 0.05
+
+
 def test_outside_is_clipped_and_what_is_not_finite_is_black(doll):
     colours = CoordinateColours(doll)
     far, edge = colours(np.array([[0.3, 9.0, 0.1], [0.3, 1.6, 0.1]]))

@@ -9,7 +9,7 @@ from matplotlib.image import imread
 from dkp.errors import InputError
 from dkp.surface import Surface
 from dkp.viz.colours import CoordinateColours
-from dkp.viz.figures import FieldRow, as_images, draw_field, draw_template, field_figure
+from dkp.viz.figures import FieldRow, as_images, draw_field, draw_template, field_figure, overlay
 
 BOARD = Surface.plane(width=1.0, height=1.0, spacing=0.25)
 CELLS = 12
@@ -74,12 +74,14 @@ def test_draw_field_shows_the_foreground_only_in_the_colours_of_the_surface():
     coordinate, foreground = board_field(1)
     axes = Figure().add_subplot()
     colours = CoordinateColours(BOARD)
-    draw_field(axes, np.zeros((24, 24, 3)), coordinate[0], foreground[0], colours)
+    draw_field(axes, np.zeros((36, 36, 3)), coordinate[0], foreground[0], colours)
     shown = np.asarray(axes.images[-1].get_array())
+    assert shown.shape == (36, 36, 4)
+    shown = shown[1::3, 1::3]  # the pixels in the middle of cells
     np.testing.assert_array_equal(shown[..., 3] > 0, foreground[0] > 0.5)
-    np.testing.assert_allclose(shown[5, 6, :3], colours(coordinate[0, :, 5, 6]))
-    assert axes.get_xlim() == (0, 24)
-    assert axes.get_ylim() == (24, 0)
+    np.testing.assert_allclose(shown[5, 6, :3], colours(coordinate[0, :, 5, 6]), atol=1e-6)
+    assert axes.get_xlim() == (0, 36)
+    assert axes.get_ylim() == (36, 0)
 
 
 def test_a_view_without_foreground_and_one_full_of_it_can_be_drawn(tmp_path):
@@ -94,3 +96,21 @@ def test_shapes_are_checked():
     coordinate, foreground = board_field(2)
     with pytest.raises(InputError, match="'teacher'"):
         field_figure(np.zeros((3, 3, 24, 24)), [FieldRow("teacher", coordinate, foreground)], BOARD)
+
+
+def test_fields_are_drawn_at_the_images_resolution_and_only_inside_of_their_outline():
+    """Between two cells colours blend, and what lies outside has no part in it."""
+    colour = np.zeros((4, 4, 3))
+    colour[:, 1], colour[:, 2], colour[:, 3] = [1, 0, 0], [0, 0, 1], [0, 1, 0]
+    foreground = np.zeros((4, 4))
+    foreground[:, 1:3] = 1
+    drawn = overlay(colour, foreground > 0.5, foreground, (32, 32))
+    assert drawn.shape == (32, 32, 4)
+    there = drawn[..., 3] > 0
+    assert there[:, 9:23].all()
+    assert not there[:, :7].any()
+    assert not there[:, 25:].any()
+    assert drawn[there][:, 1].max() < 1e-6, "no green of a cell outside"
+    middle = drawn[16, 15:17, :3]
+    np.testing.assert_allclose(middle, 0.5 * np.array([[1, 0, 1], [1, 0, 1]]), atol=0.1)
+    assert len(np.unique(drawn[16, :, 0].round(3))) > 6, "no blocks"

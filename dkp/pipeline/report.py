@@ -1,0 +1,226 @@
+"""One html page of a run or of several beside each other: what was run, curves, tables and pictures."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import yaml
+from torch import Tensor
+
+from dkp import __version__
+from dkp.batches import MultiviewBatch, flatten_views, view_pairs
+from dkp.config_files import run_config
+from dkp.data import SemiSupervisedDataModule, collate
+from dkp.errors import InputError
+from dkp.fields import ChartAtlas, ChartField
+from dkp.files import write_text
+from dkp.geometry import pairwise_epipolar_distance
+from dkp.losses import epipolar_residuals
+from dkp.models import Detector
+from dkp.surface import Surface
+from dkp.tasks.evaluation import RELATIVE_GATE
+from dkp.viz import CoordinateColours, FieldRow, Moment, field_figure, progress_figure, summary_html
+from dkp.viz.page import page, picture
+from dkp.viz.training import Curve, matrix_figure, training_figure
+from dkp.weights import weights_file
+
+MATRIX_PIXELS = 200
+"""Rows and columns of a matrix of a pair of views."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder.
+
+    Attributes:
+        name: by which the page calls it.
+        folder: with config.yaml.
+        config: with its references resolved.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+
+    def weights(self) -> Path | None:
+        """Return the detector at the end of training, or the one that was only tested; None where there is none."""
+        last = self.folder / "checkpoints" / "last.ckpt"
+        given = self.config.get("ckpt_path") or self.options("detector").get("weights")
+        file = last if last.is_file() else weights_file(given) if given else None
+        return file if file is not None and file.is_file() else None
+
+    def options(self, part: str) -> dict[str, Any]:
+        """Arguments of the "detector" or of the "data"."""
+        held = self.config["model"]["init_args"]["detector"] if part == "detector" else self.config["data"]
+        return dict(held.get("init_args") or {})
+
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the test, without those of single pairs; empty where it was not tested."""
+        file = self.folder / "test" / "metrics.json"
+        values = json.loads(file.read_text())["metrics"] if file.is_file() else {}
+        return {key.removeprefix("test/"): value for key, value in values.items() if "/pair/" not in key}
+
+    def curves(self) -> dict[str, Curve]:
+        """Columns of metrics.csv over the steps."""
+        file = self.folder / "metrics.csv"
+        found: dict[str, list[tuple[int, float]]] = {}
+        for row in csv.DictReader(file.read_text().splitlines() if file.is_file() else []):
+            for name, value in row.items():
+                if value and name != "step":
+                    found.setdefault(name, []).append((int(row["step"]), float(value)))
+        return dict(found)
+
+
+def report(runs: list[str], out: str | None = None, views: int = 4) -> str:
+    """Write one html page of a run, of several beside each other, or of all of a ``dkp train``.
+
+    It has what was run, the curves of every loss term with its weight and the norm of its gradient, the test's metrics
+    beside the trivial field's, and of a test instant the fields of all detectors, their epipolar errors, and
+    matchability and epipolar errors of all pixels of a pair of views. The page asks nothing of any other machine.
+
+    Args:
+        runs: Folders of runs, or of a ``dkp train``.
+        out: The page; default report.html in the first folder.
+        views: At most so many views are shown.
+    """
+    found = [run for name in runs for run in opened(Path(name))]
+    if not found:
+        raise InputError("runs is empty, expected at least one folder of a run")
+    parts = ["<h2>What was run</h2>", *(said(run) for run in found)]
+    curves = {run.name: run.curves() for run in found}
+    if any("train/loss" in one for one in curves.values()):
+        parts += ["<h2>Training</h2>", picture(training_figure(curves), "Loss terms over the steps.")]
+    measured = {run.name: values for run in found if (values := run.metrics())}
+    if measured:
+        last = next(reversed(measured.values()))
+        trivial = {key.removeprefix("trivial/"): value for key, value in last.items() if key.startswith("trivial/")}
+        parts += ["<h2>Test</h2>", summary_html(measured | ({"trivial": trivial} if trivial else {}))]
+        parts.append('<p class="note">trivial: the position in the crop, which is no detector.</p>')
+    parts += pictures(found, views)
+    file = Path(out) if out else Path(runs[0]) / "report.html"
+    title = f"Report: {', '.join(run.name for run in found)}"
+    write_text(file, page(title, "\n".join(parts)))
+    return f"dkp: wrote {file}"
+
+
+def opened(folder: Path) -> list[Run]:
+    """Return a run, or the runs of a ``dkp train`` in the order in which they began.
+
+    Raises:
+        InputError: it is neither.
+    """
+    configs = [folder / "config.yaml"]
+    if not configs[0].is_file():
+        configs = sorted(folder.glob("*/config.yaml"), key=lambda one: one.stat().st_mtime)
+        tested = [one for one in folder.glob("*/test/config.yaml") if one.parents[1] / "config.yaml" not in configs]
+        configs = [*tested, *configs]  # a shipped teacher is only tested
+    if not configs:
+        raise InputError(f"{folder} has no config.yaml, nor a folder that has one, expected the folder of a run")
+    folders = [one.parent.parent if one.parent.name == "test" else one.parent for one in configs]
+    return [Run(own.name, own, run_config(one)) for own, one in zip(folders, configs, strict=True)]
+
+
+def said(run: Run) -> str:
+    """Html of what a run was."""
+    data = {name: run.config.get(name) for name in ("source", "target", "test", "seed_everything")}
+    rows = "".join(
+        f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in data.items() if value
+    )
+    text = html.escape(yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True))
+    return (
+        f"<h3>{html.escape(run.name)}</h3><p>{html.escape(str(run.folder))}; page written by dkp {__version__}</p>"
+        f"<table>{rows}</table><details><summary>configuration</summary><pre>{text}</pre></details>"
+    )
+
+
+@torch.no_grad()
+def pictures(runs: list[Run], views: int) -> list[str]:
+    """Html of the fields of all runs in the views of a test instant, and of a pair of them."""
+    shown = {run.name: (run, weights) for run in runs if (weights := run.weights()) is not None}
+    options = runs[-1].options("data")
+    if not shown or not options.get("test"):
+        return ['<p class="note">No pictures: there is no checkpoint, or no test capture.</p>']
+    data = SemiSupervisedDataModule(
+        test=options["test"],
+        size=options["size"],
+        stride=options["stride"],
+        hide_background=options.get("hide_background") or "no",
+    )
+    data.setup("test")
+    (dataset, *_) = data.datasets["test"]
+    batch = cast(MultiviewBatch, collate([dataset[len(dataset) // 2]]))
+    pairs = view_pairs(batch)
+    chosen = batch["present"][0].nonzero()[:, 0]
+    if len(pairs):  # a pair first
+        own = torch.stack([pairs.first[0], pairs.second[0]])
+        chosen = torch.cat([own, chosen[~torch.isin(chosen, own)]])
+    chosen = chosen[: max(2, views)]
+    images, surface = flatten_views(batch)[chosen], dataset.surface
+    rows, moments, matrices = [], [], {}
+    for name, (run, weights) in shown.items():
+        field = Detector(**{**run.options("detector"), "weights": str(weights)}).eval()(images)
+        atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
+        coordinate, foreground = field.coordinates(atlas), field.foreground_probability
+        rows.append(FieldRow(name, coordinate, foreground))
+        if len(pairs):
+            extent = float(2 * max(surface.bounds[1]))
+            gate = RELATIVE_GATE * extent
+            error = epipolar_residuals(field[:1], field[1:2], pairs.fundamental[:1], gate, clip=None, atlas=atlas)
+            moments.append(Moment(name, coordinate[:2], foreground[:2], torch.cat(error)))
+            if bool((foreground[:2] > 0.5).flatten(1).any(1).all()):
+                pair = coordinate[:2], foreground[:2]
+                matrices[name] = pair_matrices(*pair, pairs.fundamental[0], field.stride, surface)
+    if (label := labelled(batch, chosen)) is not None:
+        rows.insert(0, label)
+    names = [batch["camera_name"][0][view] for view in chosen.tolist()]
+    fields = field_figure(images, rows, surface, view_titles=names)
+    parts = ["<h2>Fields</h2>", picture(fields, f"Instant {batch['frame'][0]} of {options['test']}.")]
+    if moments:
+        heat = progress_figure(images[:2], moments, surface)
+        parts += ["<h2>A pair of views</h2>", picture(heat, "Epipolar distance of each pixel's match; grey: no match.")]
+    if matrices:
+        parts.append(picture(matrix_figure(matrices), "All pixels of the pair against each other."))
+    return parts
+
+
+def labelled(batch: MultiviewBatch, chosen: Tensor) -> FieldRow | None:
+    """Return the labels of some views of the first instant, where all of them have one."""
+    if "coordinate" not in batch or not bool(batch["has_label"][0, chosen].all()):
+        return None
+    return FieldRow("label", batch["coordinate"][0, chosen], batch["foreground"][0, chosen])
+
+
+def pair_matrices(
+    coordinate: Tensor, foreground: Tensor, fundamental: Tensor, stride: int, surface: Surface
+) -> tuple[Tensor, Tensor]:
+    """Matchability and epipolar distance of the foreground pixels of two views, in the order of the surface's height.
+
+    Args:
+        coordinate: (2, 3, H, W) [m].
+        foreground: (2, H, W), probability.
+        fundamental: (3, 3), from the first view's pixels to lines of the second.
+        stride: pixels of a cell.
+        surface: of the coordinates.
+
+    Returns:
+        (N, M) in [0, 1] and (N, M) [px], of at most `MATRIX_PIXELS` pixels a view, evenly spread over the height.
+    """
+    colours, sides = CoordinateColours(surface), []
+    for field, shown in zip(coordinate, foreground, strict=True):
+        row, column = (shown > 0.5).nonzero(as_tuple=True)
+        points = field[:, row, column].T
+        order = torch.from_numpy(colours.turned(points.numpy())[:, 1]).argsort()
+        order = order[torch.linspace(0, len(order) - 1, min(MATRIX_PIXELS, len(order))).long()]
+        pixels = (torch.stack([column, row], -1)[order] + 0.5) * stride
+        sides.append((points[order], pixels))
+    (points, pixels), (other, other_pixels) = sides
+    sigma = RELATIVE_GATE * float(2 * max(surface.bounds[1]))
+    match = torch.exp(-torch.cdist(points, other).square() / (2 * sigma**2))
+    distance = pairwise_epipolar_distance(pixels, other_pixels, fundamental.to(pixels))
+    return match, distance
