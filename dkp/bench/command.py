@@ -19,7 +19,7 @@ SIZES = "1024,4096,8192,16384,65536"
 
 
 def bench(
-    what: Literal["all", "loss", "pipeline"] = "all",
+    what: Literal["all", "loss", "pipeline", "predict"] = "all",
     *,
     sizes: str = SIZES,
     pairs: int = 1,
@@ -32,8 +32,8 @@ def bench(
     """Measure speed, as ratios of things measured side by side.
 
     Args:
-        what: "loss" (the engines of the pairwise loss), "pipeline" (training step, loader, renderer, prediction,
-            imports) or "all".
+        what: "loss" (the engines of the pairwise loss), "pipeline" (training step, loader, renderer, imports),
+            "predict" (PyTorch as it is, compiled, and ONNX Runtime) or "all".
         sizes: Cells of each view for the loss, separated by commas.
         pairs: Pairs of views in a call of the loss; memory is measured for one only.
         repeats: Rounds of measuring; fewer for what takes long.
@@ -61,6 +61,10 @@ def bench(
         from dkp.bench.pipeline import bench_pipeline  # imports Lightning and the renderer
 
         result["pipeline"] = bench_pipeline(repeats)
+    if what in ("all", "predict"):
+        from dkp.bench.predict import bench_predict
+
+        result["predict"] = bench_predict(repeats)
     result["load_after"] = load()
     result["ratios"] = ratios(result)
     print_tables(result)

@@ -1,4 +1,4 @@
-"""The pipeline around the loss: a training step in its parts, the loader, the renderer, prediction, imports."""
+"""The pipeline around the loss: a training step in its parts, the loader, the renderer, imports."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
         "renderer" (views_per_second), "opening" (seconds to open a capture, its views decoded "anew" or "cached"),
         "loader" (batches_per_second of the main process, and batches_per_step, how many it makes in the time of a
         training step), "step" (seconds of data, network, loss, optimiser and whole, and the shares of waiting and of
-        the multiview loss), "predict" (images_per_second) and "import" (seconds by module).
+        the multiview loss) and "import" (seconds by module).
     """
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "capture"
@@ -50,7 +50,7 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
         rendered = time.perf_counter() - start
         opening = opening_times(capture, Path(folder) / "cache", min(repeats, 5))
         alone = loader_speed(make_data(capture, 0), repeats)
-        step, predict = bench_step(make_data(capture, 1), repeats)
+        step = bench_step(make_data(capture, 1), repeats)
     return {
         "renderer": {"views_per_second": SUBJECTS * FRAMES * CAMERAS / rendered},
         "opening": opening,
@@ -59,7 +59,6 @@ def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
             "batches_per_step": alone * step["whole"],
         },
         "step": step,
-        "predict": predict,
         "import": {module: min(import_time(module) for _ in range(2)) for module in IMPORTS},
     }
 
@@ -109,8 +108,8 @@ class KnownForeground(MultiviewTerm):
         return self.loss(known[pairs.first], known[pairs.second], pairs.fundamental)
 
 
-def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the times of the parts of a training step [s], and the images that the detector takes a second."""
+def bench_step(data: SemiSupervisedDataModule, repeats: int) -> dict[str, float]:
+    """Return the times of the parts of a training step [s]."""
     term = KnownForeground(sigma=SIGMA)
     terms = {"labelled": LabelledTerm(), "multiview": term, "distillation": DistillationTerm()}
     task = SemiSupervisedTask(Detector(norm="batch"), terms=terms)
@@ -148,11 +147,7 @@ def bench_step(data: SemiSupervisedDataModule, repeats: int) -> tuple[dict[str, 
     alternatives = {"data": fetch, "network": network, "loss": multiview, "optimiser": optimiser.step, "whole": whole}
     times = {name: one.least for name, one in take_turns(alternatives, repeats).items()}
     steps = waiting(iterator, task, optimiser, 3 * repeats)
-    step = {**times, **steps, "loss_share": times["loss"] / times["whole"]}
-    task.eval()
-    with torch.inference_mode():
-        forward = take_turns({"predict": lambda: task(images)}, repeats)["predict"].least
-    return step, {"images_per_second": len(images) / forward}
+    return {**times, **steps, "loss_share": times["loss"] / times["whole"]}
 
 
 def waiting(iterator: Any, task: SemiSupervisedTask, optimiser: torch.optim.Optimizer, steps: int) -> dict[str, float]:

@@ -28,7 +28,8 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
     """Ratios of a result, each the better the larger.
 
     Args:
-        result: With "loss" (of `bench_loss`) or "pipeline" (of `bench_pipeline`), or both.
+        result: With any of "loss" (of `bench_loss`), "pipeline" (of `bench_pipeline`) and "predict" (of
+            `bench_predict`).
 
     Returns:
         Such as "fused over tiled at 8192" (how many times faster), "dense memory over fused at 8192",
@@ -56,6 +57,10 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
             found["opening anew over cached"] = pipeline["opening"]["anew"] / pipeline["opening"]["cached"]
         found["batches loaded per step"] = pipeline["loader"]["batches_per_step"]
         found["torch import over dkp.losses import"] = pipeline["import"]["torch"] / pipeline["import"]["dkp.losses"]
+    speeds = result.get("predict", {})
+    found |= {
+        f"prediction {name} over eager": speed / speeds["eager"] for name, speed in speeds.items() if name != "eager"
+    }
     return found
 
 

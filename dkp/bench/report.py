@@ -27,6 +27,9 @@ def print_tables(result: Mapping[str, Any], console: Console | None = None) -> N
             console.print(f"no fused engine: {result['loss']['fused']}")
     if "pipeline" in result:
         console.print(pipeline_table(result["pipeline"]))
+    for name, speed in result.get("predict", {}).items():
+        over = f", {speed / result['predict']['eager']:.2f} times eager" if name != "eager" else ""
+        console.print(f"prediction {name}: {speed:.3g} images a second{over}", highlight=False)
 
 
 def loss_table(loss: Mapping[str, Any]) -> Table:

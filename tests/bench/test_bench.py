@@ -11,10 +11,13 @@ from dkp.bench.loss import parse_sizes, peaks_of, slope, taken_by, why_not_fused
 from dkp.bench.memory import peak_memory
 from dkp.bench.problem import NEAR_SHARE, Problem
 from dkp.bench.ratios import compare, ratios
+from dkp.bench.report import print_tables
 from dkp.bench.timing import take_turns
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance
+
+MACHINE = {"processor": "p", "cores": 1, "threads": 1, "torch": "2", "load": 0.0}
 
 
 def test_alternatives_take_turns():
@@ -150,6 +153,17 @@ def test_a_file_that_no_bench_wrote_is_refused_before_measuring(tmp_path, capsys
     assert "expected a file that dkp bench --json wrote" in capsys.readouterr().err
 
 
+def test_prediction_is_measured_side_by_side(capsys):
+    from dkp.bench.predict import bench_predict
+
+    speeds = bench_predict(2, compiled=False)
+    assert set(speeds) - {"onnx"} == {"eager"}
+    found = ratios({"predict": {**speeds, "compiled": 2 * speeds["eager"]}})
+    assert found["prediction compiled over eager"] == pytest.approx(2)
+    print_tables({"machine": MACHINE, "load_after": 0.0, "predict": {"eager": 10.0, "onnx": 25.0}})
+    assert "prediction onnx: 25 images a second, 2.50 times eager" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_pipeline_is_measured_in_parts():
     from dkp.bench.pipeline import bench_pipeline
@@ -159,6 +173,4 @@ def test_the_pipeline_is_measured_in_parts():
     assert step["whole"] > step["network"] > 0
     assert 0 < step["loss_share"] < 1
     assert 0 <= step["waiting_share"] < 1
-    assert all(
-        value > 0 for part in ("renderer", "opening", "loader", "predict", "import") for value in result[part].values()
-    )
+    assert all(value > 0 for part in ("renderer", "opening", "loader", "import") for value in result[part].values())

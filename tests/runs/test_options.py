@@ -1,0 +1,41 @@
+"""What `dkp predict` is about: files, a run or a capture, and the words that the Lightning command gets of it."""
+
+import pytest
+
+from dkp.captures import Capture
+from dkp.cli import main
+from dkp.runs.options import capture_words, predicts_media
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for name, file in (("capture", "capture.json"), ("run", "config.yaml"), ("photos", "a.png")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("name", "media"), [("photos", True), ("clip.mp4", True), ("run", False), ("--config", False)])
+def test_files_are_told_from_runs_and_options(folders, name, media):
+    words = [name if name.startswith("-") else str(folders / name), "--out", "x"]
+    assert predicts_media(words) is media
+    assert capture_words(words) == words
+
+
+def test_a_capture_is_for_human_small_unless_something_else_is_named(folders):
+    capture, run = str(folders / "capture"), str(folders / "run")
+    shipped = ["--target", f"{capture}#", "--ckpt_path", "human-small"]
+    assert capture_words([capture]) == shipped
+    assert capture_words([capture, "--ckpt-path", "human-small"]) == shipped
+    assert capture_words([f"{capture}#test"])[1] == f"{capture}#test"
+    assert capture_words([capture, "--config", "x.yaml"]) == ["--target", f"{capture}#", "--config", "x.yaml"]
+    for option in (["--ckpt-path", run], [f"--ckpt_path={run}"]):
+        words = capture_words([capture, *option, "--root", "y"])
+        assert words == [run, "--data.predict", f"{capture}#", "--root", "y"]
+        assert not predicts_media(words)
+
+
+def test_a_capture_of_people_is_predicted_by_name(people, tmp_path):
+    main(["predict", str(people / "masked"), "--root", str(tmp_path), "--trainer.enable_progress_bar", "false"])
+    names = sorted(path.name for path in tmp_path.rglob("*.npz"))
+    assert names == sorted(f"{view.camera}.npz" for view in Capture.open(people / "masked").views)
