@@ -117,10 +117,11 @@ class PredictionWriter(BasePredictionWriter):
             self._out.mkdir(parents=True, exist_ok=True)
         earlier = self._out.parent.parent.glob(f"predict*/{self._out.name}") if self.out is None else ()
         for folder in {self._out, *earlier}:
-            if (held := hold(folder)) is not None:  # nobody writes there
-                for partial in folder.rglob("*.partial"):
-                    partial.unlink(missing_ok=True)
-                self._held.append(held)
+            with contextlib.suppress(InputError):  # somebody else writes there
+                if (held := hold(folder)) is not None:
+                    self._held.append(held)
+                    for partial in folder.rglob("*.partial"):
+                        partial.unlink(missing_ok=True)
 
     def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
         try:
