@@ -114,7 +114,8 @@ def silhouettes(fields: Fields) -> Tensor | None:
     foreground = fields.foreground
     size = (foreground.shape[-2], foreground.shape[-1])
     share: Tensor = functional.adaptive_avg_pool2d(fields.mask.to(foreground).flatten(0, 1), size)
-    return (share > 0.5).unflatten(0, foreground.shape[:2])
+    inside: Tensor = (share > 0.5).unflatten(0, foreground.shape[:2])
+    return inside
 
 
 def sample_cells(field: Tensor, pixels: Tensor, image_size: Tensor) -> Tensor:

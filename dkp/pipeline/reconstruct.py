@@ -288,7 +288,7 @@ def colours(image: Tensor, vertices: Tensor, camera: Camera, visible: Tensor) ->
     size = camera.image_size.flatten(0, 1)
     planes = [sample_cells(plane.flatten(0, 1), pixels.flatten(0, 1), size) for plane in image.unbind(2)]
     colour = torch.stack(planes, -1).unflatten(0, visible.shape[:2])
-    mean = (colour * visible[..., None]).sum(1) / visible.sum(1)[..., None].clamp_min(1)
+    mean: Tensor = (colour * visible[..., None]).sum(1) / visible.sum(1)[..., None].clamp_min(1)
     return (255 * mean).round().to(torch.uint8)
 
 
@@ -361,9 +361,7 @@ def write(result: Reconstruction, folder: Path, fps: float, metrics: dict[str, f
             glb = folder / "takes" / f"{take}.glb"
             write_glb(glb, seconds, result.vertices[known], result.faces, tint, result.up, notes)
         if names:
-            write_trc(
-                folder / "takes" / f"{take}.trc", result.time[index].tolist(), names, result.keypoints[index], fps
-            )
+            write_trc(folder / "takes" / f"{take}.trc", result.time[own].tolist(), names, result.keypoints[own], fps)
     if names:
         frames, sequences, times = (one.tolist() for one in (result.frame, result.sequence, result.time))
         write_keypoints_csv(folder / "keypoints.csv", frames, sequences, times, names, result.keypoints)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import html
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import yaml
@@ -92,6 +93,8 @@ def report(runs: list[str], out: str | None = None, views: int = 4) -> str:
     found = [run for name in runs for run in opened(Path(name))]
     if not found:
         raise InputError("runs is empty, expected at least one folder of a run")
+    if len({run.name for run in found}) < len(found):
+        found = [replace(run, name=str(run.folder)) for run in found]
     parts = ["<h2>What was run</h2>", *(said(run) for run in found)]
     curves = {run.name: run.curves() for run in found}
     if any("train/loss" in one for one in curves.values()):
@@ -139,50 +142,85 @@ def said(run: Run) -> str:
     )
 
 
+class Views(NamedTuple):
+    """Some views of a test instant, at the size of one detector.
+
+    Attributes:
+        batch: of the instant alone.
+        chosen: (V,) long, the views; an eligible pair first, where there is one.
+        images: (V, 3, N, N).
+        fundamental: (1, 3, 3), from the first to the second view; None where they are no pair.
+        surface: of the capture.
+    """
+
+    batch: MultiviewBatch
+    chosen: Tensor
+    images: Tensor
+    fundamental: Tensor | None
+    surface: Surface
+
+    @classmethod
+    def read(cls, options: Mapping[str, Any], test: str, count: int) -> Views:
+        """Read the views of the instant in the middle of a test capture.
+
+        Args:
+            options: of the data of a detector's run.
+            test: the capture, PATH or PATH#SPLIT.
+            count: at most so many views, but a pair.
+        """
+        own = {name: options[name] for name in ("size", "stride", "hide_background") if options.get(name) is not None}
+        data = SemiSupervisedDataModule(test=test, **own)
+        data.setup("test")
+        (dataset, *_) = data.datasets["test"]
+        batch = cast(MultiviewBatch, collate([dataset[len(dataset) // 2]]))
+        pairs, chosen = view_pairs(batch), batch["present"][0].nonzero()[:, 0]
+        if len(pairs):
+            pair = torch.stack([pairs.first[0], pairs.second[0]])
+            chosen = torch.cat([pair, chosen[~torch.isin(chosen, pair)]])
+        chosen = chosen[: max(2, count)]
+        fundamental = pairs.fundamental[:1] if len(pairs) else None
+        return cls(batch, chosen, flatten_views(batch)[chosen], fundamental, dataset.surface)
+
+
 @torch.no_grad()
-def pictures(runs: list[Run], views: int) -> list[str]:
-    """Html of the fields of all runs in the views of a test instant, and of a pair of them."""
-    shown = {run.name: (run, weights) for run in runs if (weights := run.weights()) is not None}
-    options = runs[-1].options("data")
-    if not shown or not options.get("test"):
+def pictures(runs: list[Run], count: int) -> list[str]:
+    """Html of the fields of all runs in the views of a test instant, and of a pair of them.
+
+    Each detector sees the views at its own size; they are shown at the largest one, whose pixels are also those of the
+    epipolar errors.
+    """
+    shown = [(run, weights) for run in runs if (weights := run.weights()) is not None]
+    test = runs[-1].options("data").get("test")
+    if not shown or not test:
         return ['<p class="note">No pictures: there is no checkpoint, or no test capture.</p>']
-    data = SemiSupervisedDataModule(
-        test=options["test"],
-        size=options["size"],
-        stride=options["stride"],
-        hide_background=options.get("hide_background") or "no",
-    )
-    data.setup("test")
-    (dataset, *_) = data.datasets["test"]
-    batch = cast(MultiviewBatch, collate([dataset[len(dataset) // 2]]))
-    pairs = view_pairs(batch)
-    chosen = batch["present"][0].nonzero()[:, 0]
-    if len(pairs):  # a pair first
-        own = torch.stack([pairs.first[0], pairs.second[0]])
-        chosen = torch.cat([own, chosen[~torch.isin(chosen, own)]])
-    chosen = chosen[: max(2, views)]
-    images, surface = flatten_views(batch)[chosen], dataset.surface
-    rows, moments, matrices = [], [], {}
-    for name, (run, weights) in shown.items():
-        field = Detector(**{**run.options("detector"), "weights": str(weights)}).eval()(images)
+    test = test if isinstance(test, str) else test[0]
+    seen = [Views.read(run.options("data"), test, count) for run, _ in shown]
+    largest = max(seen, key=lambda views: views.images.shape[-1])
+    surface, names = largest.surface, [largest.batch["camera_name"][0][view] for view in largest.chosen.tolist()]
+    gate = RELATIVE_GATE * float(2 * max(surface.bounds[1]))
+    rows: list[FieldRow] = []
+    moments: list[Moment] = []
+    matrices: dict[str, tuple[Tensor, Tensor]] = {}
+    for (run, weights), views in zip(shown, seen, strict=True):
+        field = Detector(**{**run.options("detector"), "weights": str(weights)}).eval()(views.images)
         atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
         coordinate, foreground = field.coordinates(atlas), field.foreground_probability
-        rows.append(FieldRow(name, coordinate, foreground))
-        if len(pairs):
-            extent = float(2 * max(surface.bounds[1]))
-            gate = RELATIVE_GATE * extent
-            error = epipolar_residuals(field[:1], field[1:2], pairs.fundamental[:1], gate, clip=None, atlas=atlas)
-            moments.append(Moment(name, coordinate[:2], foreground[:2], torch.cat(error)))
-            if bool((foreground[:2] > 0.5).flatten(1).any(1).all()):
-                pair = coordinate[:2], foreground[:2]
-                matrices[name] = pair_matrices(*pair, pairs.fundamental[0], field.stride, surface)
-    if (label := labelled(batch, chosen)) is not None:
+        rows.append(FieldRow(run.name, coordinate, foreground))
+        if views.fundamental is None:
+            continue
+        pixel = largest.images.shape[-1] / views.images.shape[-1]
+        residuals = epipolar_residuals(field[:1], field[1:2], views.fundamental, gate, clip=None, atlas=atlas)
+        moments.append(Moment(run.name, coordinate[:2], foreground[:2], pixel * torch.cat(residuals)))
+        if bool((foreground[:2] > 0.5).flatten(1).any(1).all()):
+            pair = coordinate[:2], foreground[:2]
+            match, distance = pair_matrices(*pair, views.fundamental[0], field.stride, surface)
+            matrices[run.name] = match, pixel * distance
+    if (label := labelled(largest.batch, largest.chosen)) is not None:
         rows.insert(0, label)
-    names = [batch["camera_name"][0][view] for view in chosen.tolist()]
-    fields = field_figure(images, rows, surface, view_titles=names)
-    parts = ["<h2>Fields</h2>", picture(fields, f"Instant {batch['frame'][0]} of {options['test']}.")]
+    fields = field_figure(largest.images, rows, surface, view_titles=names)
+    parts = ["<h2>Fields</h2>", picture(fields, f"Instant {largest.batch['frame'][0]} of {test}.")]
     if moments:
-        heat = progress_figure(images[:2], moments, surface)
+        heat = progress_figure(largest.images[:2], moments, surface)
         parts += ["<h2>A pair of views</h2>", picture(heat, "Epipolar distance of each pixel's match; grey: no match.")]
     if matrices:
         parts.append(picture(matrix_figure(matrices), "All pixels of the pair against each other."))

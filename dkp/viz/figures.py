@@ -124,10 +124,10 @@ def overlay(colour: np.ndarray, inside: np.ndarray, foreground: np.ndarray, size
     """
     weight = inside[..., None].astype(np.float32)
     layers = np.concatenate([colour * weight, weight, foreground[..., None]], axis=-1).astype(np.float32)
-    layers = cv2.resize(layers, size[::-1], interpolation=cv2.INTER_LINEAR)
-    mass = layers[..., 3:4]
-    shown = 0.95 * ((layers[..., 4:] > THRESHOLD) & (mass > 0))
-    return np.concatenate([(layers[..., :3] / np.maximum(mass, 1e-6)).clip(0, 1), shown], axis=-1)
+    fine = np.asarray(cv2.resize(layers, size[::-1], interpolation=cv2.INTER_LINEAR))
+    mass = fine[..., 3:4]
+    shown = 0.95 * ((fine[..., 4:] > THRESHOLD) & (mass > 0))
+    return np.concatenate([(fine[..., :3] / np.maximum(mass, 1e-6)).clip(0, 1), shown], axis=-1)
 
 
 def draw_template(axes: Axes, surface: "Surface", colours: CoordinateColours, *, back: bool = False) -> None:

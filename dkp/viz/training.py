@@ -58,7 +58,9 @@ def matrix_figure(pairs: Mapping[str, tuple[Any, Any]]) -> Figure:
     scales = (("matchability", "viridis", 1.0), ("epipolar error [px]", "viridis", LIMIT))
     for column, (name, matrices) in enumerate(pairs.items()):
         for axes, matrix, (title, colours, most) in zip(grid[:, column], matrices, scales, strict=True):
-            drawn = axes.imshow(np.asarray(matrix), cmap=colours, vmin=0, vmax=most, interpolation="nearest")
+            drawn = axes.imshow(
+                np.asarray(matrix), cmap=colours, vmin=0, vmax=most, aspect="auto", interpolation="nearest"
+            )
             axes.set_xticks([])
             axes.set_yticks([])
             axes.set_title(f"{name}: {title}", fontsize=8, color=INK)
