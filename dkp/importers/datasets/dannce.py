@@ -12,6 +12,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.images import read_image
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
+from dkp.geometry import Camera
 from dkp.importers.cameras.dannce import read_dannce_cameras
 from dkp.importers.datasets.joint_views import JointView, view_row
 from dkp.importers.keypoints.dannce import read_dannce_labels
@@ -151,7 +152,7 @@ def _labelled_views(
     layout: str | Path | None,
     media: Mapping[str, Path],
     folder: str | Path | None,
-    rig: Mapping[str, object],
+    rig: Mapping[str, Camera],
 ) -> Iterator[JointView]:
     """Yield the labelled views of which there is an image."""
     count = next(len(person) for some in labels.values() for person in some.people)
