@@ -143,6 +143,9 @@ def image_names(files: Sequence[str], where: str) -> list[str]:
     The first of these that tells all files apart counts.
     """
     paths = [Path(file.replace("\\", "/")) for file in files]
+    for file, path in zip(files, paths, strict=True):
+        if not path.name:
+            raise InputError(f"{where}: found {shown(file)}, expected the path of an image")
     ways = [
         [path.stem for path in paths],
         [path.parent.name for path in paths],

@@ -48,7 +48,7 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     path, metres = Path(path), parts.metres(unit)
     try:
         data = tomllib.loads(read_text(path, "a TOML file with one table per camera"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
         raise InputError(f"{path} cannot be read ({error}), expected a TOML file with one table per camera") from error
     cameras: dict[str, Camera] = {}
     for key, table in _camera_tables(data, path):
