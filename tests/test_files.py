@@ -3,7 +3,7 @@
 import pytest
 
 from dkp.errors import InputError
-from dkp.files import move_aside, whole_file, write_text
+from dkp.files import move_aside, whole_file, whole_folder, write_text
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -46,3 +46,19 @@ def test_what_is_in_the_way_is_moved_aside(tmp_path):
         "fit.1": ["first"],
         "fit.2": ["second"],
     }
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    with whole_folder(tmp_path / "deep" / "new") as folder:
+        (folder / "a").write_text("x")
+        assert not (tmp_path / "deep" / "new").exists()
+    assert (tmp_path / "deep" / "new" / "a").read_text() == "x"
+    with pytest.raises(RuntimeError), whole_folder(tmp_path / "other"):
+        raise RuntimeError
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
+    with pytest.raises(InputError, match="exists and is not empty"), whole_folder(tmp_path / "deep"):
+        pass
+    (tmp_path / "empty").mkdir()
+    with whole_folder(tmp_path / "empty") as folder:
+        (folder / "b").touch()
+    assert (tmp_path / "empty" / "b").exists()

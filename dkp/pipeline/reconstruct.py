@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -23,7 +19,7 @@ from dkp.captures import Capture
 from dkp.data import LabelledDataModule
 from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
-from dkp.files import cannot_write, write_text
+from dkp.files import whole_folder, write_text
 from dkp.geometry import Camera, Triangulation
 from dkp.metrics import KeypointError3D, SurfaceError3D
 from dkp.reconstruction import (
@@ -142,28 +138,6 @@ def reconstruct(
         write(result, partial_folder, fps, metrics)
     said = [f"{out}: {int((result.agreement > 0).sum())} of {len(result)} instants have a surface"]
     return "\n".join([*said, *(f"{key:<32} {value:9.3f}" for key, value in metrics.items())])
-
-
-@contextmanager
-def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give the path of a new folder to fill, which becomes `path` at the end of the block; a failure leaves none.
-
-    Raises:
-        InputError: there is something at `path` already, or it cannot be written.
-    """
-    path = Path(path)
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} exists and is not empty, expected a new folder")
-    partial = path.absolute().with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def detector_words(ckpt_path: str) -> list[str]:
