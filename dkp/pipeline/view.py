@@ -20,6 +20,9 @@ from dkp.reconstruction.result import FILE, upright
 from dkp.viz import CoordinateColours
 from dkp.viz.page import jpeg, packed, page
 
+LEVELS = 4095
+"""Steps between the two ends of a scene: half a millimetre for a person, which packs well."""
+
 MOST_ERROR, MOST_VIEWS = 50.0, 8.0
 """Ends of the colour scales [mm] and [views]."""
 
@@ -119,11 +122,12 @@ def scene(capture: Capture, frames: list[str], side: int) -> dict[str, Any]:
     surface = capture.surface
     colours = CoordinateColours(surface)
     low, high = surface.vertices.min(0), surface.vertices.max(0)
-    rest = np.round(65535 * (surface.vertices - low) / np.maximum(high - low, 1e-9)).astype(np.uint16)
+    rest = np.round(LEVELS * (surface.vertices - low) / np.maximum(high - low, 1e-9)).astype(np.uint16)
     return {
         "views": views,
         "frames": frames,
         "side": side,
+        "levels": LEVELS,
         "fps": 10,
         "up": upright(capture.cameras.values()).tolist(),
         "front": (centres[0] - middle).tolist(),
@@ -151,7 +155,7 @@ def camera_view(capture: Capture, one: View, number: int, side: int) -> dict[str
 
 
 def geometry(shown: np.ndarray, points: np.ndarray | None, scale: float, middle: np.ndarray) -> dict[str, Any]:
-    """Surfaces (T, V, 3) and triangulated vertices (T, V, 3) [m] as numbers of 16 bits between two corners.
+    """Surfaces (T, V, 3) and triangulated vertices (T, V, 3) [m] as whole numbers between two corners.
 
     Args:
         shown: NaN in instants without a surface.
@@ -170,7 +174,7 @@ def geometry(shown: np.ndarray, points: np.ndarray | None, scale: float, middle:
 
     def numbers(places: np.ndarray) -> dict[str, Any]:
         share = np.clip(np.nan_to_num((places - low) / (high - low)), 0, 1)
-        return packed(np.round(65535 * share).astype(np.uint16))
+        return packed(np.round(LEVELS * share).astype(np.uint16))
 
     found = {"middle": None, "low": low.tolist(), "high": high.tolist(), "scale": float((high - low).max())}
     found |= {"known": known.tolist(), "surface": numbers(shown), "points": None, "validity": None}

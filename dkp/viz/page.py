@@ -51,14 +51,17 @@ def page(title: str, body: str, data: Mapping[str, Any] | None = None, scripts: 
 
 
 def packed(array: np.ndarray) -> dict[str, Any]:
-    """Return an array as the scripts unpack it: deflated, in base64; the first axis as differences, which pack better.
+    """Return an array as the scripts unpack it: deflated, in base64.
+
+    What is deflated are differences along the first axis, all their low bytes before the higher ones: that packs best.
 
     Args:
         array: of uint8, uint16 or uint32; differences wrap around.
     """
-    step = array.copy()
+    step = array.astype(array.dtype.newbyteorder("<"))
     step[1:] -= array[:-1]
-    data = base64.b64encode(zlib.compress(step.tobytes(), 9)).decode()
+    planes = step.reshape(-1, 1).view(np.uint8).T
+    data = base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
     return {"type": str(array.dtype), "shape": list(array.shape), "data": data}
 
 

@@ -21,8 +21,10 @@ function projection(aspect, near, far) {
 async function unpack(held) {
   const raw = Uint8Array.from(atob(held.data), (c) => c.charCodeAt(0));
   const stream = new Blob([raw]).stream().pipeThrough(new DecompressionStream("deflate"));
-  const kind = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array }[held.type];
-  const values = new kind(await new Response(stream).arrayBuffer());
+  const kind = { uint8: Uint8Array, uint16: Uint16Array, uint32: Uint32Array }[held.type], size = kind.BYTES_PER_ELEMENT;
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer()), bytes = new Uint8Array(planes.length), count = planes.length / size;
+  for (let i = 0; i < count; i++) for (let j = 0; j < size; j++) bytes[i * size + j] = planes[j * count + i]; // low bytes come first
+  const values = new kind(bytes.buffer);
   const row = held.shape.slice(1).reduce((a, b) => a * b, 1);
   for (let i = row; i < values.length; i++) values[i] += values[i - row]; // differences along the first axis
   return values;
@@ -161,7 +163,7 @@ function normals(place) {
 }
 function metres(quantised, time) {
   const count = data.vertices * 3, out = new Float32Array(count);
-  for (let i = 0; i < count; i++) out[i] = data.low[i % 3] + (quantised[time * count + i] / 65535) * (data.high[i % 3] - data.low[i % 3]);
+  for (let i = 0; i < count; i++) out[i] = data.low[i % 3] + (quantised[time * count + i] / data.levels) * (data.high[i % 3] - data.low[i % 3]);
   return out;
 }
 function colouring(time) { // of the chosen layer: RGB of every vertex
@@ -237,7 +239,7 @@ function show(time) { state.time = time; element("time").value = time; paint(); 
   [faces, rest] = [await unpack(data.faces), null];
   const flat = await unpack(data.rest);
   rest = new Float32Array(flat.length);
-  for (let i = 0; i < flat.length; i++) rest[i] = data.restLow[i % 3] + (flat[i] / 65535) * (data.restHigh[i % 3] - data.restLow[i % 3]);
+  for (let i = 0; i < flat.length; i++) rest[i] = data.restLow[i % 3] + (flat[i] / data.levels) * (data.restHigh[i % 3] - data.restLow[i % 3]);
   surface = data.surface && (await unpack(data.surface));
   points = data.points && (await unpack(data.points));
   validity = data.validity && (await unpack(data.validity));

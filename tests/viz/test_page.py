@@ -12,9 +12,10 @@ from dkp.viz.page import jpeg, packed, page, picture
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "uint32"])
 def test_packed_arrays_come_back(kind):
-    array = np.random.default_rng(0).integers(0, 200, (5, 3, 2)).astype(kind)
+    array = np.random.default_rng(0).integers(0, 70000, (5, 3, 2)).astype(kind)
     held = packed(array)
-    raw = np.frombuffer(zlib.decompress(base64.b64decode(held["data"])), held["type"]).reshape(held["shape"])
+    planes = np.frombuffer(zlib.decompress(base64.b64decode(held["data"])), np.uint8)
+    raw = planes.reshape(array.itemsize, -1).T.copy().view(held["type"]).reshape(held["shape"])
     np.testing.assert_array_equal(np.cumsum(raw, 0, dtype=kind), array)
 
 
