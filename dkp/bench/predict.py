@@ -35,15 +35,15 @@ def bench_predict(repeats: int = 15, compiled: bool = True) -> dict[str, float]:
     crops = np.stack([clutter(rng, loaded.size) for _ in range(BATCH)])
     networks: dict[str, Network] = {"eager": TorchNetwork(loaded.detector)}
     if compiled:
-        network = TorchNetwork(loaded.detector)
-        network.module = torch.compile(network.module)
-        networks["compiled"] = network
+        faster = TorchNetwork(loaded.detector)
+        faster.module = torch.compile(faster.module)
+        networks["compiled"] = faster
     with tempfile.TemporaryDirectory() as folder:
         if find_spec("onnx") and find_spec("onnxruntime"):
             export(NAME, out=Path(folder) / "model.onnx")
             networks["onnx"] = load(Path(folder) / "model.onnx").network
-        for network in networks.values():
-            network(crops)
+        for one in networks.values():
+            one(crops)
         alternatives = {name: lambda network=network: network(crops) for name, network in networks.items()}
         times = take_turns(alternatives, repeats)
-    return {name: BATCH / one.least for name, one in times.items()}
+    return {name: BATCH / time.least for name, time in times.items()}
