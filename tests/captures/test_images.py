@@ -3,8 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from dkp.captures.images import read_image, read_mask
+from dkp.captures.images import image_kind, read_image, read_mask
 from dkp.errors import InputError
 
 GREY = np.add.outer(np.arange(8) * 20, np.arange(9) * 10).astype(np.uint8)
@@ -67,3 +68,17 @@ def test_masks_of_every_kind(tmp_path, mask):
 def test_empty_and_full_masks(tmp_path, value):
     found = read_mask(written(tmp_path / "m.png", np.full((8, 9), value, np.uint8)))
     assert found.all() == found.any() == bool(value)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_images_are_turned_as_their_exif_says(tmp_path, suffix):
+    stored = np.zeros((40, 60, 3), np.uint8)
+    stored[:10, :10] = 255
+    image = Image.fromarray(stored)
+    image.getexif()[0x0112] = 6  # the camera was held upright: turn by 90 degrees to the right
+    image.save(tmp_path / f"a.{suffix}", exif=image.getexif())
+    found = read_image(tmp_path / f"a.{suffix}")
+    assert image_kind(tmp_path / f"a.{suffix}")[:2] == (40, 60)
+    assert found.shape == (60, 40, 3)
+    assert found[:8, -8:].mean() > 250
+    assert found[:8, :8].mean() < 5
