@@ -56,10 +56,10 @@ def did_you_mean(owner: str, option: str) -> str:
     """Return the closest option of a class, as the end of a sentence; empty where nothing is close."""
     module, _, name = owner.rpartition(".")
     try:
-        parameters = list(inspect.signature(getattr(importlib.import_module(module), name)).parameters)
-    except (ImportError, AttributeError, ValueError, TypeError):
+        bases = inspect.getmro(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError):
         return ""
-    return near(option, parameters)
+    return near(option, {parameter for base in bases for parameter in inspect.signature(base.__init__).parameters})
 
 
 def near(option: str, known: Iterable[str]) -> str:

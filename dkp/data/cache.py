@@ -89,7 +89,6 @@ class CaptureImages(StoredImages):
         cache: str | Path | None = None,
     ) -> None:
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
-        self.capture_name = capture.name
         self.joint_names = tuple(joints) if any(view.joints for view in capture.views) else ()
         self.surface: Surface = capture.surface
         self.gap = RELATIVE_GAP * 2 * float(np.max(self.surface.bounds[1]))

@@ -65,7 +65,6 @@ class StoredImages:
     """
 
     name: str
-    capture_name: str
     joint_names: tuple[str, ...]
     surface: Surface
     side: int

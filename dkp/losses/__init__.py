@@ -7,11 +7,9 @@ from dkp.losses.keypoint import KeypointTerm
 from dkp.losses.labelled import LabelledTerm, PseudoLabelTerm
 from dkp.losses.mask import MaskTerm
 from dkp.losses.matching import (
-    ExpectedPosition,
     Matched,
     expected_epipolar_distance,
     expected_point_distance,
-    expected_position,
     expected_warp_distance,
 )
 from dkp.losses.multiview import MultiviewTerm, epipolar_residuals
@@ -27,7 +25,6 @@ __all__ = [
     "ConsensusTerm",
     "DistillationTerm",
     "EquivarianceTerm",
-    "ExpectedPosition",
     "KeypointTerm",
     "LabelledTerm",
     "LossContext",
@@ -48,7 +45,6 @@ __all__ = [
     "epipolar_support",
     "expected_epipolar_distance",
     "expected_point_distance",
-    "expected_position",
     "expected_warp_distance",
     "gather_cells",
     "gather_pixels",

@@ -47,18 +47,6 @@ class Matched(NamedTuple):
     max_matchability: Tensor
 
 
-class ExpectedPosition(NamedTuple):
-    """The expected match of each pixel.
-
-    Attributes:
-        position: (B, N, 2) [px] Σ_j p_ij x'_j; zero where masked or without candidates.
-        max_matchability: (B, N), as in `Matched`.
-    """
-
-    position: Tensor
-    max_matchability: Tensor
-
-
 @full_precision
 def expected_epipolar_distance(
     field: Tensor,
@@ -156,40 +144,6 @@ def expected_warp_distance(
     )
     average, best = _expectation(sides, sigma, cost, engine)
     return Matched(average[..., 0], best)
-
-
-@full_precision
-def expected_position(
-    field: Tensor,
-    other_field: Tensor,
-    other_pixels: Tensor,
-    sigma: float,
-    *,
-    mask: Tensor | None = None,
-    other_mask: Tensor | None = None,
-    parts: Tensor | None = None,
-    other_parts: Tensor | None = None,
-    engine: Engine = "auto",
-) -> ExpectedPosition:
-    """Compute the expected match Σ_j p_ij x'_j of each pixel, differentiable in the fields and parts.
-
-    Args:
-        field: (B, N, D) [m].
-        other_field: (B, M, D) [m].
-        other_pixels: (B, M, 2) [px].
-        sigma: Width of the matchability [m].
-        mask: (B, N) bool.
-        other_mask: (B, M) bool.
-        parts: (B, N, K) part probabilities.
-        other_parts: (B, M, K) part probabilities.
-        engine: As in `expected_epipolar_distance`.
-
-    Returns:
-        The expected position and the best matchability.
-    """
-    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
-    cost = PositionCost.create(field.shape[1], sides.columns("other_pixels", other_pixels))
-    return ExpectedPosition(*_expectation(sides, sigma, cost, engine))
 
 
 @full_precision

@@ -211,10 +211,6 @@ class Detector(nn.Module):
         uv = torch.sigmoid(self.uv_head(x).float())
         return self.part_head(x).float(), uv.unflatten(1, (self.parts, 2))
 
-    def parameter_count(self) -> int:
-        """Return the number of trainable parameters."""
-        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
-
 
 def save_detector(detector: Detector, path: str | Path, half: bool = False, header: bool = False, **notes: Any) -> Path:
     """Write `path` (.safetensors) and beside it the .json with the options that build the detector again.

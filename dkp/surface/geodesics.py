@@ -48,7 +48,6 @@ class HeatGeodesics:
 
     def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
         self._vertices = np.asarray(vertices, dtype=np.float64)
-        self._faces = faces
         corners = self._vertices[faces]
         edges = np.roll(corners, 1, axis=1) - np.roll(corners, -1, axis=1)  # edge k lies opposite corner k
         normal = np.cross(edges[:, 0], edges[:, 1])

@@ -17,9 +17,7 @@ from dkp.losses import DistillationTerm, LabelledTerm, LossTerm, MultiviewTerm
 from dkp.models import Detector
 from dkp.models.weights import load_state, read_state
 from dkp.surface import Surface
-from dkp.tasks.base import DenseKeypointTask, OnSilent
-from dkp.tasks.evaluation import EvaluationSettings
-from dkp.tasks.schedules import LearningRateSchedule
+from dkp.tasks.base import DenseKeypointTask
 from dkp.weights import load, names
 
 BatchNormMode = Literal["train", "frozen", "unlabelled"]
@@ -46,12 +44,7 @@ class SemiSupervisedTask(DenseKeypointTask):
         teacher_momentum: the teacher follows the student as a moving average, of which this share is kept in an
             optimiser step ("mean teacher"); None = it is frozen.
         learning_rate: peak learning rate of AdamW.
-        weight_decay: of AdamW, on weights with two or more axes.
-        schedule: "constant", "cosine" or "onecycle", stepped per optimiser step.
-        warmup_steps: linear warm-up of the learning rate [steps].
-        metrics: what validation and testing compute; None = the defaults.
-        gradient_norms_every: steps between two logs of each term's gradient norm; 0 = never.
-        on_silent: "raise" ends the training where a term has no valid pixel in a whole epoch, "warn" goes on.
+        **shared: what the tasks share, see `DenseKeypointTask`.
     """
 
     def __init__(
@@ -65,19 +58,11 @@ class SemiSupervisedTask(DenseKeypointTask):
         hide_from_teacher: bool = False,
         teacher_momentum: float | None = None,
         learning_rate: float = 3e-4,
-        weight_decay: float = 1e-4,
-        schedule: LearningRateSchedule = "cosine",
-        warmup_steps: int = 0,
-        metrics: EvaluationSettings | None = None,
-        gradient_norms_every: int = 200,
-        on_silent: OnSilent = "raise",
+        **shared: Any,
     ) -> None:
         if terms is None:
             terms = {"labelled": LabelledTerm(), "multiview": MultiviewTerm(), "distillation": DistillationTerm()}
-        super().__init__(
-            detector, surface, terms, learning_rate, weight_decay, schedule, warmup_steps, metrics,
-            gradient_norms_every, on_silent,
-        )  # fmt: skip
+        super().__init__(detector, surface, terms, learning_rate, **shared)
         self.keep_hyperparameters()
         if teacher_momentum is not None and not (0 <= teacher_momentum < 1 and start_from_teacher):
             raise InputError(

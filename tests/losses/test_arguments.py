@@ -14,13 +14,12 @@ from dkp.losses import (
     consistent_mean,
     expected_epipolar_distance,
     expected_point_distance,
-    expected_position,
     expected_warp_distance,
     select_cells,
 )
 from dkp.losses.cells import gather_field
 
-MATCHING = (expected_epipolar_distance, expected_warp_distance, expected_point_distance, expected_position)
+MATCHING = (expected_epipolar_distance, expected_warp_distance, expected_point_distance)
 ENGINES = ("auto", "dense", "tiled", "fused")
 MASK_OF = {
     "field": "mask",
@@ -60,8 +59,6 @@ def call(function, data: dict[str, Tensor], **options):
     if function is consistent_mean:
         data = {key: value for key, value in data.items() if key not in ("engine", "parts", "other_parts")}
         return function(**{"sigma": 0.05, "radius": 2.0, **data})
-    if function is expected_position:
-        data = {key: value for key, value in data.items() if key not in ("pixels", "fundamental", "clip")}
     if function is expected_warp_distance:
         data = {key: value for key, value in data.items() if key != "fundamental"}
         data["warped_pixels"] = data.pop("pixels")

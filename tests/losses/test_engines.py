@@ -12,7 +12,6 @@ from dkp.losses import (
     engines,
     expected_epipolar_distance,
     expected_point_distance,
-    expected_position,
     expected_warp_distance,
     fused,
     kernels,
@@ -53,13 +52,10 @@ def surface_problem(count: int, other_count: int, *, batch: int = 2, seed: int =
 
 
 def call(function, data: dict[str, Tensor], *, sigma: float = SIGMA, **options):
-    """Call one of the four functions on a problem."""
+    """Call one of the three functions on a problem."""
     named = {key: data[key] for key in ("mask", "other_mask", "parts", "other_parts") if key in data}
-    places = {
-        expected_position: ("other_pixels",),
-        expected_warp_distance: ("pixels", "other_pixels"),
-    }.get(function, ("pixels", "other_pixels", "fundamental"))
-    return function(data["field"], data["other_field"], *(data[key] for key in places), sigma, **{**named, **options})
+    rest = ["pixels", "other_pixels", *([] if function is expected_warp_distance else ["fundamental"])]
+    return function(data["field"], data["other_field"], *(data[key] for key in rest), sigma, **{**named, **options})
 
 
 def results(function, data: dict[str, Tensor], **options) -> list[Tensor]:
@@ -88,7 +84,6 @@ FUSED = [
     (expected_warp_distance, {"clip": 20.0}),
     (expected_warp_distance, {"distance": "squared"}),
     (expected_point_distance, {}),
-    (expected_position, {}),
 ]
 
 
