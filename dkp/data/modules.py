@@ -41,19 +41,23 @@ class LabelledDataModule(CaptureDataModule):
 
     def setup_training(self) -> None:
         """Read the labelled views."""
+        self.views()
+
+    def views(self) -> LabelledViews:
+        """Return the labelled views, which are read at first use."""
         if not self.train:
             raise InputError(f"data.train names no capture, expected PATH or PATH{SPLIT_MARK}SPLIT")
         if self.labelled is None:
             self.labelled = self.labelled_views(self.train, self.labelled_share, self.augmentation)
         if self.labelled is None:
             raise InputError("data.labelled_share is 0 where labelled training needs more than 0")
+        return self.labelled
 
     def train_dataloader(self) -> CombinedLoader:
         """Batches {"labelled": ...} of single labelled views, see `dkp.batches`."""
-        assert self.labelled is not None
-        length = len(self.labelled)
-        steps = self.steps_per_epoch or one_pass(length, self.batch_size)
-        return CombinedLoader({"labelled": self.training_loader(self.labelled, length, self.batch_size, steps, part=0)})
+        views = self.views()
+        steps = self.steps_per_epoch or one_pass(len(views), self.batch_size)
+        return CombinedLoader({"labelled": self.training_loader(views, len(views), self.batch_size, steps, part=0)})
 
 
 class SemiSupervisedDataModule(CaptureDataModule):
@@ -116,10 +120,14 @@ class SemiSupervisedDataModule(CaptureDataModule):
 
     def setup_training(self) -> None:
         """Read the unlabelled instants and the labelled views."""
+        self.instants()
+
+    def instants(self) -> MultiviewInstants:
+        """Return the unlabelled instants; they and the labelled views are read at first use."""
         if not self.unlabelled_captures:
             raise InputError(f"data.unlabelled names no capture, expected PATH or PATH{SPLIT_MARK}SPLIT")
         if self.unlabelled is not None:
-            return
+            return self.unlabelled
         images = [
             self.read(
                 capture,
@@ -144,6 +152,7 @@ class SemiSupervisedDataModule(CaptureDataModule):
             seed=self.seed,
         )
         self.labelled = self.labelled_views(self.labelled_captures, self.labelled_share, self.augmentation)
+        return self.unlabelled
 
     def _unlabelled_frames(self, capture: str) -> list[str] | None:
         if self.unlabelled_share == 1:
@@ -154,10 +163,9 @@ class SemiSupervisedDataModule(CaptureDataModule):
 
     def train_dataloader(self) -> CombinedLoader:
         """Both parts side by side, equally many batches of each."""
-        assert self.unlabelled is not None
-        length = len(self.unlabelled)
-        steps = self.steps_per_epoch or one_pass(length, self.unlabelled_batch_size)
-        loaders = {"unlabelled": self.training_loader(self.unlabelled, length, self.unlabelled_batch_size, steps, 1)}
+        instants, size = self.instants(), self.unlabelled_batch_size
+        steps = self.steps_per_epoch or one_pass(len(instants), size)
+        loaders = {"unlabelled": self.training_loader(instants, len(instants), size, steps, 1)}
         if self.labelled is not None:
             size = self.labelled_batch_size
             loaders["labelled"] = self.training_loader(self.labelled, len(self.labelled), size, steps, 0)

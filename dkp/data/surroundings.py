@@ -105,8 +105,8 @@ class Surroundings:
         around = Around(behind, [], [])
         if rng.random() < self.others:
             for _ in range(int(rng.integers(1, 3))):
-                place = around.before if rng.random() < 0.2 else around.others
-                place.append(self.other(rng, subjects))
+                layer = around.before if rng.random() < 0.2 else around.others
+                layer.append(self.other(rng, subjects))
         if rng.random() < self.before:
             around.before.append((self.picture(rng), self.shape(rng)))
         return around
@@ -127,8 +127,8 @@ class Surroundings:
         image, mask = subjects.cutout(int(rng.integers(len(subjects))))
         scale = self.size / len(image) * rng.uniform(0.25, 0.95)
         matrix = similarity(scale, rng.normal(0, 0.1), rng.random() < 0.5)
-        place = np.array([rng.choice([-1, 1]) * rng.uniform(0.25, 0.6), rng.normal(-0.05, 0.15)]) + 0.5
-        matrix[:, 2] = place * self.size - matrix[:, :2] @ (np.array(image.shape[:2]) / 2)
+        centre = np.array([rng.choice([-1, 1]) * rng.uniform(0.25, 0.6), rng.normal(-0.05, 0.15)]) + 0.5
+        matrix[:, 2] = centre * self.size - matrix[:, :2] @ (np.array(image.shape[:2]) / 2)
         target = (self.size, self.size)
         share = inner(cv2.warpAffine(mask.astype(np.uint8) * 255, matrix, target))
         return cv2.warpAffine(image, matrix, target), share

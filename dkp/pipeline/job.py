@@ -157,7 +157,7 @@ class Job:
         """Arguments of the `dkp pseudo-label` that labels the target."""
         config = self.folder / "teacher" / "config.yaml" if self.teacher is None else self.recipes / "evaluate.yaml"
         words = [f"--config={config}", f"--ckpt_path={self.teacher or self.checkpoint('teacher')}"]
-        words += [f"--out={self.folder / 'registered'}", f"--capture={place(Capture.open(self.target), 'train')}"]
+        words += [f"--out={self.folder / 'registered'}", f"--capture={with_split(Capture.open(self.target), 'train')}"]
         return ["pseudo-label", *words, *(f"--{key}={spelled(value)}" for key, value in self.registered.items())]
 
     def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
@@ -175,9 +175,9 @@ class Job:
         options = {
             "root": self.folder,
             "name": stage,
-            "source": place(source, "train"),
-            "target": place(target, "train"),
-            "test": place(target, "test"),
+            "source": with_split(source, "train"),
+            "target": with_split(target, "train"),
+            "test": with_split(target, "test"),
             "surface": surface_option(target),
             "seed_everything": self.seed,
         }
@@ -192,7 +192,7 @@ class Job:
         """Name and arguments of the `dkp test` of a shipped teacher."""
         target = Capture.open(self.target)
         words = [f"--config={self.recipes / 'evaluate.yaml'}", f"--ckpt_path={self.teacher}", "--name=teacher"]
-        words += [f"--root={self.folder}", f"--test={place(target, 'test')}"]
+        words += [f"--root={self.folder}", f"--test={with_split(target, 'test')}"]
         return "test teacher", ["test", *words]
 
     def test(self, detector: str) -> list[str]:
@@ -226,7 +226,7 @@ def all_well(task: Task, error: InputError | None) -> None:
         raise error
 
 
-def place(capture: Capture, split: str) -> str:
+def with_split(capture: Capture, split: str) -> str:
     """PATH#SPLIT, or PATH# (all instants) for a capture without that split."""
     return f"{capture.path}#{split if split in capture.splits else ''}"
 

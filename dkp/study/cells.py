@@ -15,7 +15,7 @@ from dkp.pipeline.runner import Runner, Task
 from dkp.pipeline.stages import to_do
 from dkp.progress import Progress
 from dkp.study.plan import Cell, Plan
-from dkp.study.recipe import Places, detector, keys, stages, test_folder
+from dkp.study.recipe import Folders, detector, keys, stages, test_folder
 from dkp.study.record import FILE, Record, commit, machine, measured, portable
 
 
@@ -24,13 +24,13 @@ def record_path(runs: Path, cell: Cell) -> Path:
     return runs / cell.name / FILE
 
 
-def is_done(plan: Plan, cell: Cell, places: Places) -> bool:
+def is_done(plan: Plan, cell: Cell, folders: Folders) -> bool:
     """Whether a cell has been run by its present recipe."""
-    path = record_path(places.runs, cell)
+    path = record_path(folders.runs, cell)
     if not path.is_file():
         return False
     record = Record.read(path)
-    return record.state == "done" and record.key == keys(plan, cell, places.overrides)["test"]
+    return record.state == "done" and record.key == keys(plan, cell, folders.overrides)["test"]
 
 
 class Cells:
@@ -38,7 +38,7 @@ class Cells:
 
     Args:
         plan: theirs.
-        places: where they read and write; captures that could not be had are missing there.
+        folders: where they read and write; captures that could not be had are missing there.
         jobs: how many processes at a time.
         progress: shows how far they are.
         unavailable: why a capture is missing, by capture setting and seed.
@@ -47,13 +47,13 @@ class Cells:
     def __init__(
         self,
         plan: Plan,
-        places: Places,
+        folders: Folders,
         jobs: int,
         progress: Progress,
         unavailable: dict[tuple[str, int], str] | None = None,
     ) -> None:
         self.plan = plan
-        self.places = places
+        self.folders = folders
         self.jobs = jobs
         self.progress = progress
         self.unavailable = unavailable or {}
@@ -68,13 +68,13 @@ class Cells:
         Returns:
             Cell -> why it failed, for those that did; a cell whose start failed is among them.
         """
-        left = {cell.name: cell for cell in cells if not is_done(self.plan, cell, self.places)}
+        left = {cell.name: cell for cell in cells if not is_done(self.plan, cell, self.folders)}
         if len(left) < len(cells):
             self.progress.say(f"{len(cells) - len(left)} of {len(cells)} cells are done already")
         failed: dict[str, str] = {}
 
         def ended(task: Task, error: InputError | None) -> None:
-            path = record_path(self.places.runs, left[task.name])
+            path = record_path(self.folders.runs, left[task.name])
             record = Record.read(path) if path.is_file() else Record.new(left[task.name])
             if error is None:
                 self.progress.say(f"{task.name}: done, {record.minutes:.1f} minutes")
@@ -97,8 +97,8 @@ class Cells:
         missing = self.unavailable.get((cell.capture.name, cell.seed))
         if missing is not None:
             raise InputError(missing)
-        folder, path = self.places.folder(cell), record_path(self.places.runs, cell)
-        recipe = stages(self.plan, cell, self.places)
+        folder, path = self.folders.folder(cell), record_path(self.folders.runs, cell)
+        recipe = stages(self.plan, cell, self.folders)
         before = Record.read(path) if path.is_file() else Record.new(cell)
         left = to_do(recipe, before)
         record = Record.new(cell)
@@ -114,8 +114,8 @@ class Cells:
 
     def _portable(self, words: Sequence[str]) -> list[str]:
         """Words with names for this machine's folders."""
-        found = {self.places.runs: "runs/study"}
-        for captures in (self.places.sources, self.places.targets):
+        found = {self.folders.runs: "runs/study"}
+        for captures in (self.folders.sources, self.folders.targets):
             found |= {path: f"captures/{path.name}" for path in captures.values()}
         return portable(words, found)
 

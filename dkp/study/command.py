@@ -16,7 +16,7 @@ from dkp.progress import Progress
 from dkp.study.cells import Cells, is_done, record_path
 from dkp.study.check import NotReproduced, differences
 from dkp.study.plan import Cell, Plan, read_plan
-from dkp.study.recipe import Places, keys
+from dkp.study.recipe import Folders, keys
 from dkp.study.record import Record, read_records
 from dkp.study.report import collect, write_report
 from dkp.study.summary import ordering_holds
@@ -58,11 +58,11 @@ def run(
     """
     study = read_plan(plan)
     cells = chosen(study, only, cut)
-    places, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
+    folders, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
     with Progress(Console()) as progress:
-        failed = Cells(study, places, jobs or cores(), progress, missing).run(cells)
+        failed = Cells(study, folders, jobs or cores(), progress, missing).run(cells)
     if results is not None:
-        found = write_report(study, places, Path(results))
+        found = write_report(study, folders, Path(results))
         print(f"dkp: results are in {results}")
         for where, holds in ordering_holds(found):
             said = "not complete" if holds is None else "holds" if holds else "does not hold"
@@ -122,8 +122,8 @@ def report(
         overrides: The options that `dkp study run` was given.
     """
     study = read_plan(plan)
-    places = Places(Path(runs), {}, {}, overrides=options_of(overrides))
-    found = write_report(study, places, Path(results))
+    folders = Folders(Path(runs), {}, {}, overrides=options_of(overrides))
+    found = write_report(study, folders, Path(results))
     print(
         f"dkp: {len(found.records)} of {len(study.cells())} cells have a result, {len(found.failed)} failed, "
         f"{len(found.stale)} were run by another recipe; written to {results}"
@@ -169,9 +169,9 @@ def check(
     committed = collect(study, Path(runs) / "none", Path(results), given).records.get(name)
     if committed is None:
         raise InputError(f"{results}/cells/{name}.json: no result of the plan's present recipe to compare with")
-    places, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
+    folders, missing = prepared(study, cells, Path(runs), Path(captures), data, accelerator, overrides)
     with Progress(Console()) as progress:
-        failed = Cells(study, places, cores(), progress, missing).run(cells)
+        failed = Cells(study, folders, cores(), progress, missing).run(cells)
     if failed:
         raise NotReproduced(f"{name} could not be run: {'; '.join(failed.values())}")
     again = Record.read(record_path(Path(runs), wanted[0]))
@@ -219,7 +219,7 @@ def prepared(
     data: str | None,
     accelerator: str | None,
     overrides: Sequence[str] | None,
-) -> tuple[Places, Missing]:
+) -> tuple[Folders, Missing]:
     """Render and import the captures that cells still need, and say which could not be had."""
     console = Console()
     sources: dict[tuple[str, int], Path] = {}
@@ -230,10 +230,10 @@ def prepared(
         for capture in study.captures.values()
         for method in study.pictures
     )
-    places = Places(runs, sources, targets, accelerator, options_of(overrides), pictures)
+    folders = Folders(runs, sources, targets, accelerator, options_of(overrides), pictures)
     for cell in cells:
         setting, key = cell.capture, (cell.capture.name, cell.seed)
-        if key in targets or key in missing or is_done(study, cell, places):
+        if key in targets or key in missing or is_done(study, cell, folders):
             continue
         try:
             target = (
@@ -250,4 +250,4 @@ def prepared(
             targets[key], sources[key] = target, source
         except InputError as error:
             missing[key] = str(error)
-    return places, missing
+    return folders, missing

@@ -45,14 +45,14 @@ def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -
     if ablation.axis is None:
         return None
     plan = results.plan
-    places = {
+    positions = {
         name: (plan.methods[name].line or plan.methods[ablation.base].title, plan.methods[name].x)
         for name in ablation.rows
     }
     panels = []
     for metric in SHOWN[:1] + SHOWN[2:3]:
         lines: dict[str, list[tuple[float, float, float | None]]] = {}
-        for name, (line, x) in {**places, **ablation.lines}.items():
+        for name, (line, x) in {**positions, **ablation.lines}.items():
             pair = results.mean(capture, name, metric, ablation.seeds)
             if pair is not None and x is not None:
                 lines.setdefault(line, []).append((x, *pair))

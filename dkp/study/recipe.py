@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from dkp.captures import Capture
+from dkp.errors import InputError
 from dkp.pipeline.job import recipes_of, surface_option
 from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, read_recipe, recipe_folder, spelled
@@ -34,7 +35,7 @@ SNAPSHOTS = [{"class_path": "dkp.callbacks.DetectorSnapshots", "init_args": {"co
 
 
 @dataclass(frozen=True)
-class Places:
+class Folders:
     """Where a study reads and writes.
 
     Attributes:
@@ -64,7 +65,11 @@ def numbered(name: str, number: int, count: int) -> str:
 
 def detector(folder: Path, cell: Cell) -> tuple[Path, Path]:
     """Return the configuration and checkpoint of a cell's last fit."""
-    run = folder / numbered("fit", cell.method.rounds, cell.method.rounds)
+    return run_files(folder / numbered("fit", cell.method.rounds, cell.method.rounds))
+
+
+def run_files(run: Path) -> tuple[Path, Path]:
+    """Return the configuration and checkpoint of a run."""
     return run / "config.yaml", run / "checkpoints" / "last.ckpt"
 
 
@@ -73,25 +78,26 @@ def test_folder(folder: Path, cell: Cell) -> Path:
     return detector(folder, cell)[0].parent / "test"
 
 
-def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
+def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     """Return the commands of a cell.
 
     Args:
         plan: the cell's.
         cell: whose captures are there.
-        places: where it reads and writes.
+        folders: where it reads and writes.
     """
-    folder, method = places.folder(cell), cell.method
+    folder, method = folders.folder(cell), cell.method
     start = plan.start(cell)
-    known = keys(plan, cell, places.overrides)
-    before = None if start is None else detector(places.folder(start), start)
-    made_by = "" if start is None else fitted(plan, start, places.overrides)
-    target = places.targets[cell.capture.name, cell.seed]
+    known = keys(plan, cell, folders.overrides)
+    before = None if start is None else detector(folders.folder(start), start)
+    made_by = "" if start is None else fitted(plan, start, folders.overrides)
+    target = folders.targets[cell.capture.name, cell.seed]
     found = []
     for number in range(1, method.rounds + 1):
         pseudo = None
         if method.pseudo_labelled:
-            assert before is not None
+            if before is None:
+                raise InputError(f"plan {plan.path}: {method.name} starts from no method, expected one that labels")
             name = numbered("pseudo", number, method.rounds)
             options = pseudo_label_options(cell)
             pseudo = before[0].parents[1] / f"labels-{digest([made_by, options])}"  # beside the detector
@@ -100,33 +106,33 @@ def stages(plan: Plan, cell: Cell, places: Places) -> list[Stage]:
             words += [f"--{key}={spelled(value)}" for key, value in options.items()]
             found.append(Stage(name, words, pseudo, known[name], shared=True))
         name = numbered("fit", number, method.rounds)
-        words = fit(cell, places, name, None if before is None else before[1], pseudo)
+        words = fit(cell, folders, name, None if before is None else before[1], pseudo)
         found.append(Stage(name, words, folder / name, known[name]))
-        before = folder / name / "config.yaml", folder / name / "checkpoints" / "last.ckpt"
+        before = run_files(folder / name)
         made_by = known[name]
-    assert before is not None
-    words = ["test", f"--config={before[0]}", f"--ckpt_path={before[1]}"]
+    config, checkpoint = detector(folder, cell)
+    words = ["test", f"--config={config}", f"--ckpt_path={checkpoint}"]
     words += [f"--model.init_args.metrics={json.dumps(plan.metrics)}"] if plan.metrics else []
-    found.append(Stage("test", words, before[0].parent / "test", known["test"]))
+    found.append(Stage("test", words, test_folder(folder, cell), known["test"]))
     return found
 
 
-def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path | None) -> list[str]:
+def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Path | None) -> list[str]:
     """Return the words of a `dkp fit`.
 
     Args:
         cell: what is trained.
-        places: where it reads and writes.
+        folders: where it reads and writes.
         name: of the run.
         start: checkpoint of the detector that it starts from.
         pseudo: folder of the pseudo-labelled capture.
     """
     method, setting = cell.method, cell.capture
-    source, target = (found[setting.name, cell.seed] for found in (places.sources, places.targets))
+    source, target = (found[setting.name, cell.seed] for found in (folders.sources, folders.targets))
     labelled = f"{source if setting.labels == 'source' else target}#train"
     share = setting.share if method.share is None else method.share
     values: dict[str, Any] = {
-        "root": str(places.folder(cell)),
+        "root": str(folders.folder(cell)),
         "name": name,
         "source": labelled,
         "target": str(target),
@@ -134,27 +140,27 @@ def fit(cell: Cell, places: Places, name: str, start: Path | None, pseudo: Path 
         "seed_everything": cell.seed,
         "test": f"{target}#test",
     }
-    values |= {} if places.accelerator is None else {"trainer.accelerator": places.accelerator}
-    values |= {"trainer.callbacks": SNAPSHOTS} if cell.name in places.pictures else {}
-    places_of_labels: str | list[str] = labelled
+    values |= {} if folders.accelerator is None else {"trainer.accelerator": folders.accelerator}
+    values |= {"trainer.callbacks": SNAPSHOTS} if cell.name in folders.pictures else {}
+    labels: str | list[str] = labelled
     shares: float | list[float] = share
     if method.experiment == "oracle":
-        places_of_labels, shares = f"{target}#train", 1.0
+        labels, shares = f"{target}#train", 1.0
     elif method.registered and setting.labels == "source":
-        places_of_labels, shares = f"{pseudo}#train", 1.0
+        labels, shares = f"{pseudo}#train", 1.0
     elif pseudo is not None:
-        places_of_labels, shares = [labelled, f"{pseudo}#train"], [share, 1.0]
+        labels, shares = [labelled, f"{pseudo}#train"], [share, 1.0]
     values["data.init_args.labelled_share"] = shares
     if method.semi_supervised:
-        values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": places_of_labels}
+        values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": labels}
         values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
     else:
-        values["data.init_args.train"] = places_of_labels
+        values["data.init_args.train"] = labels
         if method.experiment != "teacher":
             values |= {"model.init_args.initial_weights": str(start)}
             values |= equal_cost(student(cell), len(Capture.open(target).cameras))
-    values |= {**setting.options, **method.options, **places.overrides}
-    values |= shorter(cell, places.overrides) if method.rounds > 1 else {}
+    values |= {**setting.options, **method.options, **folders.overrides}
+    values |= shorter(cell, folders.overrides) if method.rounds > 1 else {}
     words = [f"--config={file}" for file in files(cell)]
     return ["fit", *words, *(f"--{key}={spelled(value)}" for key, value in values.items())]
 

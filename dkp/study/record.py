@@ -104,11 +104,11 @@ def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
 
     Args:
         words: of a command.
-        folders: places and what is written instead.
+        folders: paths and what is written instead.
     """
     replaced = {str(place): name for place, name in {recipe_folder(): "configs", **folders}.items()}
-    places = "|".join(re.escape(place) for place in sorted(replaced, key=len, reverse=True))
-    pattern = re.compile(rf"(?<![\w./-])({places})(?![\w.-])")
+    paths = "|".join(re.escape(path) for path in sorted(replaced, key=len, reverse=True))
+    pattern = re.compile(rf"(?<![\w./-])({paths})(?![\w.-])")
     return [pattern.sub(lambda match: replaced[match[1]], word) for word in words]
 
 

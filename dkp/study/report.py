@@ -10,7 +10,7 @@ from typing import Any
 from dkp.files import write_text
 from dkp.study.pictures import draw_curve, draw_methods, draw_training
 from dkp.study.plan import Cell, Plan
-from dkp.study.recipe import Places
+from dkp.study.recipe import Folders
 from dkp.study.record import Record, read_records
 from dkp.study.summary import Results, gather, ordering_holds, summary
 from dkp.study.tables import NOTHING, ablation_page, capture_page
@@ -45,26 +45,26 @@ def collect(plan: Plan, runs: Path, folder: Path, overrides: Mapping[str, Any]) 
     return results
 
 
-def write_report(plan: Plan, places: Places, folder: Path) -> Results:
+def write_report(plan: Plan, folders: Folders, folder: Path) -> Results:
     """Write everything.
 
     Args:
         plan: the study.
-        places: where its cells are.
+        folders: where its cells are.
         folder: of the results.
 
     Returns:
         The results.
     """
-    results = collect(plan, places.runs, folder, places.overrides)
+    results = collect(plan, folders.runs, folder, folders.overrides)
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "summary.json", json.dumps(summary(results), indent=1) + "\n")
-    write_text(folder / "methods.md", methods_page(results, places, folder))
+    write_text(folder / "methods.md", methods_page(results, folders, folder))
     write_text(folder / "ablations.md", ablations_page(results, folder))
     return results
 
 
-def methods_page(results: Results, places: Places, folder: Path) -> str:
+def methods_page(results: Results, folders: Folders, folder: Path) -> str:
     """Return the page of all captures, with its pictures."""
     plan = results.plan
     parts = ["# Methods side by side", WRITTEN]
@@ -75,7 +75,7 @@ def methods_page(results: Results, places: Places, folder: Path) -> str:
         for method in plan.pictures:
             cell = Cell(plan.captures[capture], plan.methods[method], plan.seeds[0])
             path = folder / f"{capture}-{method}-training.png"
-            drawn = cell.name in results.records and draw_training(cell, places.folder(cell), path)
+            drawn = cell.name in results.records and draw_training(cell, folders.folder(cell), path)
             if drawn or (cell.name in results.records and path.exists()):
                 parts.append(
                     f"Fields and epipolar error of a pair of test views in the course of the training: "

@@ -1,4 +1,4 @@
-"""Pictures full of hard edges, patterns and small things: what stands behind a subject in a crowded place.
+"""Pictures full of hard edges, patterns and small things: what stands behind a subject in a crowded room.
 
 Nothing in them is a subject, so they teach a detector what to leave alone. `synthesize_backgrounds` writes a folder of
 them, which `Augmentation.backgrounds` takes as it takes any folder of photographs.
@@ -142,8 +142,8 @@ def _thing(canvas: NDArray, rng: np.random.Generator, size: float) -> None:
         _figure(canvas, rng, quad.mean(0), max(size, 10.0))
     else:
         word = "".join(chr(int(c)) for c in rng.integers(48, 91, int(rng.integers(2, 8))))
-        place, scale = tuple(map(int, quad.mean(0))), float(np.clip(size / 50, 0.3, 2.5))
-        cv2.putText(canvas, word, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)), cv2.LINE_AA)
+        corner, scale = tuple(map(int, quad.mean(0))), float(np.clip(size / 50, 0.3, 2.5))
+        cv2.putText(canvas, word, corner, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, int(rng.integers(1, 4)), cv2.LINE_AA)
 
 
 def _box(canvas: NDArray, rng: np.random.Generator, quad: NDArray, colour: tuple[float, float, float]) -> None:

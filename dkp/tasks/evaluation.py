@@ -48,7 +48,7 @@ class EvaluationSettings:
         reconstruction: triangulate surface points from all views of an instant and measure them: in 3D where the
             capture knows the posed surface, their reprojection residual (at `resolution`) in any case; in testing only.
         surface_points: how many surface points are triangulated.
-        cameras: camera names for the per-pair values; None = places in the batch.
+        cameras: camera names for the per-pair values; None = positions in the batch.
         joints: names of the batch's joints, in order; None = no joint error.
     """
 
@@ -166,20 +166,22 @@ class Evaluation(nn.Module):
             self._add("joints", coordinate[present], foreground[present], batch["joints"].flatten(0, 1)[present], size)
 
         if self.reconstructor is not None and shape[1] > 1:
-            self._add_reconstruction(coordinate.unflatten(0, shape), foreground.unflatten(0, shape), batch)
+            views = coordinate.unflatten(0, shape), foreground.unflatten(0, shape)
+            self._add_reconstruction(self.reconstructor, *views, batch)
 
-    def _add_reconstruction(self, coordinate: Tensor, foreground: Tensor, batch: MultiviewBatch) -> None:
-        assert self.reconstructor is not None
+    def _add_reconstruction(
+        self, reconstructor: Reconstructor, coordinate: Tensor, foreground: Tensor, batch: MultiviewBatch
+    ) -> None:
         camera, present = batch["camera"], batch["present"]
-        found = self.reconstructor(coordinate, foreground, camera, present)
+        found = reconstructor(coordinate, foreground, camera, present)
         scale = self.settings.resolution / camera.image_size.amax()
         self._add("reprojection", found.residual * scale, found.views)
         posed = batch.get("posed")
         if posed is None or not bool(posed.any()):
             return
         vertices = batch["vertices"][posed]
-        points, truth = found.points[posed], self.reconstructor.positions(vertices)
-        visible = self.reconstructor.visible(vertices, camera[posed]) & present[posed][..., None]
+        points, truth = found.points[posed], reconstructor.positions(vertices)
+        visible = reconstructor.visible(vertices, camera[posed]) & present[posed][..., None]
         self._add("surface_3d", points, truth, visible.sum(dim=1) >= 2, vertices, self.faces)
         if "keypoints_3d" in self.metrics:
             self._add("keypoints_3d", *keypoints(points, truth, self.keypoint_weights))

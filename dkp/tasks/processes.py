@@ -62,9 +62,9 @@ def numbers(entry: WeightedTerm) -> Tensor:
     """Return a row of what processes add up: 1, weight, valid share, value; sums and weights of the means."""
     loss = entry.loss
     sums = torch.zeros(2, MEANS, MEMBERS, dtype=torch.float64, device=loss.value.device)
-    for place, mean in enumerate(loss.means):
-        sums[0, place, : len(mean.sums)] = mean.factor * mean.sums.detach()
-        sums[1, place, : len(mean.sums)] = mean.weights
+    for row, mean in enumerate(loss.means):
+        sums[0, row, : len(mean.sums)] = mean.factor * mean.sums.detach()
+        sums[1, row, : len(mean.sums)] = mean.weights
     head = [torch.ones(()), torch.tensor(entry.weight), loss.valid_share, loss.value.detach()]
     return torch.cat([torch.stack([value.to(sums) for value in head]), sums.flatten()])
 

@@ -9,13 +9,13 @@ import yaml
 from dkp.cli import main
 from dkp.recipes import recipe_folder
 from dkp.study.plan import Cell, read_plan
-from dkp.study.recipe import Places, equal_cost, files, keys, resolved, stages, student
+from dkp.study.recipe import Folders, equal_cost, files, keys, resolved, stages, student
 
 
 @pytest.fixture
-def places(planes, tmp_path):
+def folders(planes, tmp_path):
     pairs = [(capture, seed) for capture in ("plane", "few") for seed in (0, 1)]
-    return Places(
+    return Folders(
         tmp_path / "runs",
         dict.fromkeys(pairs, planes / "labelled"),
         dict.fromkeys(pairs, planes / "mine"),
@@ -62,18 +62,18 @@ def test_labels_of_the_target_alone_are_varied_as_those_of_ours():
     assert rotation("oracle", "human") == rotation("labelled_only", "human")
 
 
-def test_students_start_from_the_teacher_of_their_seed(plan, places, tmp_path):
+def test_students_start_from_the_teacher_of_their_seed(plan, folders, tmp_path):
     weights = str(tmp_path / "runs" / "plane" / "teacher" / "seed1" / "fit" / "checkpoints" / "last.ckpt")
-    assert options(stages(plan, cell(plan, "plane/ours/seed1"), places)[0])["model.init_args.teacher"] == weights
+    assert options(stages(plan, cell(plan, "plane/ours/seed1"), folders)[0])["model.init_args.teacher"] == weights
     for name in ("labelled_only", "oracle"):
-        fit, test = stages(plan, cell(plan, f"plane/{name}/seed1"), places)
+        fit, test = stages(plan, cell(plan, f"plane/{name}/seed1"), folders)
         assert options(fit)["model.init_args.initial_weights"] == weights
         assert (fit.words[0], test.words[0]) == ("fit", "test")
 
 
-def test_where_labels_come_from(plan, places, planes):
+def test_where_labels_come_from(plan, folders, planes):
     def train(name):
-        found = options(next(s for s in stages(plan, cell(plan, name), places) if s.name == "fit"))
+        found = options(next(s for s in stages(plan, cell(plan, name), folders) if s.name == "fit"))
         return [found.get(f"data.init_args.{key}") for key in ("train", "labelled", "labelled_share", "unlabelled")]
 
     source, target = f"{planes / 'labelled'}#train", f"{planes / 'mine'}#train"
@@ -83,8 +83,8 @@ def test_where_labels_come_from(plan, places, planes):
     assert train("few/teacher/seed0") == [target, None, "0.5", None]
     assert train("few/oracle/seed0") == [target, None, "1.0", None]
     assert train("few/control/seed0") == [None, target, "0.5", target]
-    made = stages(plan, cell(plan, "few/bootstrapping/seed0"), places)[0].output
-    assert made.parent == places.runs / "few" / "teacher" / "seed0"
+    made = stages(plan, cell(plan, "few/bootstrapping/seed0"), folders)[0].output
+    assert made.parent == folders.runs / "few" / "teacher" / "seed0"
     pseudo = f"{made}#train"
     assert train("few/bootstrapping/seed0") == [f'["{target}", "{pseudo}"]', None, "[0.5, 1.0]", None]
 
@@ -93,9 +93,9 @@ def test_labels_are_shared_where_they_are_the_same(planes, tmp_path):
     plan = read_plan("full")
 
     def output(method, capture="human", seed=0, number=0):
-        places = {(capture, seed): planes / "mine"}
+        folders = {(capture, seed): planes / "mine"}
         one = Cell(plan.captures[capture], plan.methods[method], seed)
-        return stages(plan, one, Places(tmp_path, places, places, "cpu"))[number].output
+        return stages(plan, one, Folders(tmp_path, folders, folders, "cpu"))[number].output
 
     assert output("ours") == output("registered_alone") == output("multiview_10")
     assert len({output("ours"), output("bootstrapping"), output("ours", "dog"), output("ours", seed=1)}) == 4
@@ -104,26 +104,26 @@ def test_labels_are_shared_where_they_are_the_same(planes, tmp_path):
     assert again.parent == tmp_path / "human" / "bootstrapping_two_rounds" / "seed0"
 
 
-def test_no_method_is_tested_on_what_it_learns_from(plan, places, planes):
+def test_no_method_is_tested_on_what_it_learns_from(plan, folders, planes):
     for one in plan.cells():
-        for stage in stages(plan, one, places):
+        for stage in stages(plan, one, folders):
             if stage.name.startswith("fit"):
                 assert options(stage)["test"] == f"{planes / 'mine'}#test"
             if stage.name.startswith("pseudo"):
                 assert options(stage)["capture"] == f"{planes / 'mine'}#train"
 
 
-def test_rounds_share_the_steps_and_follow_each_other(plan, places):
-    first, second, test = stages(plan, cell(plan, "plane/two_rounds/seed0"), places)
+def test_rounds_share_the_steps_and_follow_each_other(plan, folders):
+    first, second, test = stages(plan, cell(plan, "plane/two_rounds/seed0"), folders)
     assert [first.name, second.name, test.name] == ["fit-1", "fit-2", "test"]
     assert options(first)["trainer.max_steps"] == options(second)["trainer.max_steps"] == "30"
     assert options(second)["model.init_args.teacher"] == f"{first.output}/checkpoints/last.ckpt"
     assert options(test)["ckpt_path"] == f"{second.output}/checkpoints/last.ckpt"
 
 
-def test_a_fit_is_a_recipe_with_files_on_top(plan, places):
-    places = replace(places, pictures=frozenset({"plane/ours/seed0"}))
-    (words, *_) = (stage.words for stage in stages(plan, cell(plan, "plane/ours/seed0"), places))
+def test_a_fit_is_a_recipe_with_files_on_top(plan, folders):
+    folders = replace(folders, pictures=frozenset({"plane/ours/seed0"}))
+    (words, *_) = (stage.words for stage in stages(plan, cell(plan, "plane/ours/seed0"), folders))
     configs = [Path(word.removeprefix("--config=")) for word in words if word.startswith("--config=")]
     assert configs == [recipe_folder() / "people" / "adapted.yaml", recipe_folder() / "unregistered.yaml"]
     assert "dkp.callbacks.DetectorSnapshots" in " ".join(words)
@@ -169,7 +169,7 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     plan = read_plan("full")
     one = Cell(plan.captures["human_few"], method, 0)
     key = (one.capture.name, one.seed)
-    fit = stages(plan, one, Places(tmp_path, {key: planes / "mine"}, {key: planes / "mine"}, "cpu"))[-2]
+    fit = stages(plan, one, Folders(tmp_path, {key: planes / "mine"}, {key: planes / "mine"}, "cpu"))[-2]
     with pytest.raises(SystemExit) as stopped:
         main([*fit.words, "--print_config"])
     captured = capsys.readouterr()
@@ -187,8 +187,8 @@ def test_registered_labels_take_the_place_of_the_source(name, planes, tmp_path):
     found, own = {}, []
     for capture in ("human", "human_few"):
         one = Cell(plan.captures[capture], plan.methods[name], 0)
-        places = {(capture, 0): planes / "mine"}
-        pseudo, fit, _ = stages(plan, one, Places(tmp_path, places, places, "cpu"))
+        folders = {(capture, 0): planes / "mine"}
+        pseudo, fit, _ = stages(plan, one, Folders(tmp_path, folders, folders, "cpu"))
         assert pseudo.words[0] == "pseudo-label"
         assert options(pseudo)["hide_background"] == "true"
         assert options(pseudo).get("method") == (None if name == "bootstrapping" else "registration")

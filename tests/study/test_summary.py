@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dkp.study.recipe import Places, keys
+from dkp.study.recipe import Folders, keys
 from dkp.study.record import Record, StageRecord, read_records
 from dkp.study.report import collect, write_report
 from dkp.study.summary import gather, mean_and_spread, ordering_holds, summary, verdicts
@@ -150,16 +150,16 @@ def test_a_report_has_everything_and_keeps_what_was_there(plan, records, tmp_pat
     runs, folder = tmp_path / "runs", tmp_path / "results"
     for one in records.values():
         one.write(runs / one.cell / "cell.json")
-    results = write_report(plan, Places(runs, {}, {}, "cpu"), folder)
+    results = write_report(plan, Folders(runs, {}, {}, "cpu"), folder)
     assert len(results.records) == 10
     names = {"cells", "summary.json", "methods.md", "ablations.md", "plane.png"}
     assert {path.name for path in folder.iterdir()} == names, "a curve of one point is none"
     record(plan, "plane/clip_10/seed0", geodesic_median_cm=11.2).write(runs / "plane/clip_10/seed0" / "cell.json")
-    results = write_report(plan, Places(runs, {}, {}, "cpu"), folder)
+    results = write_report(plan, Folders(runs, {}, {}, "cpu"), folder)
     assert {path.name for path in folder.iterdir()} == {*names, "plane-clip.png"}
     first = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     assert json.loads(first["summary.json"])["plane"]["oracle"]["geodesic_median_cm"] == [9.5, 0.70711]
-    again = write_report(plan, Places(tmp_path / "none", {}, {}, "cpu"), folder)
+    again = write_report(plan, Folders(tmp_path / "none", {}, {}, "cpu"), folder)
     assert again.records.keys() == results.records.keys()
     assert (folder / "methods.md").read_bytes() == first["methods.md"]
     kept = read_records(folder / "cells")
