@@ -72,7 +72,7 @@ weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/encoder ## Train the shipped det
 	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \
 	  else $(BIN)/dkp fit --config configs/human-small/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
 	done
-	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card configs/human-small/card.yaml
+	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card dkp/weights/human-small.yaml
 
 reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
 	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)

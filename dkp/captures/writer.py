@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -125,6 +125,13 @@ class CaptureWriter:
     def add_view(self, frame: str, camera: str, image: np.ndarray | str | Path, **options: Any) -> None:
         """Write the files of one view and add its row; options as of :func:`write_view_files`, but for the unit."""
         self.add_row(write_view_files(self.folder, frame, camera, image, unit=self.unit, **options))
+
+    def add_rows(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Add the rows of views whose files are written, and leave frames without a view out of the splits."""
+        for row in rows:
+            self.add_row(row)
+        written = {frame for frame, _ in self._rows}
+        self.splits = {name: [frame for frame in frames if frame in written] for name, frames in self.splits.items()}
 
     def add_row(self, row: dict[str, Any]) -> None:
         """Add a row that :func:`write_view_files` returned.

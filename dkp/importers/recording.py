@@ -173,8 +173,7 @@ def import_recording(
         jobs = [partial(recording.write, writer.folder, plan, track, kept) for plan, track in tracked]
         written_by = list(pool.map(jobs, "writing views", "camera"))
         rows = [row for _, some in written_by for row in some]
-        for row in rows:
-            writer.add_row(row)
+        writer.add_rows(rows)
         written = {row["time"] for row in rows}
         writer.splits = _splits(splits, [number for number in kept if number in written], sequence)
     sources_read = [source for plan, _ in written_by for source in (plan.frames, plan.masks) if source is not None]

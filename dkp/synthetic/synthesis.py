@@ -105,9 +105,7 @@ def synthesize(
         ) as writer,
         Workers(partial(renderer, recording, writer.folder), workers, executor) as pool,
     ):
-        for rows in pool.map(recording.clips(), "rendering", "clip"):
-            for row in rows:
-                writer.add_row(row)
+        writer.add_rows(row for rows in pool.map(recording.clips(), "rendering", "clip") for row in rows)
     return Capture.open(out)
 
 

@@ -20,9 +20,9 @@ from dkp.pipeline.job import (
     SUMMARY,
     SUMMARY_KEYS,
     Job,
-    place,
     recipes_of,
     surface_option,
+    with_split,
 )
 from dkp.pipeline.runner import Runner, StageFailed
 from dkp.pipeline.stages import StageLedger
@@ -39,8 +39,8 @@ def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, ac
 
 
 def test_a_place_names_a_split_only_where_there_is_one(planes):
-    assert place(Capture.open(planes / "mine"), "train") == f"{planes / 'mine'}#train"
-    assert place(Capture.open(planes / "wide"), "train") == f"{planes / 'wide'}#"
+    assert with_split(Capture.open(planes / "mine"), "train") == f"{planes / 'mine'}#train"
+    assert with_split(Capture.open(planes / "wide"), "train") == f"{planes / 'wide'}#"
 
 
 def test_the_recipes_follow_from_the_surface(planes, people):

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from scipy.optimize import least_squares
 
+from dkp.captures.arrays import between, whole_number
 from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_surface, visible_share
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
@@ -108,10 +109,8 @@ def import_board(
     Raises:
         InputError: a file is missing or does not hold what it should.
     """
-    if size < 16:
-        raise InputError(f"size is {size}, expected at least 16 pixels")
-    if not 0 <= margin <= 2:
-        raise InputError(f"margin is {margin}, expected a share between 0 and 2")
+    whole_number(size, "size", least=16)
+    between(margin, "margin", 0.0, 2.0)
     recording = read_recording(Path(source_dir), on_bad)
     surface = board_surface()
     writer = CaptureWriter(
@@ -131,12 +130,10 @@ def import_board(
         cut = list(
             pool.map([partial(cutter.write, name, syncs) for name, syncs in wanted.items()], "cutting", "camera")
         )
-        written = {row["frame"] for _, rows in cut for row in rows}
-        for _, rows in cut:
-            for row in rows:
-                writer.add_row(row)
-        splits = board_splits([_frame(sync) for sync in views])
-        writer.splits = {name: [frame for frame in frames if frame in written] for name, frames in splits.items()}
+        rows = [row for _, some in cut for row in some]
+        writer.splits = board_splits([_frame(sync) for sync in views])
+        writer.add_rows(rows)
+        written = {row["frame"] for row in rows}
         for sync in sorted(views):
             if _frame(sync) in written:
                 writer.add_truth(_frame(sync), recording.poses[sync].to_world(surface.vertices))

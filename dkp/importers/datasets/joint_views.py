@@ -90,11 +90,7 @@ def write_joint_views(
     with writer, Workers(calls, workers, executor) as pool:
         runs = [kept[i : i + _RUN] for i in range(0, len(kept), _RUN)]
         jobs = [partial(_write, writer.folder, run, rig, size, margin, masks) for run in runs]
-        for rows in pool.map(jobs, "writing views", f"{_RUN} views"):
-            for row in rows:
-                writer.add_row(row)
-        frames = {view.frame for view in kept}
-        writer.splits = {name: [frame for frame in ids if frame in frames] for name, ids in writer.splits.items()}
+        writer.add_rows(row for rows in pool.map(jobs, "writing views", f"{_RUN} views") for row in rows)
     return Capture.open(writer.path)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from dkp.captures.arrays import between, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.images import OnBad
@@ -101,10 +102,8 @@ def import_person(
     Raises:
         InputError: a file is missing or does not hold what it should, or the demo cannot be fetched.
     """
-    if size < 16:
-        raise InputError(f"size is {size}, expected at least 16 pixels")
-    if not 0 <= margin <= 2:
-        raise InputError(f"margin is {margin}, expected a share between 0 and 2")
+    whole_number(size, "size", least=16)
+    between(margin, "margin", 0.0, 2.0)
     if source_dir is not None:
         recording = read_person_recording(Path(source_dir), on_bad=on_bad)
         return _import(recording, out, size, margin, overwrite, workers, executor)
@@ -141,11 +140,7 @@ def _import(
     with writer, Workers(calls, workers, executor) as pool:
         jobs = [partial(_write, recording, name, writer.folder, size, margin) for name in recording.cameras]
         cut = list(pool.map(jobs, "cutting", "camera"))
-        written = {row["frame"] for _, rows in cut for row in rows}
-        for _, rows in cut:
-            for row in rows:
-                writer.add_row(row)
-        writer.splits = {key: [frame for frame in ids if frame in written] for key, ids in writer.splits.items()}
+        writer.add_rows(row for _, rows in cut for row in rows)
     report_bad(str(out), [media for media, _ in cut])
     return Capture.open(out)
 

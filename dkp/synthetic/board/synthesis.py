@@ -129,9 +129,7 @@ def synthesize_board(
         overwrite=overwrite,
     )
     with writer, Workers(partial(InstantDrawer, writer.folder, size, seed, intrinsics), workers, executor) as pool:
-        for rows in pool.map(batches, "drawing", "batch"):
-            for row in rows:
-                writer.add_row(row)
+        writer.add_rows(row for rows in pool.map(batches, "drawing", "batch") for row in rows)
     return Capture.open(out)
 
 
