@@ -59,7 +59,8 @@ def did_you_mean(owner: str, option: str) -> str:
         bases = inspect.getmro(getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError, ValueError):
         return ""
-    return near(option, {parameter for base in bases for parameter in inspect.signature(base.__init__).parameters})
+    makers = [vars(base).get("__init__", object) for base in bases]
+    return near(option, {parameter for maker in makers for parameter in inspect.signature(maker).parameters})
 
 
 def near(option: str, known: Iterable[str]) -> str:
