@@ -1,9 +1,9 @@
 """What the views agree on: the visual hull of static cameras' foregrounds, and what of it each camera sees.
 
 A point of space belongs to the hull where every camera that has it in its image sees foreground there (Laurentini
-1994). What only one camera takes for foreground, such as someone who walks behind the rig, has no point in it. A mirror
-image in the floor has, as all cameras see it where the mirrored subject would be: it goes where the height of the floor
-is known.
+1994); of four cameras or more, one may miss it. What only one camera takes for foreground, such as someone who walks
+behind the rig, has no point in it. A mirror image in the floor has, as all cameras see it where the mirrored subject
+would be: it goes where the height of the floor is known.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ _CELLS = 40
 _REACH = 0.6
 """Half of the side of the space that is searched, as a share of the cameras' distance from its middle."""
 _ROUNDS = 4  # the grid shrinks to what was found
-
-
+_ENOUGH = 4  # cameras that see a point, from which one may miss it: a dark subject before something dark
 _RUN = 25  # frames that one process looks at in turn
 _Masks = dict[str, bytes]
 
@@ -116,14 +115,14 @@ class Hull:
 
     def _agreed(self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float) -> np.ndarray:
         """How many cameras (N,) have cells with these centres and radius [m] in view; 0 where they do not agree."""
-        seen, agreed = np.zeros(len(points), int), np.ones(len(points), bool)
+        seen, missed = np.zeros(len(points), int), np.zeros(len(points), int)
         for camera, distance in away.items():
             pixels, length = self._pixels(camera, points, distance.shape)
             columns, rows = np.floor(pixels).astype(int).T
             view = (columns >= 0) & (rows >= 0) & (columns < distance.shape[1]) & (rows < distance.shape[0])
-            agreed[view] &= distance[rows[view], columns[view]] <= radius * length[view]
+            missed[view] += distance[rows[view], columns[view]] > radius * length[view]
             seen += view
-        return np.where(agreed & (seen >= 2), seen, 0)
+        return np.where((missed <= (seen >= _ENOUGH)) & (seen >= 2), seen, 0)
 
     def _seen(self, camera: str, mask: np.ndarray, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Return the part of a camera's mask (h, w) that cells at points (N, 3) cover."""

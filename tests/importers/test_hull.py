@@ -108,3 +108,15 @@ def test_a_subject_that_leaves_where_it_was_is_found_again(rig):
     assert min(overlap(found[name], truth[name]) for name in rig) > 0.9
     assert (low < away - RADIUS).all()
     assert (high > away + RADIUS).all()
+
+
+def test_of_four_cameras_one_may_be_blind(make_scene):
+    """A subject before something of its own colour is no foreground there; the three others keep it whole."""
+    rig = make_scene(size=SIZE, angles=(-40.0, 0.0, 35.0, 80.0)).cameras()
+    truth = {name: seen(camera, BALL) for name, camera in rig.items()}
+    masks = {name: mask.copy() for name, mask in truth.items()}
+    blind = next(iter(rig))
+    masks[blind][: np.nonzero(truth[blind])[0].mean().astype(int)] = False
+    found, _ = hull_of(rig)(masks)
+    assert all(overlap(found[name], truth[name]) > 0.9 for name in rig if name != blind)
+    assert not (found[blind] & ~masks[blind]).any()
