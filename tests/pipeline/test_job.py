@@ -7,6 +7,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from dkp.captures import Capture
@@ -260,7 +261,7 @@ def test_other_captures_are_another_recipe(planes, tmp_path):
 # A shipped teacher
 
 
-def test_a_shipped_teacher_is_not_trained(people, tmp_path):
+def test_a_shipped_teacher_is_not_trained(people, tmp_path, capsys):
     """It labels and is tested by its name; the students begin from it with its network and its crops."""
     job = Job(tmp_path, recipe_folder() / "human-small", people / "bare", people / "bare", 7, teacher="human-small")
     name, words = job.test_teacher()
@@ -269,6 +270,12 @@ def test_a_shipped_teacher_is_not_trained(people, tmp_path):
     assert "--ckpt_path=human-small" in job.register()
     for student in ("control", "adapted"):
         assert {"--ckpt_path=human-small", "--model.init_args.teacher=human-small"} <= set(job.fit(student, []))
+    for each in (words, job.fit("control", []), job.fit("adapted", []), job.fit("adapted", [], registered=False)):
+        with pytest.raises(SystemExit) as stopped:
+            main([*each, "--print_config"])
+        captured = capsys.readouterr()
+        assert stopped.value.code in (None, 0), captured.err
+        assert yaml.safe_load(captured.out)["data"]["init_args"]["test"] == f"{people / 'bare'}#"
     assert job.checkpoint("teacher") == weights_file("human-small")
     assert job.checkpoint("adapted") == tmp_path / "adapted" / "checkpoints" / "last.ckpt"
 
