@@ -151,7 +151,8 @@ def write_program(network: CropNetwork, loaded: Loaded, crops: np.ndarray, path:
     """Write a program of torch.export and return what it makes of the crops."""
     images = torch.from_numpy(crops)
     program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    with path.open("wb") as stream:
+    with path.open("wb") as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that tensors which are parts of others are written whole
         torch.export.save(program, stream, extra_files={f"{METADATA}.json": json.dumps(description(loaded))})
     return list(program.module()(images))
 
