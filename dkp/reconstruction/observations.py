@@ -85,13 +85,15 @@ def observe(
     probability = torch.where(shown, probability.gather(1, cell), 0.0)
     reach = radius * size.amax(-1)
     points = points.to(field)
-    chunk = max(1, _ENTRIES.get(field.device.type, _ENTRIES["cpu"]) // (most * max(1, len(points))))
+    entries = _ENTRIES.get(field.device.type, _ENTRIES["cpu"])
+    block = min(max(1, entries // most), max(1, len(points)))
+    chunk = max(1, entries // (most * block))
     found = []
     for start in range(0, max(1, rows), chunk):
         part = slice(start, start + chunk)
-        found.append(
-            _observe(field[part], probability[part], pixel[part], reach[part], points, sigma, least_share, shrinkage)
-        )
+        views_of = field[part], probability[part], pixel[part], reach[part]
+        blocks = [_observe(*views_of, some, sigma, least_share, shrinkage) for some in points.split(block)]
+        found.append([torch.cat(parts, 1) for parts in zip(*blocks, strict=True)])
     pixels, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
     return Observations(pixels.unflatten(0, (batch, views)), weights.unflatten(0, (batch, views)))
 

@@ -130,7 +130,13 @@ def test_views_in_portions_give_the_same(scene, surface, monkeypatch):
     points = torch.from_numpy(sample_surface(surface, 50).coordinate)
     arguments = (scene.coordinate, scene.foreground, points, scene.camera.image_size, SIGMA)
     whole = observe(*arguments)
-    monkeypatch.setitem(module._ENTRIES, "cpu", 1)
+    cells = int((scene.foreground > 0.5).flatten(2).sum(-1).amax())
+    monkeypatch.setitem(module._ENTRIES, "cpu", cells * len(points))  # a view at a time
     parts = observe(*arguments)
     torch.testing.assert_close(parts.pixels, whole.pixels)
     torch.testing.assert_close(parts.weights, whole.weights)
+    for entries in (7 * cells, 1):  # seven points of a view at a time, and one: products of float32 round otherwise
+        monkeypatch.setitem(module._ENTRIES, "cpu", entries)
+        parts = observe(*arguments)
+        torch.testing.assert_close(parts.pixels, whole.pixels, atol=1e-3, rtol=0)
+        torch.testing.assert_close(parts.weights, whole.weights, atol=1e-4, rtol=0)
