@@ -61,7 +61,7 @@ def write_shaken(scene, path, kind):
     cameras = scene.cameras()
     given = {name: shaken(camera, index) for index, (name, camera) in enumerate(cameras.items())}
     with CaptureWriter(path, name="x", surface=scene.surface, cameras=given, unit="mm") as writer:
-        for time in range(10):
+        for time in range(4):
             vertices = torch.from_numpy(scene.vertices(time))
             writer.add_truth(f"f{time}", vertices.numpy())
             for name, camera in cameras.items():
