@@ -9,8 +9,10 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.cli import main
+from dkp.errors import InputError
 from dkp.geometry import pairwise_epipolar_distance
 from dkp.models import Detector
+from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.report import opened, pair_matrices
 
 OPTIONS = {"width": 4, "levels": 3, "surface_centre": [0.2, 0.2, 0.0], "surface_half_extent": [0.2, 0.2, 0.001]}
@@ -29,7 +31,7 @@ def write_run(folder, capture, error):
     config = {
         "source": "<captures & co>",
         "model": {"init_args": {"detector": {"class_path": "dkp.models.Detector", "init_args": OPTIONS}}},
-        "data": {"init_args": {"test": f"{capture}#test", "size": 32, "stride": 2}},
+        "data": {"init_args": {"test": f"{capture}#test", "size": 32, "stride": 2, "hide_background": "no"}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     rows = [
@@ -101,3 +103,10 @@ def test_the_matrices_of_exact_fields_agree(planes):
     assert (match > 0.99).sum() == 8 * 6
     assert distance[0, -1] > 10
     assert pairwise_epipolar_distance(torch.tensor([[1.0, 1]]), torch.tensor([[9.0, 4]]), fundamental) == 3
+
+
+def test_the_figure_of_a_main_job(job, planes):
+    with pytest.raises(InputError, match="no run teacher"):
+        draw_figure(job)
+    write_run(job / "teacher", planes / "mine", 9.0)
+    assert draw_figure(job).stat().st_size > 10_000
