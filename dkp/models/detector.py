@@ -218,7 +218,7 @@ def save_detector(detector: Detector, path: str | Path, half: bool = False, head
     Args:
         detector: any detector.
         path: the weights file; the suffix is made .safetensors.
-        half: store floating-point numbers in half precision.
+        half: store floating-point tensors in half precision, but for those with numbers beyond its range.
         header: write the options into the header of the weights file, and no .json.
         notes: what else is written with the options, as JSON has it.
 
@@ -234,7 +234,7 @@ def save_detector(detector: Detector, path: str | Path, half: bool = False, head
     }
     state = {key: value.detach().cpu().contiguous() for key, value in detector.state_dict().items()}
     if half:
-        state = {key: value.half() if value.is_floating_point() else value for key, value in state.items()}
+        state = {key: halved(value) for key, value in state.items()}
     sheet = {"format": FORMAT, "version": VERSION, "detector": config, **notes}
     text = json.dumps(sheet, indent=2, ensure_ascii=False) + "\n"
     files = {path: safetensors.torch.save(state, {FORMAT: text} if header else None)}
@@ -244,6 +244,12 @@ def save_detector(detector: Detector, path: str | Path, half: bool = False, head
         with whole_file(target) as partial:
             partial.write_bytes(data)
     return path
+
+
+def halved(value: Tensor) -> Tensor:
+    """Return a floating-point tensor in half precision where that can hold all of its numbers, else as it is."""
+    fits = value.is_floating_point() and bool((value.abs() <= torch.finfo(torch.float16).max).all())
+    return value.half() if fits else value
 
 
 def detector_sheet(path: str | Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def load_state(module: nn.Module, state: dict[str, Tensor], name: str | Path) ->
     A common prefix ("detector." in a task's checkpoint) is taken off; a checkpoint may hold other modules beside it.
 
     Raises:
-        InputError: a tensor is missing, has another shape, or is unknown.
+        InputError: a tensor is missing, has another shape, is unknown, or holds what is no finite number.
     """
     wanted = module.state_dict()
     if not wanted.keys() <= state.keys():
@@ -68,4 +68,6 @@ def load_state(module: nn.Module, state: dict[str, Tensor], name: str | Path) ->
         problems.append(shapes[0] + (f" (and {len(shapes) - 1} more)" if len(shapes) > 1 else ""))
     if problems:
         raise InputError(f"weights {name} do not fit the configured model: " + "; ".join(problems))
+    if broken := [key for key in wanted if not bool(state[key].isfinite().all())]:
+        raise InputError(f"weights {name}: {broken[0]} holds infinity or what is no number, expected finite weights")
     module.load_state_dict(state)

@@ -118,3 +118,25 @@ def test_damaged_descriptions(tmp_path):
     sheet.unlink()
     with pytest.raises(InputError, match=r"a\.json: no such file"):
         load_detector(path)
+
+
+def test_half_precision_keeps_what_it_cannot_hold(tmp_path):
+    """A running variance of 70,000 would be infinite in half precision."""
+    detector = Detector(norm="batch", **SMALL).eval()
+    large = next(buffer for name, buffer in detector.named_buffers() if name.endswith("running_var"))
+    large[0] = 7e4
+    loaded = load_detector(save_detector(detector, tmp_path / "one", half=True))
+    found = next(buffer for name, buffer in loaded.named_buffers() if name.endswith("running_var"))
+    assert float(found[0]) == 7e4
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(loaded(image).coordinate, detector(image).coordinate, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    detector = Detector(**SMALL)
+    with torch.no_grad():
+        next(one for one in detector.parameters() if one.ndim == 1)[0] = value
+    path = save_detector(detector, tmp_path / "one")
+    with pytest.raises(InputError, match=r"one\.safetensors: \S+ holds infinity or what is no number"):
+        load_detector(path)
