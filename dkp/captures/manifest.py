@@ -113,8 +113,10 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / CAPTURE_FILE
     if not folder.is_dir():
+        before, mark, _ = str(folder).rpartition("#")
+        hint = ", without a split" if mark and Path(before).is_dir() else ""
         raise InputError(
-            f"{folder} is {'a file' if folder.exists() else 'not there'}, expected the folder of a capture"
+            f"{folder} is {'a file' if folder.exists() else 'not there'}, expected the folder of a capture{hint}"
         )
     if not path.is_file():
         raise InputError(f"{folder} has no {CAPTURE_FILE}, expected the folder of a capture")

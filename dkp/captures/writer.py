@@ -96,7 +96,7 @@ class CaptureWriter:
         if not any(self.path.iterdir()):
             return
         if not self.overwrite:
-            raise InputError(f"{self.path} exists and is not empty, expected a new folder or the option to overwrite")
+            raise InputError(f"{self.path} exists and is not empty, expected a new folder or the option --overwrite")
         if not (self.path / CAPTURE_FILE).is_file():
             raise InputError(f"{self.path} has no {CAPTURE_FILE}, expected a capture: nothing else is overwritten")
 

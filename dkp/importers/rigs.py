@@ -86,7 +86,7 @@ def refine_rig(capture: str | Path, *, out: str | Path, instants: int = 200, ove
 
 def _write(cameras: Mapping[str, Camera], path: Path, format: str, overwrite: bool) -> str:
     if not overwrite and path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path} exists, expected a new name or the option to overwrite")
+        raise InputError(f"{path} exists, expected a new name or the option --overwrite")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

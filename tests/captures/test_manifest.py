@@ -150,7 +150,8 @@ def test_views_are_checked(folder, case):
 def test_what_is_not_a_capture_is_named(folder, tmp_path):
     (tmp_path / "empty").mkdir()
     for path, match in (
-        (tmp_path / "nowhere", "is not there, expected the folder of a capture"),
+        (tmp_path / "nowhere", "is not there, expected the folder of a capture$"),
+        (f"{folder}#test", "#test is not there, expected the folder of a capture, without a split$"),
         (folder / "capture.json", "is a file, expected the folder of a capture"),
         (tmp_path / "empty", "has no capture.json, expected the folder of a capture"),
     ):

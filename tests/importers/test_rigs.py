@@ -42,7 +42,7 @@ def test_an_exported_rig_is_read_again(capture, tmp_path, format, out, capsys):
         torch.testing.assert_close(camera.image_size, capture.cameras[name].image_size)
         expected = capture.cameras[name].project(POINTS)[0]
         torch.testing.assert_close(camera.project(POINTS)[0], expected, atol=1e-6, rtol=0)
-    with pytest.raises(InputError, match="exists, expected a new name or the option to overwrite"):
+    with pytest.raises(InputError, match="exists, expected a new name or the option --overwrite"):
         export_rig(capture.path, out=tmp_path / out, format=format)
     export_rig(capture.path, out=tmp_path / out, format=format, overwrite=True)
 
