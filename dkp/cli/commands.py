@@ -48,7 +48,7 @@ FUNCTIONS = {
     "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
     "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
     "check": (
-        "dkp.captures.check.command:check",
+        "dkp.pipeline.check:check",
         "Check a capture: cameras, frames, labels, pair angles, epipolar residuals.",
     ),
     "import recording": (

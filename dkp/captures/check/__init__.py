@@ -1,6 +1,6 @@
 """Checking a capture: files, cameras, labels and joints, and how well they agree."""
 
-from dkp.captures.check.command import check, check_capture
+from dkp.captures.check.measure import check_capture
 from dkp.captures.check.report import CheckReport
 
-__all__ = ["CheckReport", "check", "check_capture"]
+__all__ = ["CheckReport", "check_capture"]

@@ -144,6 +144,15 @@ def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_o
     )
 
 
+def shown_points(capture: Capture, instant: Instant) -> tuple[str, Points]:
+    """Return the kind of points that views of an instant show, and the points; "" and none where there are none."""
+    for kind, points_of in (("joints", _joints), ("points", _points), ("label", _labelled)):
+        found = points_of(capture, instant)
+        if any(found.values()):
+            return kind, found
+    return "", {}
+
+
 def _joints(capture: Capture, instant: Instant) -> Points:
     return {
         view.camera: {name: value[:2] for name, value in view.joints.items() if value[2] >= LEAST_CONFIDENCE}

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.captures.check import check, check_capture
-from dkp.captures.check.command import CaptureDoubted
+from dkp.captures.check import check_capture
 from dkp.captures.check.lens_folds import fold_radius
 from dkp.geometry import Camera
+from dkp.pipeline.check import CaptureDoubted, check
 
 ROWS, COLUMNS = np.mgrid[:480, :640]
 

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from dkp.captures import Capture, CaptureWriter, DenseLabel, SparseLabel
-from dkp.captures.check import check, check_capture
+from dkp.captures.check import check_capture
 from dkp.captures.check.subject_point import instant_point
 from dkp.captures.images import write_image, write_mask
 from dkp.captures.labels import read_dense_label, write_dense_label
 from dkp.errors import InputError
 from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
+from dkp.pipeline.check import check
 from dkp.surface import Surface
 
 LENS = (-0.2, 0.05, 0.002, -0.001, 0.01)

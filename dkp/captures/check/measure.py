@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import combinations
-from json import dumps
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -33,39 +31,6 @@ from dkp.errors import InputError
 from dkp.geometry import FLAT, Camera, baseline_angle, eligible_pairs, epipolar_distance, epipole, fundamental_matrix
 
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
-
-
-class CaptureDoubted(Exception):
-    """A strict check of a capture warns; the message counts the warnings and gives the first."""
-
-
-def check(capture: str | Path, *, json: bool = False, instants: int = 40, strict: bool = False) -> CheckReport | str:
-    """Check a capture: every file, and how well cameras, labels, joints and masks agree.
-
-    What looks wrong but can be used is a warning, in a list at the end. Where views disagree, the check tries what may
-    be wrong (exchanged cameras, a transposed rotation, a pose from camera to world, mirrored images, late frames,
-    images resized or cut after the calibration, a camera that has moved) and names what explains it.
-
-    Args:
-        capture: the capture's folder.
-        json: whether to return JSON instead of a report that prints as tables.
-        instants: how many instants are looked at for pair angles, residuals and label agreement.
-        strict: whether a warning is an error.
-
-    Raises:
-        InputError: the capture cannot be opened, or a file in it is not usable; the report is printed before.
-        CaptureDoubted: there are warnings and the check is strict; the report is printed before.
-    """
-    report = check_capture(Capture.open(capture), instants=instants)
-    shown = dumps(report.to_dict(), indent=1) if json else report
-    if report.problems:
-        print(shown)
-        more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""
-        raise InputError(report.problems[0] + more)
-    if strict and report.warnings:
-        print(shown)
-        raise CaptureDoubted(f"{capture} has {len(report.warnings)} warning(s), the first: {report.warnings[0]}")
-    return shown
 
 
 def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
@@ -210,10 +175,10 @@ def _pair_rows(
             eligible.setdefault(pair, []).append((i, j) in allowed)
             for source, pixels, other in _matches(capture, views[i], views[j], images[i], images[j]):
                 if len(pixels):
-                    stored = _residual(cameras[i], cameras[j], pixels, other)
+                    stored = epipolar_residual(cameras[i], cameras[j], pixels, other)
                     camera, pixels = _source(capture, views[i], cameras[i], pixels)
                     other_camera, other = _source(capture, views[j], cameras[j], other)
-                    distance = np.stack([stored, _residual(camera, other_camera, pixels, other)])
+                    distance = np.stack([stored, epipolar_residual(camera, other_camera, pixels, other)])
                     residuals.setdefault((*pair, source), []).append(distance)
     rows = []
     for pair in sorted(angles, key=lambda pair: (order[pair[0]], order[pair[1]])):
@@ -277,8 +242,8 @@ def _source(capture: Capture, view: View, camera: Camera, pixels: np.ndarray) ->
     return camera.transform(torch.as_tensor(back), *size), apply_affine(back, pixels)
 
 
-def _residual(camera: Camera, other: Camera, pixels: np.ndarray, other_pixels: np.ndarray) -> np.ndarray:
-    """Symmetric epipolar distance (N,) [px] of corresponding pixels (N, 2), lens distortion removed."""
+def epipolar_residual(camera: Camera, other: Camera, pixels: np.ndarray, other_pixels: np.ndarray) -> np.ndarray:
+    """Return the symmetric epipolar distance (N,) [px] of corresponding pixels (N, 2), lens distortion removed."""
     straight = camera.undistort(torch.as_tensor(pixels)), other.undistort(torch.as_tensor(other_pixels))
     return epipolar_distance(*straight, fundamental_matrix(camera, other), kind="symmetric").numpy()
 
