@@ -40,7 +40,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
 
-train: $(VENV)/.ready ## Source capture -> teacher -> adapted on unlabelled views -> table and figure
+train: $(VENV)/.ready ## Teacher -> adapted on unlabelled views -> table and figure
 	$(BIN)/dkp train --capture $(CAPTURE) --seed $(SEED) $(ARGS)
 
 # What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.

@@ -11,8 +11,9 @@ from rich.console import Console
 from dkp.files import write_text
 from dkp.pipeline.captures import (
     BUILT_IN,
+    SCRATCH,
     check_same_surface,
-    check_teacher,
+    choose_teacher,
     prepare_fields,
     prepare_source,
     prepare_target,
@@ -40,7 +41,7 @@ def train(
     teacher: str | None = None,
     overrides: list[str] | None = None,
 ) -> None:
-    """Train a teacher on a labelled source, adapt it to the unlabelled views of a target, and compare.
+    """Adapt a teacher to the unlabelled views of a target, and compare.
 
     Started again after it was stopped, it goes on where it was.
 
@@ -55,13 +56,14 @@ def train(
         runs: Folder of runs.
         captures: Folder for the captures that this job renders or imports; an existing one is used again.
         accelerator: "cpu" or "gpu"; by default what the recipes say, the GPU where there is one.
-        recipes: Folder of teacher.yaml (of a shipped teacher evaluate.yaml), control.yaml and adapted.yaml, such as a
-            copy of one in configs that was edited; by default the folder in configs that fits the target, or has the
-            shipped teacher's name.
-        teacher: Name of a shipped detector (see `dkp weights`), which is then the teacher and the start of both
-            students, with its size of crops; or a folder of fields that another program has saved of the target's
-            views, such as IUV images (see `dkp import fields`), from which a teacher is trained in place of the source;
-            by default a teacher is trained on the source.
+        recipes: Folder of control.yaml, adapted.yaml and evaluate.yaml (with a teacher from scratch teacher.yaml),
+            such as a copy of one in configs that was edited; by default the folder in configs that has the shipped
+            teacher's name, or fits the target.
+        teacher: Name of a shipped detector (see `dkp weights`), which is the teacher and the start of both students,
+            with its size of crops; "scratch" to train a small teacher on the source; or a folder of fields that another
+            program has saved of the target's views, such as IUV images (see `dkp import fields`), from which a small
+            teacher is trained. By default the shipped detector of the target's surface (people: human-small); where
+            there is none, "scratch".
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
     started = time.monotonic()
@@ -69,14 +71,13 @@ def train(
     name = capture if capture in BUILT_IN else Path(capture).resolve().name
     target = prepare_target(capture, Path(captures), seed, data, console)
     if teacher is not None and Path(teacher).is_dir():
-        source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), None
+        source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), SCRATCH
+    shipped = choose_teacher(teacher, Path(recipes) if recipes else None, target)
     labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"
-    if teacher is not None:
-        check_teacher(teacher, target)
-    recipe_files = Path(recipes) if recipes else recipes_of(capture, target, teacher)
-    job = Job(folder, recipe_files, labelled, target, seed, accelerator, teacher)
+    recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)
+    job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped)
     console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
     with only_one(folder):
         with Progress(console) as progress:

@@ -13,7 +13,10 @@ from dkp.importers import import_board, import_person
 from dkp.importers.fields import import_fields
 from dkp.synthetic import synthesize, synthesize_board
 from dkp.synthetic.species import SPECIES
-from dkp.weights import card
+from dkp.weights import card, names
+
+SCRATCH = "scratch"
+"""In place of a teacher's name: one is trained on the source."""
 
 RENDERED = {"synthetic": "human", "dog": "dog"}
 """Targets that dkp renders: their species."""
@@ -106,8 +109,22 @@ def check_same_surface(source: Path, target: Path) -> None:
         )
 
 
-def check_teacher(name: str, target: Path) -> None:
-    """Refuse a shipped teacher of another surface than the target's."""
+def choose_teacher(teacher: str | None, recipes: Path | None, target: Path) -> str | None:
+    """Return the name of the shipped detector that is the teacher; None = one is trained.
+
+    Args:
+        teacher: a name, `SCRATCH`, or None for the shipped detector of the target's surface, where there is one.
+        recipes: folder of the user's own recipes, which ask for a trained teacher where there is a teacher.yaml.
+        target: folder of the target.
+
+    Raises:
+        InputError: there is no such detector, or it is of another surface than the target's.
+    """
     surface = Capture.open(target).surface.name
-    if card(name).surface != surface:
-        raise InputError(f"{target} is on the surface {surface}, expected {card(name).surface}, that of {name}")
+    if teacher == SCRATCH or (teacher is None and recipes is not None and (recipes / "teacher.yaml").exists()):
+        return None
+    if teacher is None:
+        return next((name for name in names() if card(name).surface == surface), None)
+    if card(teacher).surface != surface:
+        raise InputError(f"{target} is on the surface {surface}, expected {card(teacher).surface}, that of {teacher}")
+    return teacher

@@ -9,7 +9,7 @@ from rich.console import Console
 from dkp.captures import CaptureWriter
 from dkp.errors import InputError
 from dkp.pipeline import captures
-from dkp.pipeline.captures import check_same_surface, prepare_source, prepare_target
+from dkp.pipeline.captures import SCRATCH, check_same_surface, choose_teacher, prepare_source, prepare_target
 
 from ..conftest import camera_at
 
@@ -144,3 +144,16 @@ def test_source_and_target_share_a_surface(planes, people):
     for other in (planes / "wide", people / "bare"):
         with pytest.raises(InputError, match=rf"labelled is on the surface.*{other.name}.*expected one surface"):
             check_same_surface(planes / "labelled", other)
+
+
+# The teacher
+
+
+def test_the_teacher_is_the_shipped_detector_of_the_surface_unless_asked(people, planes, tmp_path):
+    (tmp_path / "teacher.yaml").touch()
+    person = people / "bare"
+    assert choose_teacher(None, None, person) == choose_teacher("human-small", tmp_path, person) == "human-small"
+    assert choose_teacher(None, tmp_path / "other", person) == "human-small"
+    assert choose_teacher(SCRATCH, None, person) is None
+    assert choose_teacher(None, tmp_path, person) is None  # recipes that train a teacher
+    assert choose_teacher(None, None, planes / "mine") is None  # nothing is shipped for it
