@@ -14,7 +14,8 @@ from dkp.errors import InputError
 from dkp.files import whole_file
 from dkp.inference.frames import Frames
 from dkp.inference.loading import METADATA, NO_RUNTIME, CropNetwork, Loaded, OnnxNetwork, load_torch
-from dkp.inference.predictor import Predictor, cut_crop, whole_box
+from dkp.inference.predictor import Predictor, cut_crop
+from dkp.inference.search import whole_box
 from dkp.models import save_detector
 from dkp.surface import Surface
 from dkp.synthetic.clutter import clutter

@@ -12,28 +12,11 @@ from torch import Tensor
 from dkp.captures.crops import CropMap, crop_affine, square_box
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField
 from dkp.inference.prediction import Prediction
+from dkp.inference.search import find_subject, whole_box
 from dkp.surface import Surface
 
 MARGIN = 0.15
 """Room around the subject on each side, as a share of its longer side: as `dkp import` leaves it."""
-
-LOOKS = 6
-"""Most times that a box is drawn anew around the foreground that it shows."""
-
-SETTLED = 0.85
-"""Overlap (intersection over union) of a box with the one before from which it stays."""
-
-LEAST = 0.03
-"""Less foreground than this share of a box's cells is no subject."""
-
-DOUBTED = 0.08
-"""What shows more doubt than this is not taken for a subject; see `Prediction.doubt`."""
-
-SURE = 0.045
-"""Doubt from which no further part of an image is looked at."""
-
-CANDIDATES = 4
-"""Parts of an image that are looked at more closely: those of the least doubt."""
 
 Network = Callable[[np.ndarray], Sequence[Tensor]]
 """Takes crops (B, S, S, 3) uint8 RGB; returns a detector's tensors, as `dkp.models.Detector.forward_tensors` has them,
@@ -125,7 +108,7 @@ class Predictor:
         return found
 
     def find(self, image: np.ndarray, margin: float = MARGIN) -> np.ndarray | None:
-        """Look for one subject: in the whole image and in parts of it, and take what the detector is surest of.
+        """Look for one subject, see `dkp.inference.search.find_subject`.
 
         Args:
             image: (h, w, 3) uint8 RGB.
@@ -134,58 +117,13 @@ class Predictor:
         Returns:
             (4,) x0 y0 x1 y1 [px], square with the margin; None where there is none.
         """
-        (whole,) = self.crops([(image, whole_box(image))])
-        found = self.settled(image, whole, margin)
-        if found is not None and found.doubt < SURE:
-            return found.box
-        seen = [one for one in self.crops([(image, box) for box in part_boxes(image)]) if one.inside.mean() >= LEAST]
-        best = sorted(seen, key=lambda one: one.doubt)[:CANDIDATES]
-        settled = [found, *(self.settled(image, one, margin) for one in best)]
-        sound = [one for one in settled if one is not None]
-        return min(sound, key=lambda one: one.doubt).box if sound else None
-
-    def settled(self, image: np.ndarray, seen: Prediction, margin: float) -> Prediction | None:
-        """Draw the box around the foreground anew until it stays; None where it shows no subject then."""
-        for _ in range(LOOKS):
-            box = seen.next_box(margin) if seen.inside.any() else None
-            if box is None:
-                return None
-            before = seen.box
-            (seen,) = self.crops([(image, box)])
-            if overlap(before, box) > SETTLED:
-                break
-        return seen if shows_subject(seen) else None
-
-
-def shows_subject(seen: Prediction) -> bool:
-    """Whether a prediction shows enough foreground for a subject, and is sure enough of it."""
-    return float(seen.inside.mean()) >= LEAST and seen.doubt <= DOUBTED
+        found = find_subject(lambda boxes: self.crops([(image, box) for box in boxes]), image, margin)
+        return None if found is None else found.box
 
 
 def cut_crop(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     """Cut the square (4,) [px] of an image as a crop (size, size, 3); black where the image does not reach."""
     return CropMap.create(None, crop_affine(box, size), size).image(image)
-
-
-def whole_box(image: np.ndarray) -> np.ndarray:
-    """Return the square (4,) [px] with the image's middle and longer side."""
-    return square_box(np.array([0, 0, image.shape[1], image.shape[0]]), 0.0)
-
-
-def part_boxes(image: np.ndarray) -> list[np.ndarray]:
-    """Return squares over the image that overlap by half: as large as its shorter side, and half as large."""
-    height, width = image.shape[:2]
-    found = []
-    for side in (min(height, width), min(height, width) / 2):
-        xs, ys = (np.linspace(0, length - side, round(2 * (length - side) / side) + 1) for length in (width, height))
-        found += [np.array([x, y, x + side, y + side]) for y in ys for x in xs]
-    return found
-
-
-def overlap(one: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes (4,)."""
-    inner = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None).prod()
-    return float(inner / ((one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod() - inner))
 
 
 def as_boxes(box: Any) -> np.ndarray:

@@ -11,7 +11,8 @@ from dkp.captures.crops import square_box
 from dkp.inference.boxes import moving_boxes, read_boxes
 from dkp.inference.frames import Frames
 from dkp.inference.prediction import Prediction
-from dkp.inference.predictor import Predictor, shows_subject, whole_box
+from dkp.inference.predictor import Predictor
+from dkp.inference.search import shows_subject, whole_box
 
 INERTIA = 0.5
 """Share of a followed box's side that stays from one frame to the next, so that the scale does not shake."""

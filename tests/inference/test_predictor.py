@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dkp.inference.predictor import overlap
+from dkp.inference.search import overlap
 
 
 def coordinate_at(prediction, x, y):
