@@ -16,8 +16,8 @@ from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from dkp.callbacks.run_folder import run_folder
+from dkp.captures.splits import split_of
 from dkp.data.capture_module import CaptureDataModule
-from dkp.data.splits import split_of
 from dkp.errors import InputError
 from dkp.files import cannot_write, hold, whole_file
 from dkp.surface import Surface

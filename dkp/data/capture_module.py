@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dkp.captures import Capture
 from dkp.captures.images import OnBad
+from dkp.captures.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.data.augmentation import Augmentation
 from dkp.data.cache import CaptureImages
 from dkp.data.collate import collate
@@ -20,7 +21,6 @@ from dkp.data.loader import ReadAheadLoader
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
 from dkp.data.sampling import EvaluationSampler, KeyedSampler
-from dkp.data.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
 

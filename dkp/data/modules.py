@@ -6,12 +6,12 @@ from typing import Any, Literal
 
 from pytorch_lightning.utilities import CombinedLoader
 
+from dkp.captures.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.data.augmentation import Augmentation
 from dkp.data.capture_module import CaptureDataModule, one_pass
 from dkp.data.flow import NextFrame
 from dkp.data.labelled import LabelledViews, choose_frames
 from dkp.data.multiview import MultiviewInstants
-from dkp.data.splits import SPLIT_MARK, Captures, all_captures, split_of
 from dkp.errors import InputError
 
 

@@ -11,8 +11,8 @@ import torch
 from rich.progress import track
 
 from dkp.captures import Capture
+from dkp.captures.splits import split_of
 from dkp.data.cache import CaptureImages
-from dkp.data.splits import split_of
 from dkp.data.views import ViewMaker
 from dkp.errors import InputError
 from dkp.metrics import ForegroundIoU, GeodesicError

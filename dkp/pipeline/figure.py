@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
+from dkp.captures.splits import split_of
 from dkp.data import SemiSupervisedDataModule, collate
-from dkp.data.splits import split_of
 from dkp.errors import InputError
 from dkp.models import Detector
 from dkp.pipeline.job import DETECTORS

@@ -10,8 +10,8 @@ import torch
 
 from dkp.callbacks.pseudo_labels import InstantLabeller, PseudoLabelWriter
 from dkp.captures import Capture, CaptureWriter
+from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.config_files import run_config
-from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
 from dkp.runs.lightning import run

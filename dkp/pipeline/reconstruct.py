@@ -16,8 +16,8 @@ from torch import Tensor
 
 from dkp.callbacks.fields import Fields, FieldsCallback, sample_cells, silhouettes
 from dkp.captures import Capture
+from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.data import LabelledDataModule
-from dkp.data.splits import SPLIT_MARK, split_of
 from dkp.errors import InputError
 from dkp.files import whole_folder, write_text
 from dkp.geometry import Camera, Triangulation

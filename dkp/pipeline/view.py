@@ -12,7 +12,7 @@ from matplotlib import colormaps
 
 from dkp.captures import Capture, View
 from dkp.captures.crops import CropMap, crop_affine, square_box
-from dkp.data.splits import split_of
+from dkp.captures.splits import split_of
 from dkp.errors import InputError
 from dkp.files import write_text
 from dkp.reconstruction import Reconstruction

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
-from dkp.data.splits import Captures, all_captures, split_of
+from dkp.captures.splits import Captures, all_captures, split_of
 from dkp.errors import InputError
 from dkp.recipes import CONFIG, recipe_folder
 from dkp.runs.options import SHARED, given

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dkp.captures import DenseLabel, write_truth, write_view_files
-from dkp.synthetic.background import Backdrop, make_backdrop, make_surroundings
+from dkp.synthetic.background import make_backdrop, make_surroundings
 from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.domains import Domain
-from dkp.synthetic.light import Lighting, Response, sample_lighting, sample_response
+from dkp.synthetic.light import sample_lighting, sample_response
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
-from dkp.synthetic.render import Subject, pose_subject, render_view
+from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
 from dkp.synthetic.species import find_species, load_body
 
 # First numbers of the keys under which independent random streams are drawn from the seed; the rig has 0.
@@ -23,21 +23,6 @@ _LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW = range(1, 8)
 
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 """From the motion's world, y up, to the capture's, z up."""
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """Under which conditions one subject is recorded.
-
-    Attributes:
-        lighting: Of the scene.
-        backdrops: Of every camera.
-        responses: Of every camera.
-    """
-
-    lighting: Lighting
-    backdrops: tuple[Backdrop, ...]
-    responses: tuple[Response, ...]
 
 
 class ClipRenderer:
@@ -56,12 +41,15 @@ class ClipRenderer:
         self.folder = folder
         self.species = find_species(recording.species)
         self.body = load_body(recording.species)
+        self.captured = CapturedRig(recording.into, recording.size) if recording.into else None
         self._conditions: tuple[int, Conditions] | None = None
         self._subject: tuple[int, Subject, np.ndarray] | None = None
 
-    def conditions(self, subject: int) -> Conditions:
-        """Return the conditions of a subject."""
+    def conditions(self, subject: int, clip: int) -> Conditions:
+        """Return the conditions of a clip: in a rig of one's own, those of its subject."""
         recording, domain = self.recording, self.recording.domain
+        if self.captured is not None:
+            return self.captured.conditions(domain, np.random.default_rng(recording.stream(_LIGHT, subject, clip)))
         scene = 0 if domain.shared_backdrop else subject
         if self._conditions is None or self._conditions[0] != scene:
             lighting = sample_lighting(domain, np.random.default_rng(recording.stream(_LIGHT, scene)))
@@ -74,7 +62,7 @@ class ClipRenderer:
                 backdrops.append(make_backdrop(surroundings, camera, index, scale))
                 rng = np.random.default_rng(recording.stream(_RESPONSE, scene, index))
                 responses.append(sample_response(domain, rng))
-            self._conditions = scene, Conditions(lighting, tuple(backdrops), tuple(responses))
+            self._conditions = scene, Conditions(recording.rig, lighting, backdrops, responses)
         return self._conditions[1]
 
     def subject(self, number: int) -> tuple[Subject, np.ndarray]:
@@ -99,7 +87,7 @@ class ClipRenderer:
             The rows of the views.
         """
         recording, domain = self.recording, self.recording.domain
-        (looks, shape), conditions = self.subject(subject), self.conditions(subject)
+        (looks, shape), conditions = self.subject(subject), self.conditions(subject, clip)
         rng = np.random.default_rng(recording.stream(_MOTION, subject, clip))
         activity = choose(domain.motions, rng) if domain.motions else None
         rotations, roots = self.species.sample_motion(rng, count, recording.fps, activity, shape)
@@ -111,8 +99,9 @@ class ClipRenderer:
             skin, points = skin - drop, np.stack(list(joints.values())) - drop
             moment = pose_subject(looks, skin, self.species.face(joints), conditions.lighting)
             frame = recording.frame(subject, clip, instant)
-            write_truth(self.folder, frame, moment.vertices)
-            for index, camera in enumerate(recording.rig):
+            to_world = conditions.to_world
+            write_truth(self.folder, frame, moment.vertices @ to_world[:3, :3].T + to_world[:3, 3])
+            for index, camera in enumerate(conditions.rig):
                 view = render_view(
                     looks,
                     moment,
@@ -137,6 +126,7 @@ class ClipRenderer:
                         label=DenseLabel(view.face, view.barycentric),
                         crop=view.crop,
                         undistorted=True,
+                        override=conditions.overrides.get(camera.name),
                         joints={key: (*pixel, 1.0) for key, pixel in zip(joints, pixels.tolist(), strict=True)},
                         domain=domain.name,
                     )

@@ -26,6 +26,7 @@ class Recording:
         fps: Instants per second within a clip.
         rig: The cameras.
         species: Name of what is recorded, see :data:`dkp.synthetic.species.SPECIES`.
+        into: PATH or PATH#SPLIT of a capture that is rendered into, or None.
     """
 
     domain: Domain
@@ -37,6 +38,7 @@ class Recording:
     fps: float
     rig: tuple[RigCamera, ...]
     species: str = "human"
+    into: str | None = None
 
     def stream(self, *key: int) -> np.random.SeedSequence:
         """Return an independent random stream for a key."""

@@ -6,14 +6,15 @@ of one pixel's half-width, so that image and labels stay aligned: the label of a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dkp.geometry import Camera
 from dkp.synthetic.background import Backdrop
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import Lighting, Response
@@ -118,6 +119,27 @@ def _lit(vertices: NDArray, faces: NDArray, direction: NDArray) -> NDArray:
     first = rasterise(from_light, faces, intrinsics, side, side, cull_back=True).depth
     pixel = (focal * from_light[:, :2] / from_light[:, 2:] + side / 2).astype(np.int64).clip(0, side - 1)
     return (from_light[:, 2] < first[pixel[:, 1], pixel[:, 0]] + SHADOW_BIAS).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Under which conditions a clip is recorded.
+
+    Attributes:
+        rig: The cameras.
+        lighting: Of the scene.
+        backdrops: Of every camera.
+        responses: Of every camera.
+        to_world: (4, 4) map from the cameras' axes to the world of the capture [m].
+        overrides: Cameras by name, in the world of the capture, that differ from those of the capture's rig.
+    """
+
+    rig: Sequence[RigCamera]
+    lighting: Lighting
+    backdrops: Sequence[Backdrop]
+    responses: Sequence[Response]
+    to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
+    overrides: Mapping[str, Camera] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ from dkp.captures import Capture, CaptureWriter
 from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
+from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.clips import ClipRenderer
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.recording import Recording, make_splits
@@ -24,13 +26,14 @@ from dkp.workers import Workers
 def synthesize(
     out: str | Path,
     *,
-    subjects: int,
-    frames: int,
-    cameras: int = 6,
+    rig: str | None = None,
+    subjects: int = 40,
+    frames: int = 16,
+    cameras: int | None = None,
     size: int = 128,
     seed: int = 0,
-    species: str = "human",
-    domain: str | Domain = "source",
+    species: str | None = None,
+    domain: str | Domain | None = None,
     layout: str = "ring",
     fps: float = 15.0,
     clip: int = 4,
@@ -48,16 +51,21 @@ def synthesize(
     joints and the posed surface (clothes or fur included) are stored. The bytes depend on the arguments, not on the
     number of workers.
 
+    With ``rig``, the subjects stand where those of another capture stood, before its cameras and its own background:
+    see docs/synthesize.md.
+
     Args:
         out: Folder of the capture.
+        rig: PATH or PATH#SPLIT of a capture to render into; by default the rig, background and light are the domain's.
         subjects: Number of people or dogs.
         frames: Instants per subject, in clips of ``clip``.
-        cameras: Cameras of the rig.
+        cameras: Cameras of the domain's rig, by default 6.
         size: Side of the images [px].
         seed: Of all that is random.
-        species: ``human`` or ``dog``.
+        species: ``human`` or ``dog``; by default that of ``rig``, or human.
         domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``; of people also ``wild``
-            and ``sport``) or a :class:`~dkp.synthetic.domains.Domain`.
+            and ``sport``) or a :class:`~dkp.synthetic.domains.Domain`; by default ``source``, and ``varied`` with
+            ``rig``, where only looks and motion are the domain's.
         layout: ``"ring"``, or ``"dome"`` with every second camera raised.
         fps: Instants per second of a clip.
         clip: Instants of a clip. Short clips give more different poses; optical flow needs at least 2.
@@ -74,8 +82,12 @@ def synthesize(
     Raises:
         InputError: an argument is out of range, or ``out`` exists.
     """
-    kind = find_species(species)
-    chosen = kind.domain(domain)
+    into = None if rig is None else CapturedRig(rig := os.path.abspath(rig), size, species)
+    if into is not None and cameras is not None:
+        raise InputError(f"cameras is {cameras} and rig {rig}, expected one of them: the capture has its own cameras")
+    kind = into.species if into else find_species(species or "human")
+    chosen = kind.domain(domain or ("varied" if into else "source"))
+    cameras = 6 if cameras is None else cameras
     for label, value, least in (
         ("subjects", subjects, 1),
         ("frames", frames, 1),
@@ -88,19 +100,25 @@ def synthesize(
             raise InputError(f"{label} is {value}, expected at least {least}")
     if fps <= 0:
         raise InputError(f"fps is {fps}, expected a positive number")
-    stream = np.random.SeedSequence(seed, spawn_key=(0,))
-    rig = tuple(make_rig(chosen, cameras, layout, np.random.default_rng(stream), kind.extent, kind.middle))
-    recording = Recording(chosen, subjects, frames, clip, size, seed, fps, rig, species)
-    what = "" if species == "human" else f"{species} "
+    if into is None:
+        stream = np.random.SeedSequence(seed, spawn_key=(0,))
+        cast = tuple(make_rig(chosen, cameras, layout, np.random.default_rng(stream), kind.extent, kind.middle))
+        known = {camera.name: to_camera(camera) for camera in cast}
+        source, licence = "", kind.licence
+    else:
+        cast, known, own = (), into.capture.cameras, into.capture
+        source, licence = f", in the rig of {own.name} ({own.source})", f"{kind.licence}; background: {own.licence}"
+    recording = Recording(chosen, subjects, frames, clip, size, seed, fps, cast, kind.name, rig)
+    what = "" if kind.name == "human" else f"{kind.name} "
     with (
         CaptureWriter(
             out,
             name=name or f"{what}{chosen.name} {seed}",
-            surface=species,
-            cameras={camera.name: to_camera(camera) for camera in rig},
+            surface=kind.name,
+            cameras=known,
             splits=make_splits(recording, splits),
-            source=f"rendered by dkp, {what}domain {chosen.name}, seed {seed}, {fps:g} instants per second",
-            licence=kind.licence,
+            source=f"rendered by dkp, {what}domain {chosen.name}, seed {seed}, {fps:g} instants per second{source}",
+            licence=licence,
             overwrite=overwrite,
         ) as writer,
         Workers(partial(renderer, recording, writer.folder), workers, executor) as pool,

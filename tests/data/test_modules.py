@@ -6,8 +6,8 @@ import torch
 from jsonargparse import ArgumentParser
 
 from dkp.batches import LabelledBatch, MultiviewBatch, TrainingBatch
+from dkp.captures.splits import all_captures, split_of
 from dkp.data import Augmentation, LabelledDataModule, MultiviewInstants, SemiSupervisedDataModule, capture_module
-from dkp.data.splits import all_captures, split_of
 from dkp.errors import InputError
 
 QUICK = {"num_workers": 0, "augmentation": Augmentation.none()}
