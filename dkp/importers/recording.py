@@ -88,7 +88,7 @@ def import_recording(
     Args:
         calibration: the camera file, or its folder; `dkp import --list` shows what is read.
         media: folder with one video or one image folder per camera, matched by camera name; or the paths in the order
-            of the cameras; or camera name -> path.
+            of the cameras; or camera name -> path; or a pattern, such as cam{camera}/frame_{frame}.png.
         out: the capture to write.
         format: of the camera file; "auto" finds it by what the file holds.
         unit: of the calibration's translations: "m", "cm", "mm" or how many metres one is; by default that of the
@@ -108,12 +108,14 @@ def import_recording(
         floor: height (z) of a mirroring floor [m], where the calibration's z points up: with boxes from the background,
             what lies below it is the mirror image.
         frames: which frames, as start:stop:step; empty takes all.
-        frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; or camera
-            name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at integer + 0.5).
+        frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; "auto"
+            where their sizes say whether they were resized or cut alike on two sides; or camera name -> 2 x 3 affine
+            map from frame pixels to calibrated pixels (centres at integer + 0.5).
         rates: "same" refuses videos whose frame rates differ; "any" takes frames of one number for one moment all the
             same, where headers are wrong.
         sync: which frames show one moment, where their numbers do not say it: camera name -> by how many frames it is
-            ahead of the first camera, or a CSV of times with a line for each frame (camera, frame, time).
+            ahead of the first; a CSV of times with a line for each frame (camera, frame, time); or "times", where
+            the videos know the times of their frames (variable frame rates).
         margin: room around the subject on each side, as a share of its longer side.
         smooth: number of frames over which boxes are smoothed; 1 does not smooth.
         confidence: detected joints below it do not count for boxes and masks.

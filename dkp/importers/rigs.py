@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ import numpy as np
 from dkp.captures.arrays import one_of, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.check.correspondences import CoordinateImage
+from dkp.captures.check.evidence import consecutive
 from dkp.captures.check.subject_point import spread
 from dkp.captures.crops import apply_affine, invert_affine, undistorted
 from dkp.captures.manifest import FILE_KEYS, VIEWS_FILE, Instant, View, read_manifest
@@ -24,9 +26,11 @@ from dkp.importers.cameras.colmap import write_colmap_cameras
 from dkp.importers.cameras.toml import write_toml_cameras
 from dkp.importers.cameras.transforms import write_transforms_cameras
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
-from dkp.importers.refine import joint_observations, refine_extrinsics
+from dkp.importers.offsets import Tracks, find_offsets
+from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
 
 _WRITERS = {"toml": write_toml_cameras, "colmap": write_colmap_cameras, "transforms": write_transforms_cameras}
+_TURNS = 4  # of cameras and offsets
 _POINTS = 40  # of a dense label that are looked for in the other views
 
 Format = Literal["toml", "colmap", "transforms"]
@@ -49,17 +53,28 @@ def export_rig(capture: str | Path, *, out: str | Path, format: Format = "toml",
     return _write(opened.cameras, Path(out), format, overwrite)
 
 
-def refine_rig(capture: str | Path, *, out: str | Path, instants: int = 200, overwrite: bool = False) -> str:
+def refine_rig(
+    capture: str | Path,
+    *,
+    out: str | Path,
+    instants: int = 200,
+    focal: bool = False,
+    offsets: bool = False,
+    overwrite: bool = False,
+) -> str:
     """Move all cameras but the first until points that several views show agree, and print what changed.
 
     Points come from the dense labels, the labelled points and the detected joints of the views. The fit is robust and
-    stays near the given poses; focal lengths and lenses are not changed.
+    stays near the given poses.
 
     Args:
         capture: the capture's folder.
         out: the folder of a new capture, the same but for its cameras; or a file for the cameras alone, that ends in
             .toml or, as transforms.json, in .json.
         instants: how many instants are looked at, evenly spread.
+        focal: whether focal lengths are found, too.
+        offsets: whether to find by how many frames each camera is ahead of the first, from moving joints. A new capture
+            has the views at their moments; what is printed serves for `dkp import recording --sync`.
         overwrite: whether what is at ``out`` is replaced.
 
     Raises:
@@ -69,19 +84,52 @@ def refine_rig(capture: str | Path, *, out: str | Path, instants: int = 200, ove
     opened, path = Capture.open(capture), Path(out)
     if any(view.override is not None for view in opened.views):
         raise InputError(f"{capture} has views with cameras of their own, expected cameras that do not move")
-    chosen = spread([instant for instant in opened.instants() if len(instant.views) >= 2], instants)
-    refinement = refine_extrinsics(opened.cameras, joint_observations(_points(opened, chosen)))
+    ahead = dict.fromkeys(opened.cameras, 0.0)
+    if offsets:
+        refinement, ahead = _in_step(opened, focal)
+    else:
+        chosen = spread([instant for instant in opened.instants() if len(instant.views) >= 2], instants)
+        refinement = refine_extrinsics(opened.cameras, joint_observations(_points(opened, chosen)), focal)
     lines = [
         "median distance from epipolar lines, px of the whole frame",
         f"{'cameras':<24} {'before':>8} {'after':>8}",
     ]
     for pair, before in refinement.before.items():
-        lines.append(f"{' - '.join(pair):<24} {before:8.2f} {refinement.after[pair]:8.2f}")
+        lines.append(f"{' - '.join(pair):<24} {before:8.2f} {refinement.after.get(pair, np.nan):8.2f}")
+    if focal:
+        lines.append("focal length, px")
+        for name, camera in refinement.cameras.items():
+            given, found = (float(one.intrinsics[0, 0]) for one in (opened.cameras[name], camera))
+            lines.append(f"{name:<24} {given:8.1f} {found:8.1f}")
+    whole = {name: round(offset) for name, offset in ahead.items()}
+    if offsets:
+        lines.append("frames ahead of the first camera")
+        lines += [f"{name:<24} {0:8.2f} {offset:8.2f}" for name, offset in ahead.items()]
+        lines.append(f"--sync '{json.dumps({name: offset for name, offset in whole.items() if offset})}'")
     if path.suffix in (".toml", ".json"):
         said = _write(refinement.cameras, path, "toml" if path.suffix == ".toml" else "transforms", overwrite)
     else:
-        said = f"wrote {_copy(opened, refinement.cameras, path, overwrite).path}"
+        said = f"wrote {_copy(opened, refinement.cameras, path, overwrite, whole).path}"
     return "\n".join([*lines, said])
+
+
+def _in_step(capture: Capture, focal: bool) -> tuple[Refinement, dict[str, float]]:
+    """Refine cameras and offsets [frames] in turn, on joints of instants that follow each other."""
+    chosen = consecutive([instant for instant in capture.instants() if any(view.joints for view in instant.views)])
+    found: dict[str, list[Joints]] = {name: [{} for _ in chosen] for name in capture.cameras}
+    for row, instant in enumerate(chosen):
+        for view in instant.views:
+            joints = view.joints or {}
+            found[view.camera][row] = move_joints(joints, _in_rig(capture, view, joint_pixels(joints)))
+    tracks = Tracks([(instant.sequence, instant.time) for instant in chosen], found)
+    ahead = dict.fromkeys(capture.cameras, 0.0)
+    given = refinement = refine_extrinsics(capture.cameras, tracks.observations(ahead), focal)
+    for _ in range(_TURNS):
+        before, ahead = ahead, find_offsets(refinement.cameras, tracks, ahead)
+        if ahead == before:
+            break
+        refinement = refine_extrinsics(capture.cameras, tracks.observations(ahead), focal)
+    return replace(refinement, before=given.before), ahead
 
 
 def _write(cameras: Mapping[str, Camera], path: Path, format: str, overwrite: bool) -> str:
@@ -95,8 +143,19 @@ def _write(cameras: Mapping[str, Camera], path: Path, format: str, overwrite: bo
     return f"wrote {path} ({len(cameras)} cameras, metres)"
 
 
-def _copy(capture: Capture, cameras: Mapping[str, Camera], out: Path, overwrite: bool) -> Capture:
-    """Write a capture that is another one but for its cameras."""
+def _copy(
+    capture: Capture, cameras: Mapping[str, Camera], out: Path, overwrite: bool, ahead: Mapping[str, int]
+) -> Capture:
+    """Write a capture that is another one but for its cameras, and views that go to the moment they show.
+
+    Args:
+        capture: the other one.
+        cameras: its new cameras.
+        out: the folder.
+        overwrite: whether it may exist.
+        ahead: by how many frames each camera is ahead of the moments of its views.
+    """
+    frames = {(instant.sequence, instant.time): instant.frame for instant in capture.frames.values()}
     manifest = read_manifest(capture.path)
     surface = capture.path / manifest.surface if manifest.surface.endswith(".npz") else manifest.surface
     writer = CaptureWriter(
@@ -104,9 +163,14 @@ def _copy(capture: Capture, cameras: Mapping[str, Camera], out: Path, overwrite:
         source=capture.source, licence=capture.licence, overwrite=overwrite,
     )  # fmt: skip
     lines = (capture.path / VIEWS_FILE).read_text(encoding="utf-8-sig").split("\n")
+    rows = []
     with writer:
         for view, line in zip(capture.views, (line for line in lines if line.strip()), strict=True):
-            writer.add_row({**json.loads(line), "sequence": view.sequence, "time": view.time})
+            moment = view.sequence, view.time - ahead[view.camera]
+            if moment in frames:
+                own = {"frame": frames[moment], "sequence": view.sequence, "time": moment[1]}
+                rows.append({**json.loads(line), **own})
+        writer.add_rows(rows)
         files = {file for view in capture.views for key in FILE_KEYS if (file := getattr(view, key)) is not None}
         files |= {f"truth/{frame}.npz" for frame in capture.frames if (capture.path / f"truth/{frame}.npz").is_file()}
         for file in sorted(files):

@@ -20,7 +20,8 @@ from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
 from dkp.importers.cameras.lens import OpenCVCamera
 from dkp.importers.masks import LIMBS
-from dkp.importers.media.synchronise import parse_slice
+from dkp.importers.media.synchronise import frame_maps, parse_slice
+from dkp.importers.media.video import FrameSource
 from dkp.importers.recording import import_recording
 from dkp.surface import Surface
 
@@ -310,7 +311,7 @@ def test_frames_that_one_camera_alone_sees_are_left_out(recording, tmp_path):
     assert seen == {0: 3, 1: 3, 3: 2, 4: 3, 5: 3, 6: 3, 7: 3}
 
 
-def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path):
+def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path, caplog):
     media = tmp_path / "media"
     for name in recording.cameras:
         (media / name).mkdir(parents=True)
@@ -321,11 +322,37 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path):
     with pytest.raises(InputError, match=r"has frames of 640x480 pixels, expected 320x240 as camera 'cam_0' is cal"):
         import_recording(**arguments)
     assert not (tmp_path / "c").exists()
-    capture = import_recording(**arguments, frame_map="stretch")
-    for view in capture.views:
-        image = capture.image(view)
-        shown = image[..., 0].astype(int) - image[..., 2] > 80
-        assert overlap(shown, true_mask(capture, view, recording)) > 0.8
+    for frame_map in ("stretch", "auto"):
+        capture = import_recording(**arguments, frame_map=frame_map, overwrite=True)
+        for view in capture.views:
+            image = capture.image(view)
+            shown = image[..., 0].astype(int) - image[..., 2] > 80
+            assert overlap(shown, true_mask(capture, view, recording)) > 0.8
+    assert caplog.text.count("640x480 pixels are taken as those of 320x240 resized") == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((320, 240), None),
+        ((160, 120), [[2, 0, 0], [0, 2, 0]]),
+        ((240, 180), [[4 / 3, 0, 0], [0, 4 / 3, 0]]),
+        ((320, 200), [[1, 0, 0], [0, 1, 20]]),
+        ((300, 240), [[1, 0, 10], [0, 1, 0]]),
+        ((240, 320), "refused"),
+        ((200, 200), "refused"),
+    ],
+)
+def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((size[1], size[0], 3), np.uint8))
+    cameras, sources = {"a": recording.cameras["cam_0"]}, {"a": FrameSource(tmp_path)}
+    if expected == "refused":
+        with pytest.raises(InputError, match="expected 320x240 as camera 'a' is calibrated"):
+            frame_maps(cameras, sources, "auto")
+    else:
+        found = frame_maps(cameras, sources, "auto")["a"]
+        assert (found is None) == (expected is None)
+        assert expected is None or found.tolist() == expected
 
 
 @pytest.mark.parametrize(

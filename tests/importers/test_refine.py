@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
-from dkp.geometry import epipolar_distance, fundamental_matrix
+from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
 from dkp.importers.refine import joint_observations, refine_extrinsics
 
 
@@ -69,6 +69,26 @@ def test_first_camera_and_intrinsics_stay(problem):
     for name, camera in cameras.items():
         torch.testing.assert_close(camera.intrinsics, given[name].intrinsics)
         torch.testing.assert_close(camera.rotation @ camera.rotation.T, torch.eye(3, dtype=torch.float64))
+
+
+def test_focal_lengths_come_back_and_the_lens_removes_what_it_removed():
+    """Cameras that do not all look at one point: there, focal lengths and distances look alike."""
+    rng = np.random.default_rng(5)
+    place = {"shift": rng.normal(0, 0.4, (4, 3)), "turn": rng.normal(0, 0.12, (4, 3))}
+    truth, lens = ring(**place), torch.tensor([-0.1, 0.03, 0.001, -0.002, 0.005], dtype=torch.float64)
+    given = {}
+    for name, factor in zip(truth, (1.02, 0.975, 1.03, 0.985), strict=True):
+        camera = truth[name]
+        matrix = camera.intrinsics * torch.tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
+        given[name] = Camera.create(matrix, camera.rotation, camera.translation, lens, camera.image_size)
+    views = observe(truth, rng, count=2000)
+    result = refine_extrinsics(given, views, focal=True)
+    assert np.mean(list(result.before.values())) > 2
+    assert max(result.after.values()) < 1.0
+    pixels = torch.rand((50, 2), dtype=torch.float64) * 1000
+    for name, camera in result.cameras.items():
+        assert float(camera.intrinsics[0, 0]) == pytest.approx(1000, rel=0.01)
+        torch.testing.assert_close(camera.undistort(pixels), given[name].undistort(pixels), atol=1e-6, rtol=0)
 
 
 def test_exact_cameras_stay_where_they_are():

@@ -117,6 +117,11 @@ def test_a_refined_rig_can_be_a_file(scene, tmp_path):
     given = write_shaken(scene, tmp_path / "given", "joints")
     for name in ("rig.toml", "transforms.json"):
         assert f"wrote {tmp_path / name} (3 cameras, metres)" in refine_rig(given, out=tmp_path / name)
+    printed = refine_rig(given, out=tmp_path / "focal.toml", focal=True).splitlines()
+    rows = [line.split() for line in printed[printed.index("focal length, px") + 1 : -1]]
+    found = read_cameras(tmp_path / "focal.toml", unit="m")
+    assert [row[:2] for row in rows] == [[name, "153.6"] for name in found]
+    assert [row[2] for row in rows] == [f"{float(camera.intrinsics[0, 0]):.1f}" for camera in found.values()]
     one, other = (read_cameras(tmp_path / name, unit="m") for name in ("rig.toml", "transforms.json"))
     torch.testing.assert_close(one["cam_2"].project(POINTS)[0], other["cam_2"].project(POINTS)[0], atol=1e-6, rtol=0)
 
@@ -134,3 +139,49 @@ def test_what_cannot_be_refined_is_named(scene, capture, tmp_path):
     with pytest.raises(InputError, match="0 points are seen by two cameras, expected at least 50"):
         refine_rig(tmp_path / "bare", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def moving(time: float) -> torch.Tensor:
+    """Points (12, 3) that move unlike each other."""
+    rates = torch.linspace(0.2, 0.5, 36).reshape(12, 3).double()
+    return 0.25 * torch.sin(rates * time + torch.arange(36).reshape(12, 3))
+
+
+@pytest.mark.parametrize("ahead", [(0, 4, -3), (-5, 0, 0)])
+def test_cameras_out_of_step_are_put_back(scene, tmp_path, ahead, capsys):
+    """Also where poses are wrong, detections are, and the first camera is the one that is late."""
+    rng = np.random.default_rng(0)
+    cameras = scene.cameras()
+    given = {name: shaken(camera, index) for index, (name, camera) in enumerate(cameras.items())}
+    with CaptureWriter(tmp_path / "given", name="x", surface="human", cameras=given) as writer:
+        for time in range(0, 60, 2):  # every second frame
+            for index, (name, camera) in enumerate(cameras.items()):
+                pixels = camera.project(moving(time - 2 * ahead[index]))[0].numpy()
+                pixels += rng.normal(0, 0.3, pixels.shape) + rng.normal(0, 30, pixels.shape) * (
+                    rng.random((12, 1)) < 0.1
+                )
+                joints = {f"j{i}": (*pixels[i], 0.9) for i in range(12)}
+                writer.add_view(f"f{time}", name, np.zeros((80, 96, 3), np.uint8), time=time, joints=joints)
+        writer.splits = {"train": [f"f{time}" for time in range(0, 60, 2)]}
+    main(["refine-rig", str(tmp_path / "given"), "--out", str(tmp_path / "refined"), "--offsets"])
+    printed = capsys.readouterr().out
+    expected = {name: 2 * (n - ahead[0]) for name, n in zip(cameras, ahead, strict=True) if n != ahead[0]}
+    assert f"--sync '{json.dumps(expected)}'" in printed
+    refined = Capture.open(tmp_path / "refined")
+    before, after = (check_capture(Capture.open(tmp_path / name)) for name in ("given", "refined"))
+    assert before.residuals["joints"].median > 3 * after.residuals["joints"].median
+    moved = {(view.camera, view.time): int(view.image.split("/f")[1].removesuffix(".png")) for view in refined.views}
+    assert all(number - time == expected.get(name, 0) for (name, time), number in moved.items())
+    assert len({name for name, _ in moved}) == 3
+
+
+def test_a_camera_half_a_frame_late_is_reported_so(scene, tmp_path):
+    with CaptureWriter(tmp_path / "c", name="x", surface="human", cameras=scene.cameras()) as writer:
+        for time in range(40):
+            for index, (name, camera) in enumerate(scene.cameras().items()):
+                pixels = camera.project(moving(2 * time - 3 * (index == 2)))[0].numpy()
+                joints = {f"j{i}": (*pixels[i], 0.9) for i in range(12)}
+                writer.add_view(f"f{time}", name, np.zeros((80, 96, 3), np.uint8), time=time, joints=joints)
+    printed = refine_rig(tmp_path / "c", out=tmp_path / "rig.toml", offsets=True)
+    (found,) = [line.split() for line in printed.splitlines() if line.startswith("cam_2 ")]
+    assert float(found[2]) == pytest.approx(1.5, abs=0.1)

@@ -26,7 +26,7 @@ def synchronise(sources: Mapping[str, FrameSource], sync: Sync) -> None:
         sources: camera name -> frames; the first camera's numbers count.
         sync: camera name -> by how many frames it is ahead: frame n of the first camera is frame n + that of this one;
             or a CSV with a line for each frame, in which the frames of one moment have one ``sync_index``, or the
-            nearest ``time`` (s).
+            nearest ``time`` (s); or "times": the nearest times that the videos themselves have for their frames.
 
     Raises:
         InputError: a camera is not known, or the file is no such CSV or does not fit the frames.
@@ -37,6 +37,9 @@ def synchronise(sources: Mapping[str, FrameSource], sync: Sync) -> None:
                 raise InputError(f"sync names the camera {name!r}, expected one of {', '.join(sources)}")
         shifts = {name: whole_number(sync.get(name, 0), f"sync: {name}") for name in sources}
         clocks = {name: {number: number - shifts[name] for number in source.own} for name, source in sources.items()}
+    elif sync == "times":
+        times = {name: source.times() for name, source in sources.items()}
+        clocks = {name: _nearest(next(iter(times.values())), some) for name, some in times.items()}
     else:
         clocks = _read(Path(sync), list(sources))
     for name, source in sources.items():

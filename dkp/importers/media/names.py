@@ -51,8 +51,23 @@ def match_names(
             f"{folder} is {'a file' if folder.exists() else 'not there'}, expected a folder with {kind} per camera"
         )
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and accept(path))
+    return match_entries(folder, cameras, kind, entries)
+
+
+def match_entries(where: Path, cameras: Sequence[str], kind: str, entries: Sequence[Path]) -> dict[str, Path]:
+    """Find each camera's entry by its name, as `match_names` does.
+
+    Args:
+        where: the entries lie, for messages.
+        cameras: camera names.
+        kind: what is looked for, for messages.
+        entries: of which each camera has one.
+
+    Raises:
+        InputError: a camera has no entry, or more than one.
+    """
     try:
-        return _by_own_name(folder, cameras, kind, entries)
+        return _by_own_name(where, cameras, kind, entries)
     except InputError:
         found = _by_all_names(cameras, entries)
         if found is None:

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 Rates = Literal["same", "any"]
 _MOST_DRIFT = 0.5  # frames by which videos may be apart at their end
 _MOST_UNKNOWN = 0.02  # share of files that may belong to no frame
-FrameMap = Literal["same", "stretch"] | Mapping[str, Sequence[Sequence[float]]]
+FrameMap = Literal["same", "stretch", "auto"] | Mapping[str, Sequence[Sequence[float]]]
 
 
 def frame_numbers(
@@ -153,7 +153,7 @@ def frame_maps(
         if name not in cameras:
             raise InputError(f"frame_map names the camera {name!r}, expected one of {', '.join(cameras)}")
     if not isinstance(frame_map, Mapping):
-        one_of(frame_map, ("same", "stretch"), "frame_map")
+        one_of(frame_map, ("same", "stretch", "auto"), "frame_map")
     maps: dict[str, np.ndarray | None] = {}
     for name, source in sources.items():
         calibrated = camera_size(cameras[name])
@@ -163,10 +163,26 @@ def frame_maps(
             maps[name] = None
         elif frame_map == "stretch":
             maps[name] = np.column_stack([np.diag(np.array(calibrated) / source.size), np.zeros(2)])
+        elif frame_map == "auto" and (found := _found(source.size, calibrated)) is not None:
+            maps[name], said = found
+            logger.warning("%s: frames of %dx%d pixels are taken as %s", source.path, *source.size, said)
         else:
             raise InputError(
                 f"{source.path} has frames of {source.size[0]}x{source.size[1]} pixels, expected "
                 f"{calibrated[0]}x{calibrated[1]} as camera {name!r} is calibrated, or a frame_map: stretch for "
-                "resized frames, an affine map for cut ones"
+                "resized frames, an affine map for cut ones, auto for resized ones or such that were cut on two sides "
+                "alike"
             )
     return maps
+
+
+def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarray, str] | None:
+    """Return the map from frames to the calibrated image that their sizes speak for, and its words; None for none."""
+    ratio = np.array(calibrated) / size
+    words = f"{calibrated[0]}x{calibrated[1]}"
+    if abs(ratio[0] / ratio[1] - 1) * max(size) < 1:  # to a pixel
+        return np.column_stack([np.diag(ratio), np.zeros(2)]), f"those of {words} resized"
+    if 1 in ratio:
+        shift = (np.array(calibrated) - size) / 2
+        return np.column_stack([np.eye(2), shift]), f"the middle of those of {words}: `dkp check` shows if not"
+    return None

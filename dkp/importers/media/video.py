@@ -14,9 +14,11 @@ from dkp.captures.arrays import one_of
 from dkp.captures.images import IMAGE_SUFFIXES, OnBad, image_kind, mask_levels, read_image, read_mask
 from dkp.errors import InputError
 from dkp.importers.media.names import match_names
+from dkp.importers.media.patterns import files_by_pattern, is_pattern
 
 logger = logging.getLogger(__name__)
 
+_MOST_UNEVEN = 1.0  # frames by which one may be off the time that its number says
 _LOOKED_AT = 8  # images of a folder whose depth is looked at
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".m4v", ".webm", ".mpg", ".mpeg")
 
@@ -34,15 +36,23 @@ class FrameSource:
         size: (width, height) [px].
         rate: frames per second of a video, as its header says; None where unknown.
         bad: frame number -> what is wrong with it, of the frames that were left out so far.
+        uneven: what is said of a video whose frames, so far, are not where its rate puts them in time; else "".
     """
 
-    def __init__(self, path: str | Path, on_bad: OnBad = "raise", masks: bool = False):
+    def __init__(
+        self,
+        path: str | Path,
+        on_bad: OnBad = "raise",
+        masks: bool = False,
+        images: Mapping[int, Path] | None = None,
+    ):
         """Open a video or a folder.
 
         Args:
-            path: file or folder.
+            path: file or folder; where images are given, what to call them.
             on_bad: what `frames` does with a frame that cannot be decoded: "raise" ends, "skip" leaves it out.
             masks: whether the frames are masks: `frames` then yields (H, W) bool.
+            images: by number, where they are no folder.
 
         Raises:
             InputError: nothing can be decoded, or images cannot be told apart by number.
@@ -55,15 +65,15 @@ class FrameSource:
         self._own: dict[int, int] | None = None
         self._moments: dict[int, int] | None = None
         self.rate: float | None = None
-        if not self.path.is_dir():
+        self.uneven = ""
+        if images is None and not self.path.is_dir():
             self.numbers: Sequence[int] = range(0)
             self._read_video_head()
             self.own: Collection[int] = self.numbers
             return
-        images = image_files(self.path)
-        if not images:
+        self._images = dict(images or numbered(image_files(self.path)))
+        if not self._images:
             raise InputError(f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}")
-        self._images = numbered(images)
         self.numbers, self.own = list(self._images), self._images
         self.size, self._depth = self._image_kind(list(self._images.values()))
 
@@ -176,6 +186,24 @@ class FrameSource:
             raise InputError(f"{self.path} cannot be opened, expected a video ({', '.join(VIDEO_SUFFIXES)})")
         return video
 
+    def times(self) -> dict[int, float]:
+        """Return the time [s] of every frame of a video, as the file has it.
+
+        Raises:
+            InputError: the frames are images, or have no times that increase.
+        """
+        if self._images is not None:
+            raise InputError(f"{self.path} has images, which have no times, expected a video")
+        video, times = self._opened(), []
+        try:
+            while video.grab():
+                times.append(video.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+        finally:
+            video.release()
+        if len(times) < 2 or np.any(np.diff(times) <= 0):
+            raise InputError(f"{self.path} has no times of its frames that increase, expected a file of times for sync")
+        return dict(enumerate(times))
+
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (number, frame (H, W, 3) uint8 RGB, or mask (H, W) bool) for increasing numbers.
 
@@ -238,9 +266,21 @@ class FrameSource:
                 elif not whole and not _in_time(video, index):
                     yield index, f"{self.path}: after a damaged part, frame {index} cannot be told from its neighbours"
                 else:
+                    if whole and not self.uneven and self._moments is None:
+                        self.uneven = self._out_of_time(video, index)
                     yield index, frame.max(axis=2) > 127 if self._masks else cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
         finally:
             video.release()
+
+    def _out_of_time(self, video: cv2.VideoCapture, index: int) -> str:
+        """Say that the frame that was just decoded is not where the rate puts it, by more than a frame."""
+        seconds = video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self.rate is None or abs(seconds * self.rate - index) <= _MOST_UNEVEN:
+            return ""
+        return (
+            f"{self.path}: frames are not evenly spaced in time (frame {index} is at {seconds:.3f} s, by its rate at "
+            f"{index / self.rate:.3f} s), so frames of one number may show different moments: sync times pairs them"
+        )
 
 
 def _in_time(video: cv2.VideoCapture, index: int) -> bool:
@@ -249,13 +289,16 @@ def _in_time(video: cv2.VideoCapture, index: int) -> bool:
     return rate > 0 and abs(seconds * rate - index) < 0.5
 
 
-def report_bad(name: str, sources: Iterable[FrameSource]) -> None:
+def report_bad(name: str, sources: Sequence[FrameSource]) -> None:
     """Log one warning that counts the frames that were left out, and say what is wrong with the first.
 
     Args:
         name: of what is imported.
         sources: that were read.
     """
+    for source in sources:
+        if source.uneven:
+            logger.warning("%s", source.uneven)
     bad = [problem for source in sources for _, problem in sorted(source.bad.items())]
     if bad:
         logger.warning("%s: skipped %d of its frames, which cannot be used; the first: %s", name, len(bad), bad[0])
@@ -314,7 +357,7 @@ def open_media(
 
     Args:
         media: a folder with one video or one image folder per camera, matched by name; or the paths in the order of the
-            cameras; or camera name -> path.
+            cameras; or camera name -> path; or a pattern, see `files_by_pattern`.
         cameras: camera names.
         on_bad: see `FrameSource`.
         masks: see `FrameSource`.
@@ -325,8 +368,13 @@ def open_media(
     Raises:
         InputError: a camera has no media or more than one.
     """
-    paths = match_names(media, cameras, "a video or a folder of images", _is_media)
-    sources = {name: FrameSource(path, on_bad, masks) for name, path in paths.items()}
+    files: Mapping[str, tuple[Path, Mapping[int, Path] | None]]
+    if is_pattern(media):
+        files = files_by_pattern(media, cameras)  # type: ignore[arg-type]
+    else:
+        paths = match_names(media, cameras, "a video or a folder of images", _is_media)
+        files = {name: (path, None) for name, path in paths.items()}
+    sources = {name: FrameSource(path, on_bad, masks, images) for name, (path, images) in files.items()}
     for first, second in () if masks else combinations(sources.values(), 2):
         if filecmp.cmp(first.first_file(), second.first_file(), shallow=False):
             logger.warning("%s and %s begin with the same bytes: one looks like a copy", first.path, second.path)

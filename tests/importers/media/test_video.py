@@ -1,6 +1,7 @@
 """Raw frames from videos and image folders, found by camera name."""
 
 import re
+import struct
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from dkp.errors import InputError
 from dkp.importers.media import video
+from dkp.importers.media.clocks import synchronise
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import FrameSource, natural_key, open_media, report_bad
 
@@ -116,6 +118,71 @@ def test_what_is_no_video_is_named(tmp_path):
     for name, match in (("a.mp4", "cannot be opened|no frame"), ("none.mp4", "is not there"), ("empty", "no images")):
         with pytest.raises(InputError, match=match):
             FrameSource(tmp_path / name)
+
+
+PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+
+
+def write_mp4(path, boxes, count=12):
+    """An MP4 of 20 frames per second with a bright corner at its upper left, in which boxes are edited."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 20.0, (64, 48))
+    for index in range(count):
+        frame = np.full((48, 64, 3), 15 * index, np.uint8)
+        frame[:12, :24] = 255
+        writer.write(frame)
+    writer.release()
+
+    def edited(content):
+        out, start = b"", 0
+        while start < len(content):
+            size, kind = struct.unpack_from(">I4s", content, start)
+            body = content[start + 8 : start + size]
+            body = boxes.get(kind, bytes)(edited(body) if kind in PARENTS else body)
+            out += struct.pack(">I4s", len(body) + 8, kind) + body
+            start += size
+        return out
+
+    path.write_bytes(edited(path.read_bytes()).replace(b"edts", b"free"))  # no list of edits that cuts the end
+
+
+def turned(body):
+    """A track's head whose matrix turns the picture by a quarter, clockwise."""
+    return body[:40] + struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 48 << 16, 0, 1 << 30) + body[76:]
+
+
+def late(body):
+    """Durations of frames, the seventh of which is shown five times as long."""
+    step = struct.unpack_from(">I", body, 12)[0]
+    return body[:4] + struct.pack(">7I", 3, 6, step, 1, 5 * step, 5, step)
+
+
+def test_a_video_is_turned_as_its_file_says(tmp_path):
+    write_mp4(tmp_path / "a.mp4", {b"tkhd": turned})
+    source = FrameSource(tmp_path / "a.mp4")
+    assert source.size == (48, 64)
+    ((_, frame),) = source.frames([3])
+    assert frame.shape == (64, 48, 3)
+    assert frame[4:20, 40:44].min() > 200  # the corner is at the upper right
+    assert frame[4:20, :30].max() < 100
+
+
+def test_frames_that_are_not_evenly_spaced_are_said_and_paired_by_their_times(tmp_path, caplog):
+    write_mp4(tmp_path / "even.mp4", {})
+    write_mp4(tmp_path / "uneven.mp4", {b"stts": late})
+    sources = open_media(tmp_path, ["even", "uneven"])
+    for source in sources.values():
+        assert len(list(source.frames(range(12)))) == 12
+    report_bad("mine", list(sources.values()))
+    assert re.findall(r"(\w+)\.mp4: frames are not evenly spaced in time", caplog.text) == ["uneven"]
+    assert "sync times pairs them" in caplog.text
+    synchronise(sources, "times")
+    assert sources["uneven"].numbers == [0, 1, 2, 3, 4, 5, 6, 11]  # five frames' time is missing, then 0.55 s
+    shown = {number: int(frame[40, 40, 0]) for number, frame in sources["uneven"].frames([6, 11])}
+    assert abs(shown[6] - 6 * 15) <= 5
+    assert abs(shown[11] - 7 * 15) <= 5
+    write_folder(tmp_path / "images", 3)
+    with pytest.raises(InputError, match="images has images, which have no times, expected a video"):
+        synchronise({"a": FrameSource(tmp_path / "images")}, "times")
 
 
 def test_natural_order():
