@@ -19,7 +19,7 @@ UID_IN_IMAGE ?= $(or $(filter-out 0,$(shell id -u)),1000)
 export UID_IN_IMAGE GPUS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train weights reproduce results-check figures sweep test test-minimum test-newest test-bare bench lint audit format clean docker-build docker-train docker-test
+.PHONY: help setup train weights reproduce results-check figures sweep test test-minimum test-newest test-bare bench lint docs audit format clean docker-build docker-train docker-test
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
@@ -35,7 +35,7 @@ help: ## Show this help
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dkp needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
@@ -80,10 +80,15 @@ reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; go
 results-check: $(VENV)/.ready ## Run one cell of docs/results again and compare
 	$(BIN)/dkp study check full $(ARGS)
 
-runs/train-synthetic-seed0/summary.json: | $(VENV)/.ready ; $(BIN)/dkp train --capture synthetic --seed 0
+# What the figures of README show: two main jobs, of which one begins without the shipped detector.
+JOB ?= runs/scratch/train-synthetic-seed0
+PERSON ?= runs/train-person-seed0
+runs/scratch/train-synthetic-seed0/summary.json: | $(VENV)/.ready ; $(BIN)/dkp train --teacher scratch --runs runs/scratch
+runs/train-person-seed0/summary.json: | $(VENV)/.ready ; $(BIN)/dkp train --capture person
 
-figures: runs/train-synthetic-seed0/summary.json ## Draw every figure of README and docs again, from runs/ and docs/results
-	$(BIN)/python docs/figures.py
+figures: $(JOB)/summary.json $(PERSON)/summary.json ## Draw every figure of README and docs again, from JOB, PERSON and docs/results
+	$(BIN)/python docs/figures.py $(JOB) $(PERSON)
+	$(BIN)/python docs/examples/predict_picture.py docs/predict.jpg
 	$(BIN)/dkp study report full --results docs/results
 
 sweep: $(VENV)/.ready ## Try many values of options, as SWEEP says; started again, it goes on
@@ -101,7 +106,7 @@ test-newest: RESOLUTION := --upgrade
 test-newest: $(VENV)/.ready ## Run the tests with the newest releases that pyproject.toml admits
 test-minimum test-newest:
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$(@:test-%=%)
-	$(BIN)/uv pip install --quiet --python .venv-$(@:test-%=%)/bin/python $(RESOLUTION) -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python .venv-$(@:test-%=%)/bin/python $(RESOLUTION) -e '.[dev,docs]'
 	.venv-$(@:test-%=%)/bin/python $(PYTEST) $(ARGS)
 
 test-bare: $(VENV)/.ready ## Run the tests without any extra, as after `pip install dkp`
@@ -116,6 +121,9 @@ lint: $(VENV)/.ready ## Ruff (lint and format) and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.ready ## Build the documentation site into site/ (open site/index.html); no network is used
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 audit: $(VENV)/.ready ## Look the dependencies up among the known vulnerabilities (asks PyPI)
 	$(BIN)/uv tool run pip-audit --requirement constraints.txt --no-deps --disable-pip
@@ -134,5 +142,5 @@ docker-test: ## make test inside the image
 	docker/run.sh $(ENGINE) $(IMAGE) make test ARGS='$(ARGS)'
 
 clean: ## Remove the environments and caches (runs/ and captures/ stay)
-	rm -rf $(VENV) .venv-minimum .venv-newest .venv-bare build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-minimum .venv-newest .venv-bare build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -68,7 +68,7 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
     Callbacks add up; a later one takes the place of an earlier one of its class. Where two mappings have a `class_path`
     and it differs, the later one takes the place of the earlier one, whose options are those of another class.
 
-    Example:
+    Examples:
         >>> merged({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}})
         {'a': {'b': 1, 'c': 3}}
     """

@@ -21,7 +21,7 @@ ALLOWED = {
 EXCEPTIONS = {
     "certifi": "MPL-2.0: a list of certificates, used unchanged; the licence covers changes of its own files only",
     "hypothesis": "MPL-2.0: for tests only; the licence covers changes of its own files only",
-    "pathspec": "MPL-2.0: for mypy only; the licence covers changes of its own files only",
+    "pathspec": "MPL-2.0: for mypy and MkDocs only; the licence covers changes of its own files only",
     "tqdm": "MPL-2.0 AND MIT: used unchanged; the licence covers changes of its own files only",
     "nvidia": "NVIDIA's own terms: CUDA's runtime, which torch's CUDA builds ask for; not part of dkp",
     "cuda": "NVIDIA's own terms: CUDA's runtime, which torch's CUDA builds ask for; not part of dkp",
@@ -53,7 +53,7 @@ def named(extras: Sequence[str]) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-def closure(extras: Sequence[str] = ("wandb", "sweep", "dask", "onnx", "dev")) -> dict[str, Distribution]:
+def closure(extras: Sequence[str] = ("wandb", "sweep", "dask", "onnx", "docs", "dev")) -> dict[str, Distribution]:
     """All installed packages that dkp needs, directly or not, with some of its extras."""
     found: dict[str, Distribution] = {}
     waiting = [(canonical(requirement.name), frozenset(requirement.extras)) for requirement in named(extras)]

@@ -126,6 +126,20 @@ class UsageError(Exception):
     """The command line itself is wrong; the message is one sentence."""
 
 
+FIRST = (
+    "train fit resume validate test predict export pseudo-label compare-labels reconstruct view report weights check "
+    "import_recording import_board import_person"
+)
+"""Commands that are listed first, in this order."""
+
+
+def described() -> dict[str, str]:
+    """Return what every command does, in the order of the overview."""
+    known = LIGHTNING | {name: text for name, (_, text) in FUNCTIONS.items()}
+    first = [name.replace("_", " ") for name in FIRST.split()]
+    return {name: known[name] for name in [*first, *known]}
+
+
 def overview() -> str:
     """Return the text of ``dkp --help``."""
     lines = [
@@ -134,29 +148,8 @@ def overview() -> str:
         "Dense keypoint detectors from unlabelled images of calibrated multi-camera rigs.",
         "",
         "commands:",
+        *(f"  {name:<17} {text}" for name, text in described().items()),
     ]
-    described = LIGHTNING | {name: text for name, (_, text) in FUNCTIONS.items()}
-    order = [
-        "train",
-        "fit",
-        "resume",
-        "validate",
-        "test",
-        "predict",
-        "export",
-        "pseudo-label",
-        "compare-labels",
-        "reconstruct",
-        "view",
-        "report",
-        "weights",
-        "check",
-        "import recording",
-        "import board",
-        "import person",
-    ]
-    for name in [*order, *(name for name in described if name not in order)]:
-        lines.append(f"  {name:<17} {described[name]}")
     lines += ["", "`dkp COMMAND --help` lists a command's options. `dkp --version` prints the version."]
     return "\n".join(lines)
 
@@ -266,7 +259,13 @@ def dispatch(words: list[str]) -> None:
 
 
 def call(command: str, words: list[str]) -> None:
-    """Run a command that is a function, with options made from its signature, and print what it returns."""
+    """Run a command that is a function, and print what it returns."""
+    function, options = parsed(command, words)
+    report(function(**options))
+
+
+def parsed(command: str, words: Sequence[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the function of a command, and its arguments from options that its signature makes."""
     from jsonargparse import ArgumentParser
 
     module, attribute = FUNCTIONS[command][0].split(":")
@@ -280,7 +279,7 @@ def call(command: str, words: list[str]) -> None:
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True)
     options = parser.instantiate_classes(parser.parse_args(spelled_out(command, words, hints, bare)))
-    report(function(**options.as_dict()))
+    return function, options.as_dict()
 
 
 def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:

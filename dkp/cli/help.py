@@ -21,6 +21,19 @@ def command_help(command: str, function: str, description: str) -> str:
         function: ``MODULE:NAME`` where it is defined.
         description: what it does.
     """
+    bare, options = command_options(function)
+    lines = [" ".join(["usage: dkp", command, *(shown for shown, _ in bare), "[OPTIONS]"]), "", description, ""]
+    for shown, text in [*(entry for entry in bare if entry[1]), *options]:
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"  {shown:<22} ", subsequent_indent=" " * 25)
+    return "\n".join(lines)
+
+
+def command_options(function: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return what a command has to be given, in order, and its options; each as it is written, and what it is.
+
+    Args:
+        function: ``MODULE:NAME`` where it is defined.
+    """
     from docstring_parser import parse
 
     node = definition(function)
@@ -41,10 +54,7 @@ def command_help(command: str, function: str, description: str) -> str:
         (bare if positional else options).append((shown, text))
         if default is None and not positional:
             bare.append((f"{shown} VALUE", ""))
-    lines = [" ".join(["usage: dkp", command, *(shown for shown, _ in bare), "[OPTIONS]"]), "", description, ""]
-    for shown, text in [*(entry for entry in bare if entry[1]), *options]:
-        lines += textwrap.wrap(text, WIDTH, initial_indent=f"  {shown:<22} ", subsequent_indent=" " * 25)
-    return "\n".join(lines)
+    return bare, options
 
 
 def definition(function: str) -> ast.FunctionDef:

@@ -32,7 +32,7 @@ def mutual_matches(tree: cKDTree, other_tree: cKDTree, gate: float) -> np.ndarra
     Returns:
         (K, 2) int64, indices into N and M, ordered by the first.
 
-    Example:
+    Examples:
         >>> mutual_matches(cKDTree([[0.0], [1.0], [5.0]]), cKDTree([[1.1], [0.9], [7.0]]), gate=0.5).tolist()
         [[1, 1]]
     """
@@ -56,7 +56,7 @@ def trivial_coordinate(height: int, width: int, extent: float) -> Tensor:
     Returns:
         (3, H, W) [m]: x, y, 0.
 
-    Example:
+    Examples:
         >>> trivial_coordinate(1, 2, extent=2.0)[0]
         tensor([[-0.5000,  0.5000]])
     """
@@ -133,7 +133,7 @@ class MultiviewConsistency(Metric):
         cameras: Names for the per-pair values; without, cameras are called by their index in the batch.
         per_pair: Whether ``compute`` also gives the values of each pair of cameras.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from dkp.geometry import Camera
         >>> intrinsics = torch.tensor([[50.0, 0.0, 32.0], [0.0, 50.0, 32.0], [0.0, 0.0, 1.0]])

@@ -92,7 +92,7 @@ def recall_curve(error: Tensor, thresholds: Tensor) -> Tensor:
     Returns:
         (T,) in [0, 1]; NaN without points.
 
-    Example:
+    Examples:
         >>> import torch
         >>> recall_curve(torch.tensor([1.0, 4.0, float("inf"), 20.0]), torch.tensor([2.0, 10.0, 30.0]))
         tensor([0.2500, 0.5000, 0.7500])
@@ -111,7 +111,7 @@ def area_under_recall(error: Tensor, limit: float) -> Tensor:
     Returns:
         Scalar in [0, 1]; NaN without points.
 
-    Example:
+    Examples:
         >>> import torch
         >>> area_under_recall(torch.tensor([0.0, 5.0, float("inf")]), 10.0)
         tensor(0.5000)
@@ -137,7 +137,7 @@ class GeodesicError(SurfaceMetric):
         points_per_view: At most this many labelled pixels of a view are measured; None measures all.
         threshold: A pixel is predicted as foreground above this probability.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from dkp.surface import Surface
         >>> metric = GeodesicError(Surface.plane(width=1.0, height=1.0, spacing=0.1))

@@ -23,7 +23,7 @@ LEAST_CONFIDENCE = 0.3
 def mirrored_name(name: str) -> str | None:
     """Return the same joint on the other side of the body; None for joints of the middle.
 
-    Example:
+    Examples:
         >>> mirrored_name("left_elbow"), mirrored_name("nose")
         ('right_elbow', None)
     """
@@ -52,7 +52,7 @@ class JointError(SurfaceMetric):
         names: What the J entries of a batch's joints are; names that the template does not have are left out.
         threshold: A pixel is foreground above this probability.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from types import SimpleNamespace
         >>> import numpy as np

@@ -32,7 +32,7 @@ def point_to_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray
     Returns:
         (N,) [m].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
         >>> point_to_surface(np.array([[0.2, 0.2, 0.5], [2.0, 0.0, 0.0]]), corners, np.array([[0, 1, 2]])).tolist()
@@ -56,7 +56,7 @@ def procrustes(points: Tensor, target: Tensor, mask: Tensor | None = None) -> Te
     Returns:
         (..., J, 3) float64, all points moved, also those that take no part.
 
-    Example:
+    Examples:
         >>> import torch
         >>> square = torch.tensor([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
         >>> moved = procrustes(2 * square[:, [1, 2, 0]] + 5, square[:, [1, 2, 0]])
@@ -89,7 +89,7 @@ def keypoint_distances(points: Tensor, truth: Tensor) -> Tensor:
     Returns:
         (..., J) [m], float64.
 
-    Example:
+    Examples:
         >>> import torch
         >>> keypoint_distances(torch.tensor([[0.0, 3.0, 0.0]]), torch.tensor([[4.0, 0.0, 0.0]]))
         tensor([5.], dtype=torch.float64)
@@ -108,7 +108,7 @@ class SurfaceError3D(Metric):
 
     The two list states hold float32 distances, for the medians; the rest are sums.
 
-    Example:
+    Examples:
         >>> import torch
         >>> corners = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]])
         >>> metric = SurfaceError3D()
@@ -183,7 +183,7 @@ class KeypointError3D(Metric):
     keypoints or more); ``pck3d_150``, the share of all keypoints with an error below 150 mm, those not found being
     misses; and ``keypoints_found``, the share that was found. All states are sums.
 
-    Example:
+    Examples:
         >>> import torch
         >>> truth = torch.eye(4, 3)[None]
         >>> metric = KeypointError3D()
@@ -246,7 +246,7 @@ class ReprojectionResidual(Metric):
 
     The list state holds float32 residuals, for the median; the rest are sums.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = ReprojectionResidual()
         >>> metric.update(torch.tensor([[0.5, 1.5, torch.nan, torch.nan]]), torch.tensor([[2, 4, 0, 0]]))

@@ -27,7 +27,7 @@ def choose_pixels(mask: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
         index: (B, N) long, flat indices into H * W, N the largest number taken from any mask (at least 1).
         chosen: (B, N) bool, False where a mask has fewer than N cells.
 
-    Example:
+    Examples:
         >>> import torch
         >>> index, chosen = choose_pixels(torch.eye(3, dtype=torch.bool)[None], None)
         >>> sorted(index[chosen].tolist())
@@ -66,7 +66,7 @@ def quantile(values: Tensor, share: float) -> Tensor:
     Returns:
         Scalar; NaN when there are no values.
 
-    Example:
+    Examples:
         >>> import torch
         >>> quantile(torch.tensor([3.0, 1.0, 2.0, 10.0]), 0.5)
         tensor(2.5000)

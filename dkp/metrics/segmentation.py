@@ -21,7 +21,7 @@ def intersection_union(
     Returns:
         intersection, union: (...,) float32 [pixels].
 
-    Example:
+    Examples:
         >>> import torch
         >>> intersection_union(torch.tensor([[0.9, 0.8, 0.1]]), torch.tensor([[True, False, True]]))
         (tensor(1.), tensor(3.))
@@ -41,7 +41,7 @@ class ForegroundIoU(Metric):
     Args:
         threshold: A pixel is predicted as foreground above this probability.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = ForegroundIoU()
         >>> metric.update(torch.tensor([[[0.9, 0.8, 0.1]]]), torch.tensor([[[True, False, True]]]))
@@ -89,7 +89,7 @@ def part_counts(part: Tensor, label_part: Tensor, parts: int, known: Tensor | No
     Returns:
         correct, total: (K,) long, for the parts 1..K.
 
-    Example:
+    Examples:
         >>> import torch
         >>> part_counts(torch.tensor([[1, 2, 0]]), torch.tensor([[1, 1, 2]]), parts=2)
         (tensor([1, 0]), tensor([2, 1]))
@@ -110,7 +110,7 @@ class PartAccuracy(Metric):
     Args:
         parts: K, without the background.
 
-    Example:
+    Examples:
         >>> import torch
         >>> metric = PartAccuracy(parts=2)
         >>> metric.update(torch.tensor([[[1, 1, 0]]]), torch.tensor([[[1, 1, 2]]]))

@@ -29,7 +29,7 @@ def geodesic_point_similarity(error: Tensor, chosen: Tensor) -> Tensor:
     Returns:
         (B,) in [0, 1]; NaN for an instance without points.
 
-    Example:
+    Examples:
         >>> import torch
         >>> error = torch.tensor([[0.0, 0.255, float("inf"), 0.0]])
         >>> geodesic_point_similarity(error, torch.tensor([[True, True, True, False]]))
@@ -53,7 +53,7 @@ def average_precision(similarity: Tensor, score: Tensor, thresholds: Tensor) -> 
     Returns:
         precision, recall: (T,) each, in [0, 1].
 
-    Example:
+    Examples:
         >>> import torch
         >>> average_precision(torch.tensor([0.9, 0.6]), torch.tensor([1.0, 1.0]), torch.tensor([0.5, 0.8]))
         (tensor([1.0000, 0.2525]), tensor([1.0000, 0.5000]))
@@ -91,7 +91,7 @@ class PointSimilarity(SurfaceMetric):
         points_per_view: At most this many labelled pixels of a view are measured; None measures all.
         threshold: A pixel is predicted as foreground above this probability.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from dkp.surface import Surface
         >>> metric = PointSimilarity(Surface.plane(width=1.0, height=1.0, spacing=0.1))

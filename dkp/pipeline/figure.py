@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from dkp.captures import Capture
 from dkp.captures.splits import split_of
-from dkp.data import SemiSupervisedDataModule, collate
+from dkp.data import MultiviewInstants, SemiSupervisedDataModule, collate
 from dkp.errors import InputError
 from dkp.models import Detector
 from dkp.pipeline.job import DETECTORS
@@ -17,6 +19,8 @@ from dkp.viz import FieldRow, field_figure
 
 def draw_figure(folder: Path, views: int = 6) -> Path:
     """Draw the test views of two instants, their labels and the three fields.
+
+    Images and labels are as sharp as the capture has them; the detectors see the views at their own size.
 
     Args:
         folder: of a job whose stages are done.
@@ -32,17 +36,17 @@ def draw_figure(folder: Path, views: int = 6) -> Path:
     if missing := [name for name in DETECTORS if name not in runs]:
         raise InputError(f"{folder} has no run {missing[0]}, expected the folder of a dkp train")
     options = runs["adapted"].options("data")
-    data = SemiSupervisedDataModule(
-        test=options["test"], size=options["size"], stride=options["stride"], hide_background=options["hide_background"]
-    )
-    data.setup("test")
-    (dataset,) = data.datasets["test"]
-    batches = [collate([dataset[index]]) for index in (len(dataset) // 4, 3 * len(dataset) // 4)]
+    own = {name: options[name] for name in ("test", "size", "stride", "hide_background")}
+    capture = Capture.open(split_of(options["test"], "test")[0])
+    side = min(capture.views[0].size) // own["stride"] * own["stride"]
+    dataset, sharp = (test_views(**own | {"size": size}) for size in (own["size"], max(own["size"], side)))
+    at = (len(dataset) // 4, 3 * len(dataset) // 4)
+    batches, shown = ([collate([views[index]]) for index in at] for views in (dataset, sharp))
     pick = [(b, v) for b, batch in enumerate(batches) for v in batch["present"][0].nonzero()[: views // 2, 0].tolist()]
-    images = torch.stack([batches[b]["image"][0, v] for b, v in pick])
+    images, pictures = (torch.stack([some[b]["image"][0, v] for b, v in pick]) for some in (batches, shown))
     rows = []
-    if all(bool(batches[b].get("has_label", torch.zeros(1, 99))[0, v]) for b, v in pick):
-        labels = [[batches[b][key][0, v] for b, v in pick] for key in ("coordinate", "foreground")]
+    if all(bool(shown[b].get("has_label", torch.zeros(1, 99))[0, v]) for b, v in pick):
+        labels = [[shown[b][key][0, v] for b, v in pick] for key in ("coordinate", "foreground")]
         coordinate, foreground = (torch.stack(values) for values in labels)
         rows.append(FieldRow("label", coordinate, foreground))
     for name in DETECTORS:
@@ -52,6 +56,14 @@ def draw_figure(folder: Path, views: int = 6) -> Path:
         rows.append(FieldRow(name, field.coordinates(None), field.foreground_probability))
     path = folder / "fields.png"
     titles = [f"{batches[b]['frame'][0]} {batches[b]['camera_name'][0][v]}" for b, v in pick]
-    capture = Path(split_of(options["test"], "test")[0]).name
-    field_figure(images, rows, dataset.surface, view_titles=titles, title=f"{capture}: test views", path=path)
+    title = f"{capture.path.name}: test views"
+    field_figure(pictures, rows, capture.surface, view_titles=titles, title=title, path=path)
     return path
+
+
+def test_views(**options: Any) -> MultiviewInstants:
+    """Return the instants of a test capture; options are those of the data."""
+    data = SemiSupervisedDataModule(**options)
+    data.setup("test")
+    (dataset,) = data.datasets["test"]
+    return dataset

@@ -263,7 +263,7 @@ def content(recipe: Path) -> dict[str, Any]:
 def nested(options: Options) -> dict[str, Any]:
     """Options with dotted names as settings.
 
-    Example:
+    Examples:
         >>> nested({"a.b": 1, "a.c": 2})
         {'a': {'b': 1, 'c': 2}}
     """

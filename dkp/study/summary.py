@@ -97,7 +97,7 @@ def sign(metric: str) -> float:
 def mean_and_spread(values: Iterable[float]) -> tuple[float, float | None] | None:
     """Mean and standard deviation (of the sample; None of a single value); None of nothing.
 
-    Example:
+    Examples:
         >>> mean_and_spread([1.0, 3.0])
         (2.0, 1.4142135623730951)
         >>> mean_and_spread([4.0]), mean_and_spread([])

@@ -68,7 +68,7 @@ def heading(metric: str) -> str:
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left.
 
-    Example:
+    Examples:
         >>> print(table(["", "a"], [["x", "1"]]))
         | | a |
         |:--|--:|
@@ -81,7 +81,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def number(pair: tuple[float, float | None] | None, decimals: int) -> str:
     """Mean ± spread.
 
-    Example:
+    Examples:
         >>> number((13.14, 0.21), 1), number((0.5, None), 2), number(None, 1)
         ('13.1 ± 0.2', '0.50', '–')
     """
@@ -162,7 +162,7 @@ def gap(results: Results, capture: str) -> str:
 def shares(values: dict[int, float]) -> str:
     """Return a mean share and each seed's, in per cent.
 
-    Example:
+    Examples:
         >>> shares({0: 0.5, 1: 0.4}), shares({})
         ('45 % (50, 40)', '–')
     """
@@ -216,7 +216,7 @@ def machine(found: dict) -> str:
 def plural(count: int, noun: str) -> str:
     """Return a number of things.
 
-    Example:
+    Examples:
         >>> plural(1, "cell"), plural(2, "cell")
         ('1 cell', '2 cells')
     """

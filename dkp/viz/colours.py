@@ -13,7 +13,7 @@ def oklab_to_srgb(colour: np.ndarray) -> np.ndarray:
 
     Source: B. Ottosson, "A perceptual color space for image processing" (2020).
 
-    Example:
+    Examples:
         >>> oklab_to_srgb(np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])).round(3).tolist()
         [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
     """

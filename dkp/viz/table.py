@@ -124,7 +124,7 @@ def summary_table(summary: Summary, title: str | None = None) -> Table:
 def summary_markdown(summary: Summary) -> str:
     """Return the summary as a Markdown table; arguments as for ``summary_table``.
 
-    Example:
+    Examples:
         >>> print(summary_markdown({"teacher": {"iou": 0.7}, "adapted": {"iou": 0.75}, "trivial": {"iou": None}}))
         | | teacher | adapted | trivial |
         |:--|--:|--:|--:|
@@ -141,7 +141,7 @@ def summary_markdown(summary: Summary) -> str:
 def summary_html(summary: Summary) -> str:
     """Return the summary as an html table; arguments as for ``summary_table``.
 
-    Example:
+    Examples:
         >>> summary_html({"teacher": {"iou": 0.7}}).splitlines()[1]
         '<tr><td>foreground IoU ↑</td><td>0.700</td></tr>'
     """
