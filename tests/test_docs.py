@@ -72,7 +72,9 @@ def test_dkp_knows_the_command_and_its_options(words, monkeypatch, capsys):
     name = next(name for name in sorted([*FUNCTIONS, *LIGHTNING], key=len, reverse=True)
                 if rest[: len(name.split())] == name.split())  # fmt: skip
     rest = rest[len(name.split()) :]
-    if name in FUNCTIONS and (name not in LIGHTNING or (not rest[0].startswith("runs/") and predicts_media(rest))):
+    if name in FUNCTIONS and (
+        name not in LIGHTNING or (not rest[0].startswith(("runs/", "captures/")) and predicts_media(rest))
+    ):
         if whole:
             parsed(name, rest)
         module, attribute = FUNCTIONS[name][0].split(":")
