@@ -54,7 +54,7 @@ def import_recording(
     unit: str | None = None,
     subject: str | None = None,
     cameras: Sequence[str] | None = None,
-    size: int = 128,
+    size: int = 192,
     mode: Literal["crop", "whole"] = "crop",
     boxes: Literal["auto", "detections", "masks", "background"] = "auto",
     detections: Paths | None = None,

@@ -37,7 +37,7 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
         if not path.exists():
             console.print(f"rendering the unlabelled target into {path}")
             synthesize(
-                path, subjects=20, frames=12, cameras=6, size=128, seed=1000 + seed, domain="target", species=species
+                path, subjects=20, frames=12, cameras=6, size=192, seed=1000 + seed, domain="target", species=species
             )
     elif capture == "board":
         path = captures / "board"
@@ -80,7 +80,7 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
         # Real recordings differ from renderings in more ways than renderings from each other: more people and poses.
         subjects, frames, clip = (40, 10, 2) if capture in RENDERED else (80, 15, 1)
         synthesize(
-            path, subjects=subjects, frames=frames, clip=clip, cameras=6, size=128, seed=seed, domain=domain,
+            path, subjects=subjects, frames=frames, clip=clip, cameras=6, size=192, seed=seed, domain=domain,
             species=species,
         )  # fmt: skip
     return path

@@ -30,7 +30,7 @@ def synthesize(
     subjects: int = 40,
     frames: int = 16,
     cameras: int | None = None,
-    size: int = 128,
+    size: int = 192,
     seed: int = 0,
     species: str | None = None,
     domain: str | Domain | None = None,

@@ -38,7 +38,7 @@ def import_dannce(
     frames: str = "",
     floor: float | None = None,
     unit: str = "mm",
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     smooth: int = 1,
     source: str = "",

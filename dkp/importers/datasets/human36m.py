@@ -37,7 +37,7 @@ def import_human36m(
     calibration: str | Path | None = None,
     subjects: list[str] | None = None,
     step: int = 1,
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     masks: bool = True,
     overwrite: bool = False,

@@ -37,7 +37,7 @@ def import_openmonkey(
     unit: str = "m",
     test: list[str] | None = None,
     step: int = 1,
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     overwrite: bool = False,
     workers: int | None = None,

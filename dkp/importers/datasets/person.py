@@ -73,7 +73,7 @@ def import_person(
     out: str | Path,
     *,
     source_dir: str | Path | None = None,
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     overwrite: bool = False,
     on_bad: OnBad = "raise",

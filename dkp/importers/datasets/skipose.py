@@ -34,7 +34,7 @@ def import_skipose(
     out: str | Path,
     *,
     step: int = 1,
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     masks: bool = True,
     overwrite: bool = False,

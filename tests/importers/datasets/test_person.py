@@ -77,7 +77,7 @@ def test_counts_and_splits(capture):
     assert list(capture.cameras) == ["cam_01", "cam_02", "cam_03", "cam_04"]
     assert [len(capture.instants(split)) for split in ("train", "test")] == [80, 20]
     assert not {i.frame for i in capture.instants("train")} & {i.frame for i in capture.instants("test")}
-    assert all(capture.image(view).shape == (128, 128, 3) for view in capture.views[::97])
+    assert all(capture.image(view).shape == (192, 192, 3) for view in capture.views[::97])
 
 
 @real
