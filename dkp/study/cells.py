@@ -15,7 +15,7 @@ from dkp.pipeline.runner import Runner, Task
 from dkp.pipeline.stages import to_do
 from dkp.progress import Progress
 from dkp.study.plan import Cell, Plan
-from dkp.study.recipe import Folders, detector, keys, stages, test_folder
+from dkp.study.recipe import Folders, detector, keys, shipped, stages, test_folder
 from dkp.study.record import FILE, Record, commit, machine, measured, portable
 
 
@@ -108,7 +108,8 @@ class Cells:
         for stage in left:
             self.runner.run(stage, record, path, threads, f"{cell.name} {stage.name}")
         record.metrics = measured(read_metrics(test_folder(folder, cell)))
-        record.steps = cell.method.rounds * int(run_config(detector(folder, cell)[0])["trainer"]["max_steps"])
+        if shipped(cell) is None:
+            record.steps = cell.method.rounds * int(run_config(detector(folder, cell)[0])["trainer"]["max_steps"])
         record.state = "done"
         record.write(path)
 

@@ -14,6 +14,7 @@ from dkp.config_files import parse_yaml
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
 from dkp.recipes import recipe_folder
+from dkp.weights import card
 
 Experiment = Literal["teacher", "labelled_only", "oracle", "bootstrapping", "control", "adapted"]
 """What a method trains, on what: by the recipe of the teacher, the control or the adapted detector."""
@@ -36,6 +37,8 @@ class CaptureSetting:
         share: share of the labelled instants that methods see (the oracle sees all of the target's).
         options: for every fit.
         pseudo_label: options of `dkp pseudo-label`.
+        teacher: name of a shipped detector, which is the method "teacher" and whose recipes are taken; None = one is
+            trained.
     """
 
     name: str
@@ -47,6 +50,7 @@ class CaptureSetting:
     share: float = 1.0
     options: Options = field(default_factory=dict)
     pseudo_label: Options = field(default_factory=dict)
+    teacher: str | None = None
 
 
 @dataclass(frozen=True)
@@ -280,7 +284,7 @@ class PlanReader:
 
     def capture(self, name: str, entry: Any) -> CaptureSetting:
         """Return a capture's entry."""
-        known = ("title", "kind", "source", "target", "labels", "share", "options", "pseudo_label")
+        known = ("title", "kind", "source", "target", "labels", "share", "options", "pseudo_label", "teacher")
         where = f"captures.{name}"
         self.keys(entry, where, known, ("title", "kind"))
         setting = CaptureSetting(name, **entry)
@@ -290,6 +294,8 @@ class PlanReader:
             raise InputError(
                 f"plan {self.path}: {where}.kind is {setting.kind!r}, expected one of {', '.join(BUILT_IN)}"
             )
+        if setting.teacher is not None:
+            card(setting.teacher)
         return setting
 
     def method(self, name: str, entry: Any) -> Method:

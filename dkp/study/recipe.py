@@ -21,6 +21,7 @@ from dkp.pipeline.job import recipes_of, surface_option
 from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, read_recipe, recipe_folder, spelled
 from dkp.study.plan import Cell, Options, Plan
+from dkp.weights import card
 
 UNCOUNTED = (
     *("name", "root", "source", "target", "test", "seed_everything", "labels"),
@@ -63,8 +64,16 @@ def numbered(name: str, number: int, count: int) -> str:
     return name if count == 1 else f"{name}-{number}"
 
 
+def shipped(cell: Cell) -> str | None:
+    """Return the name of the shipped detector that a cell is; None = it is trained."""
+    return cell.capture.teacher if cell.method.experiment == "teacher" else None
+
+
 def detector(folder: Path, cell: Cell) -> tuple[Path, Path]:
-    """Return the configuration and checkpoint of a cell's last fit."""
+    """Return the configuration and checkpoint of a cell's last fit, or the shipped detector's recipe and name."""
+    name = shipped(cell)
+    if name is not None:
+        return recipe(cell, "evaluate"), Path(name)
     return run_files(folder / numbered("fit", cell.method.rounds, cell.method.rounds))
 
 
@@ -75,7 +84,7 @@ def run_files(run: Path) -> tuple[Path, Path]:
 
 def test_folder(folder: Path, cell: Cell) -> Path:
     """Folder of a cell's test."""
-    return detector(folder, cell)[0].parent / "test"
+    return (folder / "shipped" if shipped(cell) else detector(folder, cell)[0].parent) / "test"
 
 
 def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
@@ -90,17 +99,18 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     start = plan.start(cell)
     known = keys(plan, cell, folders.overrides)
     before = None if start is None else detector(folders.folder(start), start)
+    home = None if start is None else folders.folder(start)
     made_by = "" if start is None else fitted(plan, start, folders.overrides)
     target = folders.targets[cell.capture.name, cell.seed]
     found = []
-    for number in range(1, method.rounds + 1):
+    for number in range(1, method.rounds + 1) if shipped(cell) is None else ():
         pseudo = None
         if method.pseudo_labelled:
-            if before is None:
+            if before is None or home is None:
                 raise InputError(f"plan {plan.path}: {method.name} starts from no method, expected one that labels")
             name = numbered("pseudo", number, method.rounds)
             options = pseudo_label_options(cell)
-            pseudo = before[0].parents[1] / f"labels-{digest([made_by, options])}"  # beside the detector
+            pseudo = home / f"labels-{digest([made_by, options])}"  # beside the detector
             words = ["pseudo-label", f"--config={before[0]}", f"--ckpt_path={before[1]}", f"--out={pseudo}"]
             words += [f"--capture={target}#train", "--overwrite=true"]
             words += [f"--{key}={spelled(value)}" for key, value in options.items()]
@@ -108,10 +118,12 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
         name = numbered("fit", number, method.rounds)
         words = fit(cell, folders, name, None if before is None else before[1], pseudo)
         found.append(Stage(name, words, folder / name, known[name]))
-        before = run_files(folder / name)
+        before, home = run_files(folder / name), folder
         made_by = known[name]
     config, checkpoint = detector(folder, cell)
     words = ["test", f"--config={config}", f"--ckpt_path={checkpoint}"]
+    if shipped(cell):
+        words += [f"--root={folder}", "--name=shipped", f"--test={target}#test"]
     words += [f"--model.init_args.metrics={json.dumps(plan.metrics)}"] if plan.metrics else []
     found.append(Stage("test", words, test_folder(folder, cell), known["test"]))
     return found
@@ -151,7 +163,10 @@ def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Pat
     elif pseudo is not None:
         labels, shares = [labelled, f"{pseudo}#train"], [share, 1.0]
     values["data.init_args.labelled_share"] = shares
-    if method.semi_supervised:
+    if method.semi_supervised and setting.teacher is not None:
+        values |= {"ckpt_path": str(start), "model.init_args.teacher": str(start)}
+        values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
+    elif method.semi_supervised:
         values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": labels}
         values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
     else:
@@ -178,13 +193,13 @@ def pseudo_label_options(cell: Cell) -> dict[str, Any]:
 
 
 def recipe(cell: Cell, name: str) -> Path:
-    """Return a recipe of a cell's kind of captures."""
-    return recipes_of(cell.capture.kind, Path()) / f"{name}.yaml"
+    """Return a recipe of a cell's kind of captures, or of its shipped teacher."""
+    return recipes_of(cell.capture.kind, Path(), cell.capture.teacher) / f"{name}.yaml"
 
 
 def files(cell: Cell) -> list[Path]:
     """Return the files of configs/ that a fit is made of: its recipe, and what is put on it."""
-    name = cell.method.experiment if cell.method.semi_supervised else "teacher"
+    name = cell.method.experiment if cell.method.semi_supervised else "evaluate" if shipped(cell) else "teacher"
     return [recipe(cell, name), *(recipe_folder() / f"{file}.yaml" for file in cell.method.files)]
 
 
@@ -229,10 +244,12 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
     method, setting = cell.method, cell.capture
     start = plan.start(cell)
     labelled = method.experiment != "teacher" and not method.semi_supervised
+    options = nested({**setting.options, **method.options, **overrides})
     settings = {
-        "settings": resolved(*map(content, files(cell)), nested({**setting.options, **method.options, **overrides})),
+        "settings": content(files(cell)[0]) if shipped(cell) else resolved(*map(content, files(cell)), options),
         "student": resolved(student(cell)) if labelled else None,
         "captures": [setting.kind, setting.source, setting.target, setting.labels, setting.share],
+        **({} if setting.teacher is None else {"weights": card(setting.teacher).sha256}),
         "method": [method.experiment, method.rounds, method.share],
         "pseudo_label": pseudo_label_options(cell) if method.pseudo_labelled else None,
         "seed": cell.seed,

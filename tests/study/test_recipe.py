@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from dkp.cli import main
 from dkp.recipes import recipe_folder
+from dkp.study import recipe as recipe_module
 from dkp.study.plan import Cell, read_plan
 from dkp.study.recipe import Folders, equal_cost, files, keys, resolved, stages, student
 
@@ -178,6 +180,40 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     assert (config["root"], config["name"]) == (str(tmp_path / one.name), "fit")
     assert config["trainer"]["max_steps"] == (1600 if method.experiment == "teacher" else 700)
     assert "${" not in captured.out
+
+
+@pytest.mark.parametrize("name", ["control", "registered_alone", "multiview_alone", "keypoints"])
+def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(name, people, tmp_path, capsys):
+    plan, target = read_plan("people"), people / "bare"
+    folders = {("person", 1): target}
+    teacher, student = (Cell(plan.captures["person"], plan.methods[one], 1) for one in ("teacher", name))
+    made = Folders(tmp_path, folders, folders, "cpu")
+    (test,) = stages(plan, teacher, made)
+    assert (test.words[:3], test.output) == (
+        ["test", f"--config={recipe_folder() / 'human-small' / 'evaluate.yaml'}", "--ckpt_path=human-small"],
+        tmp_path / "person" / "teacher" / "seed1" / "shipped" / "test",
+    )
+    *pseudo, fit, _ = stages(plan, student, made)
+    assert [stage.words[1:3] for stage in pseudo] == [test.words[1:3]] * student.method.registered
+    unlabelled = pseudo[0].output if pseudo else target
+    assert options(fit)["data.init_args.unlabelled"] == f"{unlabelled}#train"
+    for words in (test.words, fit.words):
+        with pytest.raises(SystemExit) as stopped:
+            main([*words, "--print_config"])
+        captured = capsys.readouterr()
+        assert stopped.value.code in (None, 0), captured.err
+    config = yaml.safe_load(captured.out)
+    assert config["model"]["init_args"]["teacher"] == "human-small"
+    assert config["data"]["init_args"]["labelled"] == [f"{target}#train"]
+    assert config["model"]["init_args"]["detector"]["init_args"]["weights"].endswith("human-small.safetensors")
+
+
+def test_other_shipped_weights_make_other_cells(monkeypatch):
+    plan = read_plan("people")
+    one = Cell(plan.captures["human"], plan.methods["adapted"], 0)
+    before = keys(plan, one, {})
+    monkeypatch.setattr(recipe_module, "card", lambda name: SimpleNamespace(sha256="other"))
+    assert all(before[name] != key for name, key in keys(plan, one, {}).items())
 
 
 @pytest.mark.parametrize("name", ["ours", "registered_alone", "bootstrapping"])
