@@ -189,7 +189,7 @@ class CapturedRig:
         rig_camera = self.capture.rig_camera(found[0][2])
         images, hidden, levels, noises = [], [], [], []
         for (_, _, view), middle, reach in zip(found, middles, radius, strict=True):
-            cut = self._cut(view, rig_camera, affine, pixels)
+            cut = self.cut(view, rig_camera, affine, pixels)
             whole, mask = self.capture.image(view), self.capture.mask(view)
             image, outside = cut.image(whole), ~cut.inside(*view.size)
             if mask is None:  # a ball around the subject
@@ -205,12 +205,19 @@ class CapturedRig:
             images.append(image)
             hidden.append(covered | outside)
             noises.append(_noise(image if view.crop is None else whole))
-        sensor = self._cut(None, rig_camera, affine, pixels).inside(*camera_size(rig_camera))
+        sensor = self.cut(None, rig_camera, affine, pixels).inside(*camera_size(rig_camera))
         image = linear(_emptied(np.stack(images), np.stack(hidden), sensor) / np.float32(255))
         return Empty(image.astype(np.float32), sensor, affine, np.median(levels, 0), float(np.median(noises)))
 
-    def _cut(self, view: View | None, camera: Camera, affine: np.ndarray, pixels: int) -> CropMap:
-        """Where the pixels of a background lie in a view's image, or (None) on the sensor."""
+    def cut(self, view: View | None, camera: Camera, affine: np.ndarray, pixels: int) -> CropMap:
+        """Return where the pixels of a square lie in a view's image, or (None) on the sensor.
+
+        Args:
+            view: The view.
+            camera: Its rig camera.
+            affine: (2, 3) map from undistorted sensor pixels to those of the square.
+            pixels: Side of the square [px].
+        """
         lens = None if view is not None and view.undistorted else camera
         frame_map = None if view is None or view.crop is None else invert_affine(np.array(view.crop))
         return CropMap.create(lens, affine, pixels, frame_map)

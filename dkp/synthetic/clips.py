@@ -13,6 +13,7 @@ from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import sample_lighting, sample_response
+from dkp.synthetic.likeness import read_likeness
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
 from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
@@ -42,6 +43,9 @@ class ClipRenderer:
         self.species = find_species(recording.species)
         self.body = load_body(recording.species)
         self.captured = CapturedRig(recording.into, recording.size) if recording.into else None
+        self.likeness = None
+        if self.captured is not None and recording.subject is not None:
+            self.likeness = read_likeness(recording.subject, self.captured, self.body)
         self._conditions: tuple[int, Conditions] | None = None
         self._subject: tuple[int, Subject, np.ndarray] | None = None
 
@@ -69,9 +73,14 @@ class ClipRenderer:
         """Return what a subject looks like, and its body shape (S,)."""
         if self._subject is None or self._subject[0] != number:
             domain = self.recording.domain
-            rng = np.random.default_rng(self.recording.stream(_LOOKS, number))
-            looks = self.species.sample_subject(domain, rng)
-            shape = sample_shape(self.body, domain, np.random.default_rng(self.recording.stream(_SHAPE, number)))
+            looks_rng, shape_rng = (
+                np.random.default_rng(self.recording.stream(key, number)) for key in (_LOOKS, _SHAPE)
+            )
+            if self.likeness is None:
+                looks = self.species.sample_subject(domain, looks_rng)
+                shape = sample_shape(self.body, domain, shape_rng)
+            else:
+                looks, shape = self.likeness.subject, self.likeness.sample_shape(shape_rng)
             self._subject = number, looks, shape
         return self._subject[1:]
 

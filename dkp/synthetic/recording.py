@@ -27,6 +27,7 @@ class Recording:
         rig: The cameras.
         species: Name of what is recorded, see :data:`dkp.synthetic.species.SPECIES`.
         into: PATH or PATH#SPLIT of a capture that is rendered into, or None.
+        subject: Folder of a reconstruction of that capture whose subject is rendered, or None.
     """
 
     domain: Domain
@@ -39,6 +40,7 @@ class Recording:
     rig: tuple[RigCamera, ...]
     species: str = "human"
     into: str | None = None
+    subject: str | None = None
 
     def stream(self, *key: int) -> np.random.SeedSequence:
         """Return an independent random stream for a key."""

@@ -27,6 +27,7 @@ def synthesize(
     out: str | Path,
     *,
     rig: str | None = None,
+    subject: str | None = None,
     subjects: int = 40,
     frames: int = 16,
     cameras: int | None = None,
@@ -57,6 +58,8 @@ def synthesize(
     Args:
         out: Folder of the capture.
         rig: PATH or PATH#SPLIT of a capture to render into; by default the rig, background and light are the domain's.
+        subject: Folder of `dkp reconstruct` of the rig's capture whose subject is rendered, with its own colours and
+            shape, in place of subjects of the domain; ``subjects`` are then takes of it.
         subjects: Number of people or dogs.
         frames: Instants per subject, in clips of ``clip``.
         cameras: Cameras of the domain's rig, by default 6.
@@ -85,6 +88,8 @@ def synthesize(
     into = None if rig is None else CapturedRig(rig := os.path.abspath(rig), size, species)
     if into is not None and cameras is not None:
         raise InputError(f"cameras is {cameras} and rig {rig}, expected one of them: the capture has its own cameras")
+    if subject is not None and rig is None:
+        raise InputError(f"subject is {subject} without a rig, expected --rig with the capture that was reconstructed")
     kind = into.species if into else find_species(species or "human")
     chosen = kind.domain(domain or ("varied" if into else "source"))
     cameras = 6 if cameras is None else cameras
@@ -108,7 +113,9 @@ def synthesize(
     else:
         cast, known, own = (), into.capture.cameras, into.capture
         source, licence = f", in the rig of {own.name} ({own.source})", f"{kind.licence}; background: {own.licence}"
-    recording = Recording(chosen, subjects, frames, clip, size, seed, fps, cast, kind.name, rig)
+    recording = Recording(
+        chosen, subjects, frames, clip, size, seed, fps, cast, kind.name, rig, subject and os.path.abspath(subject)
+    )
     what = "" if kind.name == "human" else f"{kind.name} "
     with (
         CaptureWriter(
