@@ -70,7 +70,7 @@ def bone_sentences(
     if _unlikeness(ratios) > _UNLIKE:
         worst = int(np.abs(np.log(np.maximum(ratios, 1e-12) / size)).argmax())
         bone = BONES[np.flatnonzero(known)[worst]]
-        return [_proportion_sentence(points, evidence.names, at_rest, bone, float(ratios[worst] / size))]
+        return [_proportion_sentence(points, evidence.names, at_rest, bone, float(ratios[worst] / size), surface)]
     if not _SMALLEST < size < _LARGEST:
         return [_size_sentence(size, surface, unit)]
     spread = _spread(lengths[:, known], evidence.sequences)
@@ -99,13 +99,15 @@ def _unlikeness(ratios: np.ndarray) -> float:
 
 
 def _proportion_sentence(
-    points: np.ndarray, names: list[str], at_rest: np.ndarray, bone: tuple[str, str], ratio: float
+    points: np.ndarray, names: list[str], at_rest: np.ndarray, bone: tuple[str, str], ratio: float, surface: str
 ) -> str:
-    """Name the worst bone, and the layout that would make a body of the joints."""
+    """Name the worst bone, and the layout that would make a person of the joints."""
     said = (
         f"the subject's bones have impossible lengths (from {bone[0]} to {bone[1]} it is {ratio:.2g} times what the "
         "others make expect)"
     )
+    if surface != "human":
+        return f"{said}: are they of the surface {surface}?"
     for wrong, right in ((a, b) for a in LAYOUTS for b in LAYOUTS if a != b and len(LAYOUTS[a]) == len(LAYOUTS[b])):
         if set(names) - {"mid_hip"} <= set(LAYOUTS[wrong]):
             called = renamed(names, wrong, right)

@@ -1,4 +1,4 @@
-"""Cameras that are one camera: with one pose, or with the same images."""
+"""Cameras that are one camera: with one pose, with the same images or with the same joints."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _THUMB = 16  # px a side of the images that are compared
 _CONTRAST = 2.0  # grey levels of standard deviation that an image must have to say something
 _SAME = 0.02  # grey levels by which copies may differ on average
 _LEAST_MOMENTS = 3
+_SAME_PIXEL = 0.02  # px by which copied points may differ
 
 
 def duplicate_sentences(capture: Capture, instants: Sequence[Instant]) -> list[str]:
@@ -48,4 +49,22 @@ def duplicate_sentences(capture: Capture, instants: Sequence[Instant]) -> list[s
             others = [list(own.values()) for other, own in small.items() if other != name]
             if any(np.abs(thumb - own[0]).mean() > 1.0 for own in others if own for thumb in own):
                 sentences.append(f"{name} shows the same image in all of {len(known)} instants that were looked at")
+    return sentences
+
+
+def same_points(pixels: np.ndarray, cameras: Sequence[str], kind: str) -> list[str]:
+    """Say which cameras show the same points at the same pixels.
+
+    Args:
+        pixels: (T, C, P, 2) [px]; NaN where not seen.
+        cameras: their names.
+        kind: what the points are.
+    """
+    sentences = []
+    for first, second in combinations(range(len(cameras)), 2):
+        apart = np.abs(pixels[:, first] - pixels[:, second]).max(axis=-1)
+        seen = np.isfinite(apart)
+        if seen.any(axis=1).sum() >= _LEAST_MOMENTS and np.quantile(apart[seen], 0.9) < _SAME_PIXEL:
+            names = f"{cameras[first]} and {cameras[second]}"
+            sentences.append(f"{names} have the same {kind}: one of them looks like a copy of the other")
     return sentences

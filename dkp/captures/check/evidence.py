@@ -129,8 +129,8 @@ def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_o
         for view in instant.views:
             points = views.get(view.camera)
             if points:
-                places = [column[point] for point in points]
-                pixels[row, cameras.index(view.camera), places] = source_pixels(
+                columns = [column[point] for point in points]
+                pixels[row, cameras.index(view.camera), columns] = source_pixels(
                     capture, view, np.array(list(points.values()))
                 )
     return Evidence(
@@ -162,13 +162,13 @@ def _joints(capture: Capture, instant: Instant) -> Points:
 
 
 def _points(capture: Capture, instant: Instant) -> Points:
-    """Labelled points of all views, those at one place of the surface as one point."""
+    """Labelled points of all views, those at one point of the surface as one point."""
     labels = {view.camera: capture.points(view) for view in instant.views}
     known = {name: label for name, label in labels.items() if label is not None and len(label.face)}
     if not known:
         return {}
-    places = np.concatenate([capture.surface.coordinates(label.face, label.barycentric) for label in known.values()])
-    first = np.array([min(near) for near in cKDTree(places).query_ball_point(places, _SAME_POINT)])
+    points = np.concatenate([capture.surface.coordinates(label.face, label.barycentric) for label in known.values()])
+    first = np.array([min(near) for near in cKDTree(points).query_ball_point(points, _SAME_POINT)])
     _, numbers = np.unique(first, return_inverse=True)
     ends = np.cumsum([0, *(len(label.face) for label in known.values())])
     return {

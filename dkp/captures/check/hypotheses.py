@@ -139,6 +139,11 @@ _POSES: tuple[tuple[str, str, Callable[[torch.Tensor, torch.Tensor], Pose]], ...
         _to_world_opengl,
     ),
     (
+        "axes",
+        "the axes of {} look like those of OpenGL (y up, z backwards)",
+        lambda r, t: (_OPENGL @ r, t @ _OPENGL),
+    ),
+    (
         "centre",
         "the translation of {} looks like the camera's centre in the world",
         lambda r, t: (r, -(r @ t[..., None])[..., 0]),

@@ -102,7 +102,8 @@ def _tried(looks: Looks, given: dict[tuple[int, int], float], count: int) -> Ite
     yield from hypotheses(looks)
     if looks.cut is None:
         by_camera = {index: _mean([d for pair, d in given.items() if index in pair] or [0.0]) for index in range(count)}
-        yield from fitted(looks, max(by_camera, key=lambda index: by_camera[index]))
+        yield from fitted(looks, (max(by_camera, key=lambda index: by_camera[index]),))
+        yield from fitted(looks, tuple(range(count)))
 
 
 def _enough(looks: Looks, changed: Looks) -> bool:

@@ -10,6 +10,7 @@ from itertools import combinations
 import numpy as np
 import torch
 
+from dkp.captures.arrays import whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.check.correspondences import CoordinateImage, dense_matches, joint_matches, sparse_matches
 from dkp.captures.check.report import (
@@ -42,7 +43,11 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
 
     Returns:
         The report; files that are not usable are its ``problems``.
+
+    Raises:
+        InputError: ``instants`` is no number of at least one.
     """
+    whole_number(instants, "instants", least=1)
     broken = _decode_everything(capture)
     usable = []
     for instant in capture.instants():

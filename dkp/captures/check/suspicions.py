@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dkp.captures.capture import Capture
 from dkp.captures.check.bones import bone_sentences
-from dkp.captures.check.duplicates import duplicate_sentences
+from dkp.captures.check.duplicates import duplicate_sentences, same_points
 from dkp.captures.check.evidence import gather, sizes_of
 from dkp.captures.check.hypotheses import Looks
 from dkp.captures.check.judge import Finding, judge
@@ -31,6 +31,7 @@ def suspicions(
     findings: list[Finding] = []
     evidence = gather(capture, chosen, usable)
     if evidence is not None:
+        sentences += same_points(evidence.pixels, names, _WORDS[evidence.kind])
         looks = Looks(
             evidence.rig, evidence.pixels, evidence.names, sizes_of(capture), evidence.sequences, evidence.times
         )

@@ -71,6 +71,10 @@ def test_copies_are_named(make_walk, tmp_path):
     walk.cameras["cam3"] = walk.cameras["cam1"]
     warnings = check_capture(walk.write(tmp_path / "poses")).warnings
     assert "cam1 and cam3 have the same pose: one of them looks like a copy of the other" in warnings
+    walk = make_walk(frames=4)
+    walk.pixels["cam3"] = walk.pixels["cam1"]
+    warnings = check_capture(walk.write(tmp_path / "joints")).warnings
+    assert warnings[0] == "cam1 and cam3 have the same joints: one of them looks like a copy of the other"
 
 
 @pytest.mark.parametrize(

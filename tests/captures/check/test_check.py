@@ -172,6 +172,11 @@ def test_warnings(scene, tmp_path):
         assert [warning for warning in warnings if match in warning], match
 
 
+def test_a_check_looks_at_one_instant_at_least(board_capture):
+    with pytest.raises(InputError, match="instants is 0, expected a whole number of at least 1"):
+        check_capture(Capture.open(board_capture), instants=0)
+
+
 def test_the_report_prints_and_is_json(board_capture):
     report = check(board_capture)
     text = str(report)

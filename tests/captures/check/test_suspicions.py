@@ -37,9 +37,11 @@ def delayed(walk, name, frames):
     walk.pixels[name] = walk.pixels[name][:1] * frames + walk.pixels[name][:-frames]
 
 
+OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
+
+
 def opengl(rotation, translation):
-    axes = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
-    return rotation.T @ axes, -rotation.T @ translation
+    return rotation.T @ OPENGL, -rotation.T @ translation
 
 
 ALL = ("cam1", "cam2", "cam3")
@@ -79,6 +81,18 @@ FAULTS = {
         lambda w: change_pixels(w, ["cam3"], lambda joint, xy: 0.8 * xy),
         r"the images of cam3 look 0\.(79|80|8).* times as large as calibrated: ",
     ),
+    "all smaller": (
+        lambda w: change_pixels(w, ALL, lambda joint, xy: 0.5 * xy),
+        r"the images of all cameras look 0\.(49|50|5).* times as large as calibrated: ",
+    ),
+    "all cut": (
+        lambda w: change_pixels(w, ALL, lambda joint, xy: xy + np.array([60, 0])),
+        r"the images of all cameras look shifted by \((59|60|61)\.\d, -?\d\.\d\) px: ",
+    ),
+    "all axes of OpenGL": (
+        lambda w: change_pose(w, ALL, lambda r, t: (OPENGL @ r, OPENGL @ t)),
+        r"the axes of all cameras look like those of OpenGL \(y up, z backwards\): most of it behind",
+    ),
     "cut": (
         lambda w: change_pixels(w, ["cam1"], lambda joint, xy: xy - np.array([0, 40])),
         r"the images of cam1 look shifted by \(-?\d\.\d, -(39|40|41)\.\d\) px: ",
@@ -108,7 +122,7 @@ FAULTS["mirrored before detection"] = (
 )
 
 
-EXACT = ("two exchanged", "all to world", "late", "cut")
+EXACT = ("two exchanged", "all to world", "late", "cut", "all smaller")
 
 
 @pytest.mark.parametrize(("fault", "noise"), [*((f, 2.0) for f in FAULTS), *((f, 0.0) for f in EXACT)])
