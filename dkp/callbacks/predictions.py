@@ -68,8 +68,8 @@ class PredictionWriter(BasePredictionWriter):
             )
         self._out = out = Path(self.out) if self.out is not None else Path(str(folder)) / "predictions"
         data = getattr(trainer, "datamodule", None)
-        places = data.evaluated["predict"] if isinstance(data, CaptureDataModule) else []
-        captures = [Path(split_of(place, "")[0]).resolve().name for place in places]
+        captures = data.evaluated["predict"] if isinstance(data, CaptureDataModule) else []
+        captures = [Path(split_of(capture, "")[0]).resolve().name for capture in captures]
         names = [
             name if (earlier := captures[:index].count(name)) == 0 else f"{name}-{earlier + 1}"
             for index, name in enumerate(captures)

@@ -190,9 +190,9 @@ class EpipolarCost:
 
 @dataclass(frozen=True)
 class PointCost:
-    """Distance of expected places (B, N, 2) from pixels (B, M, 2) [px]."""
+    """Distance of expected points (B, N, 2) from pixels (B, M, 2) [px]."""
 
-    places: Tensor
+    points: Tensor
     other_pixels: Tensor
     distance: PointDistance
     clip: float | None
@@ -200,26 +200,26 @@ class PointCost:
     channels: int = 1
 
     @classmethod
-    def create(cls, places: Tensor, other_pixels: Tensor, distance: PointDistance, clip: float | None) -> PointCost:
+    def create(cls, points: Tensor, other_pixels: Tensor, distance: PointDistance, clip: float | None) -> PointCost:
         """Prepare the cost.
 
         Raises:
             ValueError: The distance is unknown, or the clip not positive.
         """
         check_distance(distance, get_args(PointDistance), clip)
-        return cls(places, other_pixels, distance, clip, _by_rows(other_pixels))
+        return cls(points, other_pixels, distance, clip, _by_rows(other_pixels))
 
     def matrix(self) -> Tensor:
         """All costs, (B, N, M, 1) [px], or [px²] if squared."""
-        offset = self.places.unsqueeze(-2) - self.other_pixels.unsqueeze(-3)
+        offset = self.points.unsqueeze(-2) - self.other_pixels.unsqueeze(-3)
         distance = offset.square().sum(-1).sqrt()
         return shape_distance(distance, squared=self.distance == "squared", clip=self.clip).unsqueeze(-1)
 
     def fill(self, channel: int, batch: slice, rows: slice, out: Tensor, scratch: Tensor) -> Tensor:
         """Write one block of costs."""
-        places, other = self.places[batch, rows], self.other_rows[batch].unsqueeze(-3)
-        torch.sub(places[..., 0:1], other[..., 0, :], out=out).square_()
-        torch.sub(places[..., 1:2], other[..., 1, :], out=scratch)
+        points, other = self.points[batch, rows], self.other_rows[batch].unsqueeze(-3)
+        torch.sub(points[..., 0:1], other[..., 0, :], out=out).square_()
+        torch.sub(points[..., 1:2], other[..., 1, :], out=scratch)
         out.addcmul_(scratch, scratch).sqrt_()
         return shape_distance(out, squared=self.distance == "squared", clip=self.clip, in_place=True)
 
@@ -230,15 +230,15 @@ class PointCost:
 
     def values(self) -> PairValues:
         """Places (x, y) and pixels (x, y)."""
-        rows, columns = self.places.movedim(-1, 0), self.other_pixels.movedim(-1, 0)
-        return PairValues(self.form, rows, columns, limit(self.clip, self.places))
+        rows, columns = self.points.movedim(-1, 0), self.other_pixels.movedim(-1, 0)
+        return PairValues(self.form, rows, columns, limit(self.clip, self.points))
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PointCost:
         """Return the cost of some rows and columns."""
         image = images.unsqueeze(-1)
         other_pixels = self.other_pixels[image, columns]
         return replace(
-            self, places=self.places[image, rows], other_pixels=other_pixels, other_rows=_by_rows(other_pixels)
+            self, points=self.points[image, rows], other_pixels=other_pixels, other_rows=_by_rows(other_pixels)
         )
 
 

@@ -121,10 +121,10 @@ def expected_warp_distance(
     Args:
         field: (B, N, D) surface coordinates of the pixels of the first image [m].
         other_field: (B, M, D) those of the other image [m].
-        warped_pixels: (B, N, 2) [px] in the other image, the places w(x_i).
+        warped_pixels: (B, N, 2) [px] in the other image, the points w(x_i).
         other_pixels: (B, M, 2) [px].
         sigma: Width of the matchability [m].
-        mask: (B, N) bool, pixels with a known place.
+        mask: (B, N) bool, pixels with a known point there.
         other_mask: (B, M) bool, candidates.
         parts: (B, N, K) part probabilities.
         other_parts: (B, M, K) part probabilities.

@@ -23,7 +23,7 @@ class Group(NamedTuple):
     """Images that are computed together.
 
     Attributes:
-        images: Their places in the batch.
+        images: Their indices in the batch.
         rows: Length of the longest list of rows.
         columns: Length of the longest list of candidates.
     """
@@ -35,8 +35,8 @@ class Group(NamedTuple):
 
 def extent(mask: Tensor) -> list[int]:
     """Length of each list (B, N) up to its last marked element."""
-    place = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-    lengths: list[int] = (mask * place).amax(1).tolist()
+    position = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    lengths: list[int] = (mask * position).amax(1).tolist()
     return lengths
 
 

@@ -78,7 +78,7 @@ def compare_labels(
         InputError: a capture cannot be opened, they are on different surfaces, have no view in common, cut one
             differently, or label no cell both.
     """
-    (label_path, label_split), (truth_path, truth_split) = (split_of(place, "train") for place in (labels, truth))
+    (label_path, label_split), (truth_path, truth_split) = (split_of(capture, "train") for capture in (labels, truth))
     check_same_surface(Path(label_path), Path(truth_path))
     mine, true = (
         CaptureImages(Capture.open(path), split, size)
@@ -126,16 +126,16 @@ def common_views(mine: CaptureImages, true: CaptureImages) -> list[tuple[int, in
     Raises:
         InputError: there are none, or one is cut differently.
     """
-    places = {view: index for index, view in enumerate(zip(true.frame, true.camera_name, strict=True))}
+    indices = {view: index for index, view in enumerate(zip(true.frame, true.camera_name, strict=True))}
     pairs = [
-        (index, places[view])
+        (index, indices[view])
         for index, view in enumerate(zip(mine.frame, mine.camera_name, strict=True))
-        if view in places
+        if view in indices
     ]
     if not pairs:
         raise InputError(f"{mine.name} and {true.name} have no view in common, expected the same frames and cameras")
-    for index, place in pairs:
-        if not np.allclose(mine.intrinsics[index], true.intrinsics[place], rtol=1e-4):
+    for index, other in pairs:
+        if not np.allclose(mine.intrinsics[index], true.intrinsics[other], rtol=1e-4):
             raise InputError(
                 f"view {mine.frame[index]} of {mine.camera_name[index]} is cut differently in {mine.name} and "
                 f"{true.name}, expected the same pixels"

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -45,18 +45,8 @@ LABEL_SIZE, LABEL_STRIDE = 128, 2
 """Crops and cells [px] in which labels stand in for a field."""
 
 
-class Instant(NamedTuple):
-    """One instant, arrays as of a `Reconstruction` without the axis of time."""
-
-    frame: str
-    points: np.ndarray
-    confidence: np.ndarray
-    residual: np.ndarray
-    views: np.ndarray
-    vertices: np.ndarray
-    agreement: np.ndarray
-    seen: np.ndarray
-    colour: np.ndarray
+Instant = dict[str, Any]
+"""Arrays of a `Reconstruction` by name, of one instant, without the axis of time."""
 
 
 def reconstruct(
@@ -115,14 +105,14 @@ def reconstruct(
     with whole_folder(out) as partial_folder:
         with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
             found = FoundInstants(pool, source.surface)
-            place = f"{path}{SPLIT_MARK}{split or ''}"
+            views = f"{path}{SPLIT_MARK}{split or ''}"
             if ckpt_path is None:
-                from_labels(place, found)
+                from_labels(views, found)
             else:
-                words = [*detector_words(ckpt_path), f"--data.predict={place}", "--trainer.logger=false"]
+                words = [*detector_words(ckpt_path), f"--data.predict={views}", "--trainer.logger=false"]
                 words += ["--trainer.devices=1", "--trainer.strategy=auto"]
                 run("predict", [*words, *(["--data.hide_background=constant"] if hide_background else [])], [found])
-        if not any(np.isfinite(one.vertices).any() for one in found.instants):
+        if not any(np.isfinite(one["vertices"]).any() for one in found.instants):
             raise InputError(
                 f"{ckpt_path or 'the labels'}: no instant of {capture} has a surface, expected fields on which two "
                 "views or more agree"
@@ -179,18 +169,18 @@ class FoundInstants(FieldsCallback[list[Instant]]):
         self.instants += found
 
 
-def from_labels(place: str, found: FoundInstants) -> None:
+def from_labels(views: str, found: FoundInstants) -> None:
     """Hand over a capture's labels as fields.
 
     Args:
-        place: PATH#SPLIT, PATH# for all instants.
+        views: PATH#SPLIT, PATH# for all instants.
         found: takes them.
     """
-    data = LabelledDataModule(predict=place, size=LABEL_SIZE, stride=LABEL_STRIDE)
+    data = LabelledDataModule(predict=views, size=LABEL_SIZE, stride=LABEL_STRIDE)
     data.setup("predict")
     for batch in data.predict_dataloader()[0]:
         if "coordinate" not in batch:
-            raise InputError(f"{place.rstrip(SPLIT_MARK)} has no labels, expected a detector: --ckpt_path NAME")
+            raise InputError(f"{views.rstrip(SPLIT_MARK)} has no labels, expected a detector: --ckpt_path NAME")
         foreground = batch["foreground"] & batch["has_label"][..., None, None]
         found.hand_over(Fields.of_batch(batch, batch["coordinate"], foreground))
     found.finish()
@@ -229,18 +219,19 @@ class InstantReconstructor:
         known = vertices.isfinite().all(-1).all(-1)
         visible = self.reconstructor.visible(vertices.nan_to_num(), camera) & (present & known[:, None])[..., None]
         origin = fields.origin[:, None].to(vertices)
-        parts = [
-            found.points + origin,
-            confidence(seen, found),
-            found.residual,
-            found.views.to(torch.uint8),
-            vertices + origin,
-            registered.agreement,
-            visible.sum(1).to(torch.uint8),
-            colours(fields.image, vertices.nan_to_num(), camera, visible),
-        ]
-        rows = zip(fields.frame, *(part.cpu().numpy() for part in parts), strict=True)
-        return [Instant(*row) for row, there in zip(rows, present.any(1).tolist(), strict=True) if there]
+        parts = {
+            "points": found.points + origin,
+            "confidence": confidence(seen, found),
+            "residual": found.residual,
+            "views": found.views.to(torch.uint8),
+            "vertices": vertices + origin,
+            "agreement": registered.agreement,
+            "seen": visible.sum(1).to(torch.uint8),
+            "colour": colours(fields.image, vertices.nan_to_num(), camera, visible),
+        }
+        arrays = {"frame": np.array(fields.frame)} | {name: part.cpu().numpy() for name, part in parts.items()}
+        there = np.flatnonzero(present.any(1).cpu().numpy())
+        return [{name: values[index] for name, values in arrays.items()} for index in there]
 
 
 def confidence(seen: Observations, found: Triangulation) -> Tensor:
@@ -268,10 +259,8 @@ def colours(image: Tensor, vertices: Tensor, camera: Camera, visible: Tensor) ->
 
 def together(instants: list[Instant], capture: Capture, meta: dict[str, Any]) -> Reconstruction:
     """Put instants together, without keypoints."""
-    moments = [capture.frames[one.frame] for one in instants]
-    stacked = {name: np.stack([getattr(one, name) for one in instants]) for name in Instant._fields[1:]}
+    moments = [capture.frames[str(one["frame"])] for one in instants]
     return Reconstruction(
-        frame=np.array([one.frame for one in instants]),
         sequence=np.array([one.sequence for one in moments]),
         time=np.array([one.time for one in moments], np.int64),
         keypoints=np.zeros((len(instants), 0, 3)),
@@ -280,7 +269,7 @@ def together(instants: list[Instant], capture: Capture, meta: dict[str, Any]) ->
         faces=capture.surface.faces.astype(np.int32),
         up=upright(capture.cameras.values()),
         meta=meta,
-        **stacked,
+        **{name: np.stack([one[name] for one in instants]) for name in instants[0]},
     )
 
 

@@ -172,8 +172,8 @@ def geometry(shown: np.ndarray, points: np.ndarray | None, scale: float, middle:
     margin = 0.1 * (high - low).max()
     low, high = low - margin, high + margin
 
-    def numbers(places: np.ndarray) -> dict[str, Any]:
-        share = np.clip(np.nan_to_num((places - low) / (high - low)), 0, 1)
+    def numbers(positions: np.ndarray) -> dict[str, Any]:
+        share = np.clip(np.nan_to_num((positions - low) / (high - low)), 0, 1)
         return packed(np.round(LEVELS * share).astype(np.uint16))
 
     found = {"middle": None, "low": low.tolist(), "high": high.tolist(), "scale": float((high - low).max())}

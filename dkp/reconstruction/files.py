@@ -54,7 +54,7 @@ def write_glb(
 ) -> None:
     """Write a mesh that moves as a binary glTF 2.0: the first instant, and one morph target for each further one.
 
-    The positions are those of the world, but for the node, which turns `up` to glTF's +y and holds the place.
+    The positions are those of the world, but for the node, which turns `up` to glTF's +y and holds the origin.
 
     Args:
         path: the file.
@@ -65,8 +65,8 @@ def write_glb(
         up: (3,).
         notes: plain values, for the "extras".
     """
-    place = vertices[0].mean(0).round(3)
-    local = (vertices - place).astype("<f4")
+    origin = vertices[0].mean(0).round(3)
+    local = (vertices - origin).astype("<f4")
     binary, views, accessors = bytearray(), [], []
 
     def add(
@@ -102,7 +102,7 @@ def write_glb(
         "extras": notes,
         "scene": 0,
         "scenes": [{"nodes": [0]}],
-        "nodes": [{"mesh": 0, "name": "surface", "matrix": _to_gltf(up, place).T.ravel().tolist()}],
+        "nodes": [{"mesh": 0, "name": "surface", "matrix": _to_gltf(up, origin).T.ravel().tolist()}],
         "materials": [{"pbrMetallicRoughness": {"metallicFactor": 0, "roughnessFactor": 1}, "doubleSided": True}],
         "meshes": [mesh],
     }
@@ -126,14 +126,14 @@ def write_glb(
     path.write_bytes(head + chunks + binary)
 
 
-def _to_gltf(up: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """(4, 4): the motion that puts local positions to their place and turns up to +y."""
+def _to_gltf(up: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """(4, 4): the motion that moves local positions to their origin and turns up to +y."""
     side = np.eye(3)[np.abs(up).argmin()]
     right = np.cross(up, side)
     right /= np.linalg.norm(right)
     turn = np.stack([right, up, np.cross(right, up)])
     result = np.eye(4)
-    result[:3, :3], result[:3, 3] = turn, turn @ place
+    result[:3, :3], result[:3, 3] = turn, turn @ origin
     return result
 
 
@@ -150,8 +150,8 @@ def write_keypoints_csv(
         writer = csv.writer(stream)
         writer.writerow(["frame", "sequence", "time", "keypoint", "x", "y", "z"])
         for instant, joint in np.argwhere(np.isfinite(points).all(-1)):
-            place = [f"{value:.5f}" for value in points[instant, joint]]
-            writer.writerow([frame[instant], sequence[instant], time[instant], names[joint], *place])
+            position = [f"{value:.5f}" for value in points[instant, joint]]
+            writer.writerow([frame[instant], sequence[instant], time[instant], names[joint], *position])
 
 
 def write_trc(path: Path, time: Sequence[int], names: Sequence[str], points: np.ndarray, fps: float) -> None:

@@ -123,7 +123,7 @@ def _table(
     """
     if values.shape != (len(index), len(columns)) or not columns:
         raise InputError(f"{path} has values of shape {values.shape}, expected {(len(index), len(columns))}")
-    place = {column: i for i, column in enumerate(columns)}
+    where = {column: i for i, column in enumerate(columns)}
     individuals = list(dict.fromkeys(column[:-2] for column in columns))
     names = list(dict.fromkeys(column[-2] for column in columns))
     missing = np.full(len(values), np.nan)
@@ -132,8 +132,8 @@ def _table(
         points = np.full((len(values), len(names), 3), np.nan)
         for k, name in enumerate(names):
             for c, coord in enumerate(("x", "y")):
-                points[:, k, c] = values[:, place[*one, name, coord]] if (*one, name, coord) in place else missing
-            sure = place.get((*one, name, "likelihood"))
+                points[:, k, c] = values[:, where[*one, name, coord]] if (*one, name, coord) in where else missing
+            sure = where.get((*one, name, "likelihood"))
             points[:, k, 2] = np.where(np.isfinite(points[:, k, 0]), 1.0, 0.0) if sure is None else values[:, sure]
         people.append(points)
     frames = (
