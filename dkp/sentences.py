@@ -11,6 +11,8 @@ from collections.abc import Iterable
 BRANCH = ("Does not validate against", "Subtypes:", "Errors:", "Given value", "Expected a <class 'NoneType'>")
 """Lines of jsonargparse's messages that say nothing to a user."""
 
+_MEANT = {"Sequence": """a list, such as '["a", "b"]'""", "Mapping": """keys with values, such as '{"a": "b"}'"""}
+
 
 def one_sentence(message: str) -> str:
     """Return what a user needs of one of jsonargparse's messages, which may be a tree over many lines.
@@ -47,6 +49,8 @@ def one_sentence(message: str) -> str:
         full = ".".join([*keys, *filter(None, option.groups())])
         owner = owner or {"trainer": "pytorch_lightning.Trainer"}.get(option[1] or "", "this command")
         return f"{full} is not an option of {owner}{did_you_mean(owner, option[2])}"
+    for kind, meant in _MEANT.items():
+        reason = reason.replace(f"Expected a <class 'collections.abc.{kind}'>", f"expected {meant}")
     if not keys and len(message.splitlines()) > 1:
         reason = re.sub(r"\s+", " ", message).strip()
     return f"{'.'.join(keys)}: {reason}" if keys else reason

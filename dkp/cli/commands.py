@@ -14,7 +14,16 @@ from typing import Any, get_type_hints
 from dkp import __version__, signals
 from dkp.cli.help import command_help
 from dkp.errors import InputError
-from dkp.runs.options import LIGHTNING, capture_words, predicts_media, run_help, with_underscores
+from dkp.runs.options import (
+    FURTHER,
+    LIGHTNING,
+    SHARED,
+    USAGE,
+    capture_words,
+    predicts_media,
+    run_help,
+    with_underscores,
+)
 from dkp.sentences import BRANCH, near, one_sentence
 
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR}
@@ -228,15 +237,10 @@ def dispatch(words: list[str]) -> None:
         if {"-h", "--help"} & set(rest):
             print(f"{command_help(command, *FUNCTIONS[command])}\n\nThe views of captures:\n")
     if command in LIGHTNING and not (command in FUNCTIONS and predicts_media(rest)):
-        if {"-h", "--help"} & set(rest) or (command == "resume" and not rest):
+        if {"-h", "--help"} & set(rest):
             print(run_help(command))
-        if not {"-h", "--help"} & set(rest):
-            lightning = importlib.import_module("dkp.runs.lightning")
-            rest = ["--help" if word == "--help-all" else word for word in rest]
-            if command == "resume" and rest[0] != "--help":
-                lightning.resume(rest)
-            else:
-                lightning.run("fit" if command == "resume" else command, rest)
+        else:
+            run_words(command, rest)
         return
     groups = {name.split()[0] for name in FUNCTIONS if " " in name}
     if command in groups:
@@ -256,6 +260,23 @@ def dispatch(words: list[str]) -> None:
         print(command_help(command, *FUNCTIONS[command]))
     else:
         call(command, rest)
+
+
+def run_words(command: str, words: list[str]) -> None:
+    """Run a command of `LIGHTNING`; what is no option of it is named before anything is imported."""
+    if not words:
+        raise UsageError(f"dkp {command} needs words after it, expected {USAGE[command]}")
+    known = [f"--{name}" for name in SHARED] + with_underscores([key.split()[0] for key in FURTHER])
+    known = [*(option.partition(".")[0] for option in known), "--weights_only"]
+    for option in (word.partition("=")[0] for word in with_underscores(words) if word.startswith("--")):
+        if "." not in option and option not in known:
+            raise UsageError(f"{option} is not an option of dkp {command}{near(option, known)}")
+    lightning = importlib.import_module("dkp.runs.lightning")
+    rest = ["--help" if word == "--help-all" else word for word in words]
+    if command == "resume" and rest[0] != "--help":
+        lightning.resume(rest)
+    else:
+        lightning.run("fit" if command == "resume" else command, rest)
 
 
 def call(command: str, words: list[str]) -> None:

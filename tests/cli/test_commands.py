@@ -328,7 +328,15 @@ MISTAKES = [
     (["import", "recording", "a", "b", "c", "--unit", "m", "--detection", "X"], "did you mean --detections?"),
     (["import", "toml", "a", "b", "c", "--on-bat", "skip"], "did you mean --on-bad?"),
     (["import", "toml", "a", "b", "c", "--splits", "{train:", "0:8}"], "--splits {train: ends before its brackets do"),
+    (["import", "toml", "a", "b", "c", "--cameras", "a,b"], """cameras: expected a list, such as '["a", "b"]'"""),
+    (
+        ["import", "toml", "a", "b", "c", "--splits", "a=:8"],
+        """splits: expected keys with values, such as '{"a": "b"}'""",
+    ),
     (["check", "a", "b"], "found the word 'b'"),
+    (["fit", "--sizee", "3"], "--sizee is not an option of dkp fit (did you mean --size?)"),
+    (["resume"], "dkp resume needs words after it, expected dkp resume RUN"),
+    (["test"], "dkp test needs words after it, expected dkp test RUN"),
 ]
 
 
