@@ -67,7 +67,7 @@ def mask_levels(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     if image.ndim == 3:
         colour, alpha = image[..., :3].max(axis=2), image[..., 3:]
         image = alpha[..., 0] if alpha.size and alpha.min() < alpha.max() else colour
-    if image.dtype == np.uint16 and image.max() > 1:
+    if image.dtype == np.uint16 and image.max() > 255:  # else of 8 bits in a file of 16
         image = (image >> 8).astype(np.uint8)
     return image.astype(np.uint8, copy=False)
 

@@ -29,6 +29,8 @@ from dkp.geometry import Camera
 if TYPE_CHECKING:
     from dkp.surface import Surface
 
+_SURFACE_FILE = "surface.npz"
+
 
 class CaptureWriter:
     """Writes a capture into a temporary folder beside its destination and moves it there at the end.
@@ -43,8 +45,8 @@ class CaptureWriter:
     Args:
         path: folder to write; it appears, whole, when the ``with`` block ends without an error.
         name: the capture's name.
-        surface: name of a shipped surface such as "human", a :class:`Surface` or the path of its ``.npz`` file; the
-            latter two are copied into the capture.
+        surface: name of a shipped surface such as "human", a :class:`Surface` or the path of an ``.npz``, ``.obj`` or
+            ``.ply`` file; the latter two are written into the capture.
         cameras: rig camera name -> camera, metres.
         unit: unit of the lengths in the files; arguments stay in metres.
         splits: split name -> frame ids; may be set later as ``writer.splits``.
@@ -78,7 +80,7 @@ class CaptureWriter:
         self.overwrite = overwrite
         self._metres_per_unit = metres_per_unit(unit, "unit")
         self._cameras = {checked_name(key, "camera name"): camera for key, camera in cameras.items()}
-        self._surface = surface
+        self._surface, self._surface_file = _loaded(surface)
         self._head = {
             "name": text(name, "name of the capture", empty=False),
             "source": text(source, "source"),
@@ -162,12 +164,14 @@ class CaptureWriter:
         )
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         (self.folder / VIEWS_FILE).write_text("".join(lines), encoding="utf-8")
+        if self._surface_file == _SURFACE_FILE:
+            self._surface.save(self.folder / _SURFACE_FILE)
         head = {
             "format": FORMAT,
             "version": VERSION,
             "name": self._head["name"],
             "unit": self.unit,
-            "surface": self._write_surface(),
+            "surface": self._surface_file,
             "cameras": [camera_entry(key, camera, self._metres_per_unit) for key, camera in self._cameras.items()],
             "splits": {key: list(frames) for key, frames in self.splits.items()},
             "source": self._head["source"],
@@ -181,19 +185,6 @@ class CaptureWriter:
             raise InputError(str(error).replace(str(self.folder), str(self.path))) from None
         self._move()
 
-    def _write_surface(self) -> str:
-        file = "surface.npz"
-        if not isinstance(self._surface, str | Path):
-            self._surface.save(self.folder / file)
-        elif str(self._surface).endswith(".npz"):
-            source = Path(self._surface)
-            if not source.is_file():
-                raise InputError(f"{source} is not there, expected the .npz file of a surface")
-            shutil.copyfile(source, self.folder / file)
-        else:
-            return str(self._surface)
-        return file
-
     def _move(self) -> None:
         if not self.path.exists():
             self.folder.rename(self.path)
@@ -206,6 +197,15 @@ class CaptureWriter:
             old.rename(self.path)
             raise
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _loaded(surface: str | Path | Surface) -> tuple[Surface, str]:
+    """Return the surface, and what the capture says of it: the name of a shipped one, or the file in the capture."""
+    from dkp.surface import Surface
+
+    if not isinstance(surface, str | Path):
+        return surface, _SURFACE_FILE
+    return Surface.load(surface), _SURFACE_FILE if Path(surface).suffix else str(surface)
 
 
 def write_view_files(

@@ -103,6 +103,12 @@ def same_person(
     """
     cameras = list(people)
     seen = {name: {number: _clear(people[name].get(number, ()), confidence) for number in numbers} for name in cameras}
+    several = [number for number in numbers if any(len(seen[name][number]) > 1 for name in cameras)]
+    if several:
+        logger.warning(
+            "several people are seen in %d of %d frames (the first: %d): one is followed in all views, whom most "
+            "cameras see, and see best", len(several), len(numbers), several[0],
+        )  # fmt: skip
     distances = _distances(seen, lenses, numbers, confidence)
     chosen: dict[str, dict[int, Joints]] = {name: {} for name in cameras}
     alone: dict[str, dict[int, Joints]] = {name: {} for name in cameras}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,9 +39,11 @@ from dkp.importers.media.synchronise import (
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
-from dkp.importers.subject import Lens, Track, track_background, track_masks, track_people, unpacked
+from dkp.importers.subject import Lens, Track, moved_joints, track_background, track_masks, track_people, unpacked
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
+
+logger = logging.getLogger(__name__)
 
 Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
@@ -117,7 +120,7 @@ def import_recording(
             ahead of the first; a CSV of times with a line for each frame (camera, frame, time); or "times", where
             the videos know the times of their frames (variable frame rates).
         margin: room around the subject on each side, as a share of its longer side.
-        smooth: number of frames over which boxes are smoothed; 1 does not smooth.
+        smooth: odd number of frames over which boxes are smoothed; 1 does not smooth.
         confidence: detected joints below it do not count for boxes and masks.
         splits: split name -> start:stop:step of frame numbers; default: the first 80 % train, the rest test.
         surface: the canonical surface of the subject.
@@ -140,9 +143,15 @@ def import_recording(
     one_of(boxes, ("auto", "detections", "masks", "background"), "boxes")
     whole_number(size, "size", least=8)
     between(margin, "margin", 0.0, 5.0)
+    between(confidence, "confidence", 0.0, np.inf)
+    if whole_number(smooth, "smooth", least=1) % 2 == 0:
+        raise InputError(f"smooth is {smooth}, expected an odd number of frames, with as many before as behind")
     rig = read_cameras(calibration, format, unit, subject, cameras)
     if mode == "whole":
         rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
+        for option, value, default in (("size", size, 128), ("margin", margin, 0.15), ("smooth", smooth, 1)):
+            if value != default:
+                raise InputError(f"{option} is {value:g} but mode is 'whole', which keeps frames, expected mode crop")
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
     if sync is not None:
@@ -153,7 +162,7 @@ def import_recording(
         sequence=sequence, boxes=boxes,
     )  # fmt: skip
     maps = frame_maps(rig, sources, frame_map)
-    plans = _plan(recording, rig, sources, maps, detections, layout, masks, on_bad)
+    plans = _plan(recording, rig, sources, maps, detections, layout, masks, floor, on_bad)
     writer = CaptureWriter(
         out,
         name=Path(out).resolve().name if name is None else name,
@@ -172,6 +181,9 @@ def import_recording(
             tracks = {plan.camera: track for plan, track in tracked}
             confirm_masks(hull, tracks, numbers, margin, smooth, pool)
         kept = _seen_twice(numbers, [track for _, track in tracked], recording)
+        for plan, track in tracked if mode == "crop" else ():
+            if not track.boxes:
+                logger.warning("%s has no view, the subject was found in none: %s", plan.camera, track.found)
         jobs = [partial(recording.write, writer.folder, plan, track, kept) for plan, track in tracked]
         written_by = list(pool.map(jobs, "writing views", "camera"))
         rows = [row for _, some in written_by for row in some]
@@ -229,8 +241,14 @@ class _Recording:
         return plan, self._track(plan)
 
     def _track(self, plan: _Plan) -> Track:
-        if plan.boxes == "detections" and plan.people is not None:
-            return track_people(plan.people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
+        people = plan.people or {}
+        if plan.boxes == "detections":
+            return track_people(people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
+        track = self._outlined(plan)
+        track.joints = {number: moved_joints(person, plan.lens) for number, person in people.items()}
+        return track
+
+    def _outlined(self, plan: _Plan) -> Track:
         numbers = [number for number in self.numbers if number in plan.frames]
         if plan.boxes == "masks" and plan.masks is not None:
             return track_masks(plan.masks, plan.mask_offset, plan.lens, numbers, self.margin, self.smooth)
@@ -281,6 +299,7 @@ def _plan(
     detections: Paths | None,
     layout: str,
     masks: Paths | str,
+    floor: float | None,
     on_bad: OnBad,
 ) -> list[_Plan]:
     """Decide per camera where boxes, joints and masks come from, and check that what they need is there."""
@@ -300,6 +319,10 @@ def _plan(
         raise InputError("boxes is 'detections' but detections is not given, expected a folder of detections")
     if boxes == "masks" and given is None:
         raise InputError("boxes is 'masks' but masks is not a folder, expected a folder of mask images per camera")
+    if layout != "auto" and folders is None:
+        raise InputError(f"layout is {layout!r} but detections is not given, expected a folder of detections")
+    if floor is not None and boxes != "background":
+        raise InputError(f"floor is {floor:g} but boxes is {boxes!r}, expected boxes from the background")
     if mask_kind == "grabcut" and folders is None:
         raise InputError("masks is 'grabcut' but detections is not given, expected a folder of detections")
     if mask_kind == "background" and boxes != "background":

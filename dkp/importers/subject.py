@@ -75,12 +75,16 @@ def track_people(
     """
     track = Track(found=found)
     for number, person in people.items():
-        joints = move_joints(person, lens(joint_pixels(person)))
-        track.joints[number] = joints
+        joints = track.joints[number] = moved_joints(person, lens)
         sure = np.array([value[:2] for value in joints.values() if value[2] >= confidence])
         track.boxes[number] = square_box(box_of_points(sure), margin)
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
+
+
+def moved_joints(person: Joints, lens: Lens) -> Joints:
+    """Move a person's joints from raw frame pixels to those of the rig camera."""
+    return move_joints(person, lens(joint_pixels(person)))
 
 
 def track_masks(

@@ -51,6 +51,7 @@ def test_images_of_real_numbers_are_refused(tmp_path):
         SHAPE * np.uint8(255),
         SHAPE * np.uint8(1),
         SHAPE * np.uint16(65535),
+        SHAPE * np.uint16(255),
         SHAPE * np.uint16(1),
         np.dstack([SHAPE * np.uint8(255)] * 3),
         np.dstack([SHAPE * np.uint8(0), SHAPE * np.uint8(0), SHAPE * np.uint8(255)]),
@@ -58,7 +59,7 @@ def test_images_of_real_numbers_are_refused(tmp_path):
         np.dstack([*[SHAPE * np.uint8(255)] * 3, np.full_like(GREY, 255)]),
         np.where(SHAPE, np.uint8(200), np.uint8(30)),
     ],
-    ids=["255", "1", "16 bits", "1 of 16 bits", "colour", "red", "cut out", "opaque", "soft"],
+    ids=["255", "1", "16 bits", "8 in 16 bits", "1 of 16 bits", "colour", "red", "cut out", "opaque", "soft"],
 )
 def test_masks_of_every_kind(tmp_path, mask):
     np.testing.assert_array_equal(read_mask(written(tmp_path / "m.png", mask)), SHAPE)

@@ -37,7 +37,7 @@ def chosen(people, lenses, frames):
     return same_person(people, lenses, range(frames), 0.2)
 
 
-def test_one_person_is_followed_though_views_order_people_differently(lenses):
+def test_one_person_is_followed_though_views_order_people_differently(lenses, caplog):
     """Without the geometry, the nearer person would be taken in each view: not the same one."""
     people = {
         name: {
@@ -53,6 +53,7 @@ def test_one_person_is_followed_though_views_order_people_differently(lenses):
     stands = {np.sign(found[name][time]["nose"][0] - middle_of(lens, time)) for name, lens in lenses.items()
               for time in range(5)}  # fmt: skip
     assert len(stands) == 1
+    assert "several people are seen in 5 of 5 frames (the first: 0)" in caplog.text
 
 
 def middle_of(lens, time):

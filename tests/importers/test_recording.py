@@ -157,7 +157,8 @@ def true_mask(capture, view, recording) -> np.ndarray:
 def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_path, mode, odd):
     recording = request.getfixturevalue("odd_recording" if odd else "recording")
     capture = import_recording(
-        **recording.arguments(tmp_path / "c", detections=recording.detections, mode=mode, size=96),
+        **recording.arguments(tmp_path / "c", detections=recording.detections, mode=mode),
+        size=96 if mode == "crop" else 128,
         frame_map={"cam_1": FRAME_MAP.tolist()} if odd else "same",
     )
     assert len(capture.views) == 3 * FRAMES
@@ -262,6 +263,14 @@ def test_every_source_of_boxes_puts_the_person_in_the_crop(recording, tmp_path, 
         shown = image[..., 0].astype(int) - image[..., 2] > 80  # the figure is red
         assert overlap(shown, truth) > 0.8
     assert check_capture(capture).problems == []
+
+
+@pytest.mark.parametrize("boxes", ["masks", "background"])
+def test_detections_count_whatever_the_boxes_are_from(recording, tmp_path, boxes):
+    given = {"detections": recording.detections, "masks": recording.masks, "boxes": boxes}
+    capture = import_recording(**recording.arguments(tmp_path / "c", **given))
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    assert len(capture.views) == 3 * FRAMES
 
 
 def test_the_capture_is_complete_and_repeatable(recording, tmp_path):
@@ -376,6 +385,18 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
         ({"splits": {"train": "0:2", "test": "50:60"}}, "splits: test is '50:60', which selects no imported frame"),
         ({"size": 0}, "size is 0, expected a whole number of at least 8"),
         ({"margin": -0.6}, "margin is -0.6, expected a number from 0 to 5"),
+        ({"smooth": 0}, "smooth is 0, expected a whole number of at least 1"),
+        ({"smooth": 4}, "smooth is 4, expected an odd number of frames"),
+        ({"confidence": -0.1}, "confidence is -0.1, expected a number from 0"),
+        ({"cameras": ["cam_0"]}, "cameras are cam_0, expected at least two different ones"),
+        ({"cameras": ["cam_0", "cam_1", "cam_0"]}, "cameras are cam_0, cam_1, cam_0, expected at least two different"),
+        ({"surface": "cat"}, "surface: found 'cat', expected one of dog, human"),
+        ({"sync": '{"cam_1": 0.5}'}, 'sync is {"cam_1": 0.5}, expected a whole number of frames for each camera'),
+        # What nothing would use
+        ({"mode": "whole", "size": 96}, "size is 96 but mode is 'whole'"),
+        ({"mode": "whole", "smooth": 3}, "smooth is 3 but mode is 'whole'"),
+        ({"layout": "body_25"}, "layout is 'body_25' but detections is not given"),
+        ({"mode": "whole", "floor": 0.0}, "floor is 0 but boxes is 'none', expected boxes from the background"),
     ],
 )
 def test_bad_options_are_named_and_write_nothing(recording, tmp_path, changes, match):
@@ -467,6 +488,14 @@ def test_without_a_subject_there_is_no_capture_and_the_reason_is_said(recording,
         with pytest.raises(InputError, match=rf"was found by two cameras in none of 8 frames, expected .*: .*{reason}"):
             import_recording(**recording.arguments(tmp_path / "c", **changes))
     assert not (tmp_path / "c").exists()
+
+
+def test_a_camera_without_a_view_is_named(recording, tmp_path, caplog):
+    pose = pose_files(recording, tmp_path / "pose", lambda name, *given: [] if name == "cam_1" else [given[-1]])
+    capture = import_recording(**recording.arguments(tmp_path / "c", detections=pose, masks="none"))
+    assert {view.camera for view in capture.views} == {"cam_0", "cam_2"}
+    assert "cam_1 has no view, the subject was found in none: " in caplog.text
+    assert "pose/cam_1 has 8 frames with 0 people" in caplog.text
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -104,6 +104,8 @@ def read_cameras(
         return cameras
     for name in names:
         one_of(name, cameras, "cameras")
+    if len({*names}) < max(2, len(names)):
+        raise InputError(f"cameras are {', '.join(names) or 'none'}, expected at least two different ones")
     return {name: cameras[name] for name in names}
 
 

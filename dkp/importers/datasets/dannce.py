@@ -66,7 +66,7 @@ def import_dannce(
         unit: of the calibration: "mm", "cm", "m", or how many metres one is.
         size: side of the crops [px].
         margin: room around the animal on each side, as a share of its longer side.
-        smooth: number of frames over which boxes are smoothed.
+        smooth: odd number of frames over which boxes are smoothed.
         source: where the data come from.
         licence: under which licence.
         overwrite: whether an existing capture is replaced.

@@ -40,6 +40,8 @@ def synchronise(sources: Mapping[str, FrameSource], sync: Sync) -> None:
     elif sync == "times":
         times = {name: source.times() for name, source in sources.items()}
         clocks = {name: _nearest(next(iter(times.values())), some) for name, some in times.items()}
+    elif str(sync).startswith("{"):
+        raise InputError(f"sync is {sync}, expected a whole number of frames for each camera, or a CSV of times")
     else:
         clocks = _read(Path(sync), list(sources))
     for name, source in sources.items():
