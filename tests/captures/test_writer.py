@@ -203,7 +203,7 @@ def test_a_view_is_added_once(scene, tmp_path):
     [
         ({"unit": "inch"}, "unit is 'inch', expected one of m, cm, mm"),
         ({"name": ""}, "name of the capture is ''"),
-        ({"surface": "nowhere.npz"}, "nowhere.npz is not there"),
+        ({"surface": "nowhere.npz"}, "nowhere.npz: found no such file, expected a surface"),
         ({"splits": {"train": ["z"]}}, "train lists the frame 'z'"),
         ({"cameras": {}}, "unknown camera"),
     ],
