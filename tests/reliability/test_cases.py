@@ -116,21 +116,27 @@ def test_a_far_world_trains_as_a_near_one(tmp_path, capsys):
     (near / "capture.json").write_text(json.dumps(capture))
     main(["check", str(far), "--strict"])
     main(["synthesize", str(tmp_path / "source"), *FEW])
-    losses = [fitted(path, tmp_path / "source", tmp_path / path.name) for path in (far, near)]
-    assert losses[0].shape == (6,)
+    fitted(tmp_path, "teacher", near, 1, "board/teacher")
+    losses = [multiview(fitted(tmp_path, name, path, 6, *ADAPTED)) for name, path in (("far", far), ("near", near))]
+    assert losses[0].shape == (6, 2)
     assert np.all(losses[0] > 0)
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
-def fitted(target: Path, source: Path, root: Path) -> np.ndarray:
-    """Train six steps; the multiview term at each."""
-    words = small_run(root, *ADAPTED)
-    words += ["--source", str(source), "--target", str(target), "--surface", "human", "--data.val", f"{source}#"]
-    words += ["--trainer.max_steps", "6", "--trainer.log_every_n_steps", "1", "--data.num_workers", "0"]
-    main(["fit", *words])
-    (table,) = root.rglob("metrics.csv")
-    rows = list(csv.DictReader(table.open()))
-    return np.array([float(row["train/multiview"]) for row in rows if row.get("train/multiview")])
+def fitted(root: Path, name: str, target: Path, steps: int, *files: str) -> Path:
+    """Train some steps by command; the run's folder."""
+    words = small_run(root, *files)
+    words += ["--name", name, "--source", str(root / "source"), "--target", str(target), "--surface", "human"]
+    words += ["--test", f"{root / 'source'}#", "--data.val", "null", "--trainer.max_steps", str(steps)]
+    main(["fit", *words, "--trainer.log_every_n_steps", "1", "--data.num_workers", "0"])
+    return root / "runs" / name
+
+
+def multiview(run: Path) -> np.ndarray:
+    """(steps, 2): the multiview term and its share of valid cells at each step."""
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    found = [[row.get("train/multiview"), row.get("train/multiview/valid_share")] for row in rows]
+    return np.array([values for values in found if all(values)], np.float64)
 
 
 @pytest.mark.parametrize("command", ["fit", "synthesize"])
