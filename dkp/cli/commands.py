@@ -74,6 +74,10 @@ FUNCTIONS = {
         "dkp.importers.datasets.dannce:import_dannce",
         "Import a project of DANNCE as a capture: videos for training, labelled frames for testing.",
     ),
+    "import densepose-coco": (
+        "dkp.importers.datasets.densepose_coco:import_densepose_coco",
+        "Import people in pictures with the labelled points of DensePose-COCO, for a teacher.",
+    ),
     "import fields": (
         "dkp.importers.fields:import_fields",
         "Label a capture by fields that another program has saved, such as IUV images of DensePose.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dkp.captures.manifest import View
 from dkp.captures.rig import camera_size
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
+from dkp.importers.densepose import Instance, read_densepose_charts, read_dump
 from dkp.surface import Surface
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ def import_fields(
 
     Args:
         capture: whose views the fields are of.
-        fields: folder with FRAME/CAMERA.png (or .npz) or CAMERA/FRAME.png; names may end in `_IUV`.
+        fields: folder with FRAME/CAMERA.png (or .npz) or CAMERA/FRAME.png; names may end in `_IUV`. Or a dump of
+            DensePose's apply_net of images with such names.
         out: capture to write.
         charts: `.npz` that says where the parts' charts lie on the surface: `part` (N,) from 1, `uv` (N, 2) in [0, 1]
-            and `vertex` (N,) of the capture's surface; by default the charts are those of the surface itself.
+            and `vertex` (N,) of the capture's surface; or DensePose's `UV_Processed.mat`, where the surface is the mesh
+            of its body model. By default the charts are those of the surface itself.
         threshold: foreground probability from which a cell shows the body.
         overwrite: whether an existing capture is replaced.
 
@@ -64,16 +67,23 @@ def import_fields(
         unit=source.unit, splits=source.splits, source=f"fields in {folder.name}; images: {source.source}",
         licence=source.licence, overwrite=overwrite,
     )  # fmt: skip
+    dump = read_dump(folder) if folder.is_file() else None
+    of_frames = dump is not None and _beyond(dump, source)
     missing = []
     with writer:
         for view in source.views:
-            path = _file(folder, view)
-            label = None
-            if path is None:
+            path, label = _file(folder, view), None
+            person = None if dump is None else next((dump[key] for key in _names(view) if key in dump), None)
+            if path is None and person is None:
                 missing.append(view)
             else:
-                face, weights = _read(path, surface, lookup, threshold, parts)
-                rows, columns = _cells(path, face.shape, source, view)
+                if person is not None:
+                    size = camera_size(source.rig_camera(view)) if of_frames else view.size
+                    found = _charted(folder, *person.spread(size), parts, lookup)
+                else:
+                    found = _read(path or folder, surface, lookup, threshold, parts)
+                face, weights = found
+                rows, columns = _cells(path or folder, face.shape, source, view)
                 label = DenseLabel(face[rows, columns].astype(np.int32), weights[rows, columns].astype(np.float32))
             writer.add_view(
                 view.frame, view.camera, source.path / view.image, sequence=view.sequence, time=view.time,
@@ -92,8 +102,21 @@ def import_fields(
     return Capture.open(out)
 
 
+def _names(view: View) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (view.frame, view.camera), (view.camera, view.frame)
+
+
+def _beyond(dump: Mapping[tuple[str, str], Instance], capture: Capture) -> bool:
+    """Whether people lie outside of the views' images: the dump is of the cameras' frames."""
+    for view in capture.views:
+        for person in (dump[key] for key in _names(view) if key in dump):
+            if (np.array(person.corner) + person.part.shape[::-1] > np.array(view.size) + 1).any():
+                return True
+    return False
+
+
 def _file(folder: Path, view: View) -> Path | None:
-    for first, second in ((view.frame, view.camera), (view.camera, view.frame)):
+    for first, second in _names(view):
         for ending in (".npz", ".png", "_IUV.png"):
             path = folder / first / f"{second}{ending}"
             if path.is_file():
@@ -112,6 +135,10 @@ def _read(path: Path, surface: Surface, charts: Charts, threshold: float, parts:
         if not {"part", "uv"} <= arrays.keys():
             raise InputError(f"{path} has the arrays {sorted(arrays)}, expected part and uv, vertex, or coordinate")
         part, uv = arrays["part"], arrays["uv"]
+    return _charted(path, part, uv, parts, charts)
+
+
+def _charted(path: Path, part: np.ndarray, uv: np.ndarray, parts: int, charts: Charts) -> tuple[np.ndarray, np.ndarray]:
     if part.ndim != 2 or uv.shape != (*part.shape, 2) or part.min() < 0 or part.max() > parts:
         raise InputError(
             f"{path}: part has shape {part.shape} and values {part.min()} to {part.max()} and uv has shape {uv.shape}, "
@@ -186,7 +213,7 @@ def read_charts(path: str | Path, surface: Surface) -> tuple[Charts, int]:
     """Read where charts of another body model lie on a surface: of each point the entry nearest in its chart is taken.
 
     Args:
-        path: `.npz` with `part` (N,) from 1, `uv` (N, 2) in [0, 1] and `vertex` (N,).
+        path: `.npz` with `part` (N,) from 1, `uv` (N, 2) in [0, 1] and `vertex` (N,); or DensePose's UV_Processed.mat.
         surface: whose vertices these are.
 
     Returns:
@@ -195,7 +222,15 @@ def read_charts(path: str | Path, surface: Surface) -> tuple[Charts, int]:
     Raises:
         InputError: an array is missing or does not fit.
     """
-    arrays = read_npz(Path(path), ("part", "uv", "vertex"))
+    if Path(path).suffix == ".mat":
+        arrays = read_densepose_charts(Path(path))
+        if (most := int(arrays["vertex"].max()) + 1) != len(surface.vertices):
+            raise InputError(
+                f"{path} has vertices 1 to {most}, expected the {len(surface.vertices)} of the surface {surface.name}: "
+                "give the body model's mesh as the surface, or charts.npz with vertices of this one"
+            )
+    else:
+        arrays = read_npz(Path(path), ("part", "uv", "vertex"))
     part, uv, vertex = (arrays[key] for key in ("part", "uv", "vertex"))
     fits = part.ndim == 1 and len(part) and uv.shape == (len(part), 2) and vertex.shape == part.shape
     if not fits or vertex.dtype.kind not in "iu" or not 0 <= vertex.min() <= vertex.max() < len(surface.vertices):

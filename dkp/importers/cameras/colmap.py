@@ -1,8 +1,8 @@
 """Cameras of COLMAP: a folder with ``cameras`` and ``images``, as text or binary.
 
-An image is a camera of the rig. Its quaternion and translation are world to camera; pixel centres are at integer + 0.5,
-as here. The unit is whatever came of the reconstruction. Layout of the binary files: COLMAP's documentation, "Output
-format".
+An image is a camera of the rig; where each folder of images is a camera that stands still, the folder is. Quaternion
+and translation are world to camera; pixel centres are at integer + 0.5, as here. The unit is whatever came of the
+reconstruction. Layout of the binary files: COLMAP's documentation, "Output format".
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ _COUNTS = {"FOV": 5, "THIN_PRISM_FISHEYE": 12, "RAD_TAN_THIN_PRISM_FISHEYE": 16}
 
 Inner = tuple[str, tuple[int, int], list[float]]
 """Model, width and height, parameters."""
+Row = tuple[str, list[float], int]
+"""Name of the image, quaternion and translation, number of the camera."""
+_STILL = np.radians(1.0), 0.02
+"""Turn [rad] and way, as a share of the rig's size, by which the poses of a camera that stands still may differ."""
 
 
 def read_colmap_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
@@ -66,6 +70,7 @@ def read_colmap_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     inner_file, image_file = folder / f"cameras.{kind}", folder / f"images.{kind}"
     inner = dict((_binary_cameras if kind == "bin" else _text_cameras)(inner_file))
     rows = sorted((_binary_images if kind == "bin" else _text_images)(image_file), key=lambda row: row[0])
+    rows = _one_a_camera(rows) or rows
     names = parts.image_names([name for name, _, _ in rows], f"{image_file}: the names of the images")
     cameras: dict[str, Camera] = {}
     for name, (file, pose, number) in zip(names, rows, strict=True):
@@ -81,6 +86,29 @@ def read_colmap_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
             f"{inner_file}: camera {number}",
         )
     return parts.at_least_two(cameras, image_file, "images")
+
+
+def _one_a_camera(rows: Sequence[Row]) -> list[Row]:
+    """Return one image of each folder, under the folder's name, where folders are cameras that stand still.
+
+    So they are if the images of each folder have one camera and nearly one pose. Of several the first is taken.
+    """
+    folders: dict[str, list[Row]] = {}
+    for row in rows:
+        folders.setdefault(row[0].replace("\\", "/").rpartition("/")[0], []).append(row)
+    if "" in folders or not 2 <= len(folders) < len(rows):
+        return []
+    turns = {name: Rotation.from_quat([np.roll(pose[:4], -1) for _, pose, _ in own]) for name, own in folders.items()}
+    centres = {
+        name: -turns[name].inv().apply(np.array([pose[4:] for _, pose, _ in own])) for name, own in folders.items()
+    }
+    size = np.ptp(np.concatenate(list(centres.values())), axis=0).max()
+    for name, own in folders.items():
+        turned = (turns[name] * turns[name][0].inv()).magnitude().max()
+        moved = np.linalg.norm(centres[name] - centres[name][0], axis=1).max()
+        if len({number for _, _, number in own}) > 1 or turned > _STILL[0] or moved > _STILL[1] * size:
+            return []
+    return [(f"{name}/{Path(name).name}", *own[0][1:]) for name, own in folders.items()]
 
 
 def _camera(

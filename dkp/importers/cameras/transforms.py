@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from dkp.captures.arrays import image_size, number_array, shown
+from dkp.captures.images import image_kind
 from dkp.captures.rig import camera_arrays, camera_size
 from dkp.errors import InputError
 from dkp.files import write_text
@@ -55,9 +56,20 @@ def read_transforms_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     names = parts.image_names([frame["file_path"] for frame in frames], f"{path}: frames: file_path")
     top = {key: value for key, value in data.items() if key != "frames"}
     cameras = {
-        name: _camera({**top, **frame}, where, metres) for name, frame, where in zip(names, frames, wheres, strict=True)
+        name: _camera(_with_size({**top, **frame}, path.parent), where, metres)
+        for name, frame, where in zip(names, frames, wheres, strict=True)
     }
     return parts.at_least_two(cameras, path, "in its frames")
+
+
+def _with_size(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Add the size of the image to an entry of Blender, which gives an angle of view and says no size."""
+    if "camera_angle_x" in values and not {"w", "h", "fl_x"} & values.keys():
+        for ending in ("", ".png", ".jpg"):
+            if (image := folder / f"{values['file_path']}{ending}").is_file():
+                width, height, _ = image_kind(image)
+                return {"w": width, "h": height, **values}
+    return values
 
 
 def _camera(values: Mapping[str, Any], where: str, metres: float) -> Camera:
@@ -92,11 +104,13 @@ def _camera(values: Mapping[str, Any], where: str, metres: float) -> Camera:
 def _intrinsics(values: Mapping[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
     """Return (3, 3) [px]; a file of Blender has an angle of view in place of the focal length."""
     if "fl_x" not in values and "camera_angle_x" in values and size != parts.UNKNOWN_SIZE:
-        angle = _number(values, "camera_angle_x", where)
-        if not 0 < angle < np.pi:
-            raise InputError(f"{where}: camera_angle_x is {angle:g}, expected radians between 0 and pi")
-        focal = size[0] / 2 / np.tan(angle / 2)
-        values = {"fl_x": focal, "fl_y": focal, "cx": size[0] / 2, "cy": size[1] / 2, **values}
+        focal = {}
+        for axis, key in enumerate(key for key in ("camera_angle_x", "camera_angle_y") if key in values):
+            angle = _number(values, key, where)
+            if not 0 < angle < np.pi:
+                raise InputError(f"{where}: {key} is {angle:g}, expected radians between 0 and pi")
+            focal[_FOCAL[axis]] = size[axis] / 2 / np.tan(angle / 2)
+        values = {**focal, "cx": size[0] / 2, "cy": size[1] / 2, **values}
     if "fl_y" not in values and "fl_x" in values:
         values = {"fl_y": values["fl_x"], **values}
     return parts.focal_matrix((_number(values, key, where) for key in _FOCAL), where)
