@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image
 
 from dkp.bench.report import plot_loss, plot_step
@@ -37,8 +39,11 @@ SIGMA = 0.1
 
 def small(path: Path) -> None:
     """Write a figure again with 256 colours, a third of the bytes."""
-    figure = Image.open(path).convert("RGB")
-    figure.quantize(palette=figure.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(path, optimize=True)
+    figure, colours = Image.open(path).convert("RGB"), Image.new("P", (1, 1))
+    colours.putpalette([*(figure.quantize(255).getpalette() or [])[: 3 * 255], 255, 255, 255])
+    few = figure.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG)
+    few.paste(255, mask=Image.fromarray((np.asarray(figure) == 255).all(-1)))  # white stays white
+    few.save(path, optimize=True)
 
 
 def predicted(detector: Detector, images: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -122,9 +127,7 @@ def draw_fields(
     drawn = second.imshow(
         foreground, cmap="viridis", vmin=0, vmax=1, extent=(0, SIDE, SIDE, 0), interpolation="bilinear"
     )
-    bar = figure.colorbar(drawn, ax=second, orientation="horizontal", pad=0.03, shrink=0.9)
-    bar.set_label("probability", fontsize=8)
-    bar.ax.tick_params(labelsize=8)
+    scale_below(figure, second, drawn, "probability")
     colours = CoordinateColours(surface)
     draw_field(third, image.permute(1, 2, 0).numpy(), coordinate.numpy(), foreground.numpy(), colours)
     draw_template(fourth, surface, colours)
@@ -166,9 +169,7 @@ def draw_matching(
         one.imshow(images[1].mean(0) * 0.5 + 0.5, cmap="gray", vmin=0, vmax=1)
         values = np.ma.masked_where((foreground[1] <= 0.5).numpy(), layer.numpy())
         drawn = one.imshow(values, cmap=colours, vmin=0, vmax=most, extent=(0, SIDE, SIDE, 0))
-        bar = figure.colorbar(drawn, ax=one, orientation="horizontal", pad=0.03, shrink=0.9)
-        bar.set_label(label, fontsize=8)
-        bar.ax.tick_params(labelsize=8)
+        scale_below(figure, one, drawn, label)
         for colour, width in (("white", 3), ("#d55e00", 1.6)):
             one.plot(ends, -(line[0] * ends + line[2]) / line[1], color=colour, linewidth=width)
     for one in axes:
@@ -178,17 +179,25 @@ def draw_matching(
     small(path)
 
 
-def panels(*titles: str) -> tuple[Figure, np.ndarray]:
-    """Return a figure with a row of bare panels."""
-    figure = Figure(figsize=(2.6 * len(titles), 3.5), dpi=160, facecolor="white", layout="constrained")
-    axes = figure.subplots(1, len(titles))
-    for one, title in zip(axes, titles, strict=True):
-        one.set_title(title, fontsize=9)
-        one.set_xticks([])
-        one.set_yticks([])
-        for spine in one.spines.values():
-            spine.set_visible(False)
+def panels(*titles: str) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a row of bare squares, and room below for scales."""
+    count, side, top = len(titles), 2.6, 3.4
+    figure = Figure(figsize=(side * count, top), dpi=160, facecolor="white")
+    axes = []
+    for number, title in enumerate(titles):
+        box = ((number + 0.02) / count, 0.55 / top, 0.96 / count, 0.96 * side / top)
+        axes.append(figure.add_axes(box, xticks=[], yticks=[], frame_on=False))
+        axes[-1].set_title(title, fontsize=9)
     return figure, axes
+
+
+def scale_below(figure: Figure, axes: Axes, drawn: AxesImage, label: str) -> None:
+    """Draw the scale of an image below it."""
+    left, bottom, width, _ = axes.get_position().bounds
+    below = figure.add_axes((left + 0.05 * width, bottom - 0.05, 0.9 * width, 0.03))
+    bar = figure.colorbar(drawn, cax=below, orientation="horizontal")
+    bar.set_label(label, fontsize=8, labelpad=1)
+    bar.ax.tick_params(labelsize=8, pad=1)
 
 
 if __name__ == "__main__":

@@ -204,6 +204,19 @@ def test_cameras_that_began_at_different_times(recording, tmp_path, boxes):
         assert_joints_lie_where_the_camera_puts_them(capture, recording)
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_mirrored_frames_are_turned_back_by_a_frame_map(recording, tmp_path, told):
+    """As docs/faq.md has it; without the map the camera does not fit its views."""
+    for kind in ("media", "masks"):
+        shutil.copytree(getattr(recording, kind), tmp_path / kind)
+        for file in (tmp_path / kind / "cam_1").iterdir():
+            cv2.imwrite(str(file), cv2.flip(cv2.imread(str(file), cv2.IMREAD_UNCHANGED), 1))
+    arguments = recording.arguments(tmp_path / "c", media=tmp_path / "media", masks=tmp_path / "masks", size=96)
+    capture = import_recording(**arguments, frame_map={"cam_1": [[-1, 0, 320], [0, 1, 0]]} if told else "same")
+    fits = [overlap(capture.mask(view), true_mask(capture, view, recording)) for view in capture.views]
+    assert (min(fits) > 0.7) == told
+
+
 @pytest.mark.parametrize(
     "lens", [(0.1, -0.05, 0.01, 0.0), (-0.2, 0.1, 0.001, -0.002, 0.02, 0.05, 0.03, 0.004, 0.01, -0.01, 0.01, 0.0)]
 )
