@@ -165,7 +165,7 @@ def fitted_shape(body: SkinnedBody, surfaces: np.ndarray) -> np.ndarray:
     first, second = np.unique(np.sort(np.concatenate([body.faces[:, [0, 1]], body.faces[:, [1, 2]]]), 1), axis=0).T
 
     def lengths(vertices: np.ndarray) -> np.ndarray:
-        return np.log(np.linalg.norm(vertices[..., first, :] - vertices[..., second, :], axis=-1) + 1e-6)
+        return np.asarray(np.log(np.linalg.norm(vertices[..., first, :] - vertices[..., second, :], axis=-1) + 1e-6))
 
     mean = lengths(body.rest()[0])
     slope = np.stack([lengths(body.rest(one)[0]) - mean for one in np.eye(body.shape_dim)], 1)
