@@ -115,8 +115,9 @@ class CropMap:
         height, width = frame.shape[:2]
         # Only the part of the frame that the crop shows is averaged down.
         reach = self.shrink + 2
-        x0, y0 = np.clip(np.floor(pixels.min(axis=(0, 1)) - reach), 0, (width - 1, height - 1)).astype(int)
-        x1, y1 = np.clip(np.ceil(pixels.max(axis=(0, 1)) + reach), (x0 + 1, y0 + 1), (width, height)).astype(int)
+        low, high = (np.array([limit(pixels[..., i]) for i in range(2)]) for limit in (np.min, np.max))
+        x0, y0 = np.clip(np.floor(low - reach), 0, (width - 1, height - 1)).astype(int)
+        x1, y1 = np.clip(np.ceil(high + reach), (x0 + 1, y0 + 1), (width, height)).astype(int)
         part = frame[y0:y1, x0:x1]
         pixels = pixels - (x0, y0)
         if self.shrink > 1.05:
