@@ -43,13 +43,15 @@ class JointError(SurfaceMetric):
     ``compute`` returns ``joint_cm`` (median) and ``joint_mean_cm`` over joints on the predicted foreground;
     ``joint_on_foreground``, their share of the detected joints inside the image; ``left_right_exchanged``, the share of
     the left and right joints among them that lie nearer to the mirrored joint's rest position than to their own;
-    ``joint_floor_cm``; and ``joints``, how many were detected.
+    ``joint_floor_cm``; and ``joints``, how many were detected. With ``each``, also for every joint that was found
+    ``joint/NAME/cm`` (mean) and, of those of a side, ``joint/NAME/exchanged``.
 
     The one list state holds float32 errors, for the median; the rest are sums.
 
     Args:
         surface: The template, with joints.
         names: What the J entries of a batch's joints are; names that the template does not have are left out.
+        each: whether values of every joint are wanted.
         threshold: A pixel is foreground above this probability.
 
     Examples:
@@ -73,9 +75,13 @@ class JointError(SurfaceMetric):
     errors: list[Tensor]
     counts: Tensor
     floor: Tensor
+    of_each: Tensor
 
-    def __init__(self, surface: "Surface", names: Sequence[str], threshold: float = 0.5, **kwargs: Any) -> None:
+    def __init__(
+        self, surface: "Surface", names: Sequence[str], threshold: float = 0.5, each: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(surface, **kwargs)
+        self.each = each
         self.names = tuple(names)
         self.threshold = threshold
         known = [name in surface.joints for name in self.names]
@@ -98,6 +104,7 @@ class JointError(SurfaceMetric):
         self.register_buffer("rest_floor", distance, persistent=False)
         self.add_state("errors", default=[], dist_reduce_fx="cat")
         self.add_state("counts", default=torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("of_each", default=torch.zeros(3, len(self.names), dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("floor", default=torch.zeros(()), dist_reduce_fx="sum")
 
     known: Tensor
@@ -134,6 +141,8 @@ class JointError(SurfaceMetric):
         sided = used & self.sided
         self.errors.append(own[used])
         self.counts += torch.stack([detected.sum(), used.sum(), sided.sum(), (sided & (other < own)).sum()])
+        each = torch.stack([used.double(), torch.where(used, own, 0.0).double(), (sided & (other < own)).double()])
+        self.of_each += each.sum(1)
         self.floor += (self.rest_floor * used).sum()
 
     def compute(self) -> dict[str, Tensor]:
@@ -142,7 +151,7 @@ class JointError(SurfaceMetric):
         detected, used, sided, exchanged = self.counts.float().unbind()
         if error.numel() == 0:
             rank_zero_warn("JointError saw no detected joint on the predicted foreground: its values are NaN.")
-        return {
+        values = {
             "joint_cm": quantile(error, 0.5),
             "joint_mean_cm": error.double().mean().to(error.dtype),
             "joint_on_foreground": used / detected,
@@ -150,6 +159,14 @@ class JointError(SurfaceMetric):
             "joint_floor_cm": 100 * self.floor / used,
             "joints": detected,
         }
+        for name, sided_one, (count, total, turned) in zip(
+            self.names, self.sided.tolist(), self.of_each.T.tolist() if self.each else [], strict=False
+        ):
+            if count:
+                values[f"joint/{name}/cm"] = error.new_tensor(100 * total / count)
+                if sided_one:
+                    values[f"joint/{name}/exchanged"] = error.new_tensor(turned / count)
+        return values
 
 
 def _rows(points: Sequence[Any]) -> Tensor:

@@ -23,6 +23,7 @@ from dkp.fields import ChartAtlas, ChartField
 from dkp.files import write_text
 from dkp.geometry import pairwise_epipolar_distance
 from dkp.losses import epipolar_residuals
+from dkp.metrics.names import is_detail
 from dkp.models import Detector
 from dkp.surface import Surface
 from dkp.tasks.evaluation import RELATIVE_GATE
@@ -62,10 +63,10 @@ class Run:
         return dict(held.get("init_args") or {})
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the test, without those of single pairs; empty where it was not tested."""
+        """Metrics of the test, without those of single pairs and joints; empty where it was not tested."""
         file = self.folder / "test" / "metrics.json"
         values = json.loads(file.read_text())["metrics"] if file.is_file() else {}
-        return {key.removeprefix("test/"): value for key, value in values.items() if "/pair/" not in key}
+        return {key.removeprefix("test/"): value for key, value in values.items() if not is_detail(key)}
 
     def curves(self) -> dict[str, Curve]:
         """Columns of metrics.csv over the steps."""

@@ -6,7 +6,7 @@ import logging
 import pickle
 import signal
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from dkp.callbacks import (
 from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
+from dkp.metrics.names import summary
 from dkp.recipes import one_config
 from dkp.runs.options import SHARED, given, with_underscores
 from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, without_shipped
@@ -392,9 +393,3 @@ def saved_config(run: Path) -> Path:
 def useful(record: logging.LogRecord) -> bool:
     """Whether a message of Lightning's is of any use to a user."""
     return not any(words in record.getMessage() for words in NO_USE_SAID)
-
-
-def summary(metrics: Mapping[str, float]) -> str:
-    """Return the metrics of the evaluation as lines, without those of single camera pairs."""
-    shown = {name: value for name, value in metrics.items() if "/pair/" not in name and not name.startswith("train/")}
-    return "\n".join(f"{name:<36} {value:10.4f}" for name, value in shown.items())

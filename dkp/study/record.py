@@ -15,6 +15,7 @@ from dkp import __version__
 from dkp.bench.machine import describe_machine
 from dkp.errors import InputError
 from dkp.files import write_text
+from dkp.metrics.names import is_detail
 from dkp.pipeline.stages import StageRecord, records
 from dkp.recipes import recipe_folder
 from dkp.study.plan import Cell
@@ -94,9 +95,9 @@ def read_records(folder: Path) -> dict[str, Record]:
 
 
 def measured(metrics: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Metrics of a test under their bare names, without those of single camera pairs."""
+    """Metrics of a test under their bare names, without those of single camera pairs and joints."""
     bare = {name.removeprefix("test/"): value for name, value in metrics.items()}
-    return {name: value for name, value in bare.items() if "pair/" not in name}
+    return {name: value for name, value in bare.items() if not is_detail(name)}
 
 
 def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dkp.errors import InputError
+from dkp.metrics.names import is_detail
 from dkp.pipeline.runner import Runner, StageFailed
 from dkp.workers import cores
 
@@ -73,7 +74,7 @@ def _result(path: Path, metric: str) -> Outcome:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected the metrics of a trial") from error
     if metric not in metrics:
-        known = ", ".join(name for name in metrics if name.startswith("val/") and "/pair/" not in name)
+        known = ", ".join(name for name in metrics if name.startswith("val/") and not is_detail(name))
         raise InputError(f"{path} has no metric {metric!r}, expected one of {known or ', '.join(metrics)}")
     value = metrics[metric]
     if value is None:

@@ -100,7 +100,7 @@ class Evaluation(nn.Module):
             if settings.point_similarity:
                 self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
-            self.metrics["joints"] = JointError(surface, settings.joints, threshold=settings.threshold)
+            self.metrics["joints"] = JointError(surface, settings.joints, settings.threshold, each=True)
         self.reconstructor: Reconstructor | None = None
         if settings.reconstruction:
             self._prepare_reconstruction(surface, settings)

@@ -65,6 +65,31 @@ def test_against_numpy():
     )
 
 
+def test_values_of_every_joint():
+    batches = [scene(seed) for seed in range(4)]
+    metric = JointError(TEMPLATE, NAMES, each=True)
+    for batch in batches:
+        metric.update(*batch)
+    found = {name: float(value) for name, value in metric.compute().items() if name.startswith("joint/")}
+    for index, name in enumerate(NAMES):
+        alone = []
+        for coordinate, foreground, joints, size in batches:
+            only = joints.clone()
+            only[..., [other for other in range(len(NAMES)) if other != index], 2] = 0
+            alone.append((coordinate, foreground, only, size))
+        if name not in PLACES:
+            assert not [key for key in found if f"/{name}/" in key]
+            continue
+        one = JointError(TEMPLATE, NAMES)
+        for batch in alone:
+            one.update(*batch)
+        expected = one.compute()
+        assert found[f"joint/{name}/cm"] == pytest.approx(float(expected["joint_mean_cm"]), rel=1e-4)
+        exchanged = found.get(f"joint/{name}/exchanged", float("nan"))
+        assert exchanged == pytest.approx(float(expected["left_right_exchanged"]), nan_ok=True)
+    assert len(found) == 5  # the nose has no other side
+
+
 def test_exact_and_mirrored_fields():
     joints = torch.tensor([[[2.0, 2.0, 1.0], [12.0, 2.0, 1.0], [22.0, 2.0, 1.0], [0.0, 0.0, 0.0]]])
     coordinate = torch.zeros(1, 3, 4, 8)
@@ -105,4 +130,4 @@ def test_mirrored_name():
 
 
 def test_two_processes(assert_same_in_two_processes):
-    assert_same_in_two_processes(lambda: JointError(TEMPLATE, NAMES), [scene(seed) for seed in range(5)])
+    assert_same_in_two_processes(lambda: JointError(TEMPLATE, NAMES, each=True), [scene(seed) for seed in range(5)])
