@@ -9,14 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dkp.inference import Prediction, Predictor, SurfacePoints, load
+    from dkp.geometry import Camera
+    from dkp.inference import Prediction, Predictor, SurfacePoints, SurfacePositions, load, reconstruct
 
 __version__ = "0.1.0"
 
-__all__ = ["Prediction", "Predictor", "SurfacePoints", "__version__", "load"]
+__all__ = [
+    "Camera",
+    "Prediction",
+    "Predictor",
+    "SurfacePoints",
+    "SurfacePositions",
+    "__version__",
+    "load",
+    "reconstruct",
+]
 
-HOME = {"Prediction": "dkp.inference", "Predictor": "dkp.inference", "SurfacePoints": "dkp.inference",
-        "load": "dkp.inference"}  # fmt: skip
+HOME = {"Camera": "dkp.geometry"} | dict.fromkeys(
+    ("Prediction", "Predictor", "SurfacePoints", "SurfacePositions", "load", "reconstruct"), "dkp.inference"
+)
 """Where the public names are."""
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dkp.errors import InputError
 
@@ -64,6 +66,38 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def begin_folder(folder: Path, settings: Mapping[str, Any], file: str) -> None:
+    """Make a folder, or find that it was begun with the same settings.
+
+    Args:
+        folder: that is worked on, over one call or several.
+        settings: what the work depends on, plain values.
+        file: name of the file in it that keeps them, ending in .json.
+
+    Raises:
+        InputError: it holds something else, or was begun with other settings.
+    """
+    path = folder / file
+    if path.is_file():
+        try:
+            before = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(f"{path} cannot be read ({error}), expected what {folder} was begun with") from error
+        for key, value in settings.items():
+            if before.get(key) != value:
+                raise InputError(
+                    f"{folder} was begun with {key} {before.get(key)!r} where {value!r} is given: give another --out"
+                )
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and has no {file}, which tells what it was begun with; give another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    write_text(path, json.dumps(settings, indent=1) + "\n")
 
 
 def write_text(path: str | Path, text: str) -> None:

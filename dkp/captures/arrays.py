@@ -96,6 +96,18 @@ def name(value: Any, where: str) -> str:
     return value
 
 
+def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
+    """Return start, stop and step of "start:stop:step", each of which may be left out."""
+    parts = value.split(":") if value else [""]
+    try:
+        start, stop, step = ([int(part) if part.strip() else None for part in parts] + [None, None])[:3]
+    except ValueError:
+        raise InputError(f"{where} is {value!r}, expected start:stop:step with whole numbers") from None
+    if len(parts) > 3 or (value and len(parts) == 1) or (step is not None and step < 1):
+        raise InputError(f"{where} is {value!r}, expected start:stop:step with a step of at least 1")
+    return start, stop, 1 if step is None else step
+
+
 def known_keys(value: Any, where: str, required: Iterable[str], optional: Iterable[str] = ()) -> Mapping[str, Any]:
     """Return ``value``, a JSON object that has every required key and no key beyond the required and optional."""
     if not isinstance(value, Mapping):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from dkp.captures.arrays import parse_slice
 from dkp.captures.images import read_image, read_mask
 from dkp.captures.labels import (
     DenseLabel,
@@ -39,6 +40,7 @@ class Capture:
         unit: "m", "cm" or "mm", the unit of the files.
         source: where the data come from, free text.
         licence: under which licence, free text.
+        fps: how many units of a view's `time` are a second; None where nothing says it.
         splits: split name -> frame ids.
         cameras: rig camera name -> camera: float64, no batch dimension, metres, with lens distortion.
         views: all views, in the order of ``views.jsonl``.
@@ -50,6 +52,7 @@ class Capture:
         self.unit = manifest.unit
         self.source = manifest.source
         self.licence = manifest.licence
+        self.fps = manifest.fps
         self.splits: dict[str, list[str]] = manifest.splits
         self.cameras: dict[str, Camera] = manifest.cameras
         self.views = views
@@ -95,18 +98,28 @@ class Capture:
     def instants(self, split: str | None = None) -> list[Instant]:
         """Return the instants of a split, or all of them, in the order of ``views.jsonl``.
 
+        Args:
+            split: its name; None takes all. "SPLIT:start:stop:step" takes some of its instants,
+                ":start:stop:step" some of all.
+
         Raises:
-            InputError: the capture has no such split.
+            InputError: the capture has no such split, or it has none of these instants.
         """
         if split is None:
             return list(self.frames.values())
-        if split not in self.splits:
+        name, mark, chosen = split.partition(":")
+        if name not in self.splits and (name or not mark):
             raise InputError(
-                f"{self.path / CAPTURE_FILE} has no split {split!r}, expected one of "
+                f"{self.path / CAPTURE_FILE} has no split {name!r}, expected one of "
                 f"{', '.join(self.splits) or 'none: the capture has no splits'}"
             )
-        wanted = set(self.splits[split])
-        return [instant for frame, instant in self.frames.items() if frame in wanted]
+        wanted = set(self.splits[name]) if name else self.frames.keys()
+        found = [instant for frame, instant in self.frames.items() if frame in wanted]
+        start, stop, step = parse_slice(chosen, f"the choice in {split!r}")
+        some = found[start:stop:step]
+        if mark and not some:
+            raise InputError(f"{split!r} selects none of {len(found)} instants of {self.path}")
+        return some
 
     def image(self, view: View) -> np.ndarray:
         """Read a view's image: (H, W, 3) uint8 RGB."""

@@ -1,5 +1,6 @@
 """The two JSON files of a capture, read and checked: ``capture.json`` (rig, splits) and ``views.jsonl`` (images)."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -94,7 +95,7 @@ class Instant:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``capture.json`` says, with cameras in metres."""
+    """What ``capture.json`` says, with cameras in metres; `fps` is how many units of a view's time are a second."""
 
     name: str
     unit: str
@@ -103,6 +104,7 @@ class Manifest:
     splits: dict[str, list[str]]
     source: str
     licence: str
+    fps: float | None = None
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -127,7 +129,7 @@ def read_manifest(folder: Path) -> Manifest:
     if data.get("version") != VERSION or isinstance(data.get("version"), bool):
         raise InputError(f"{path}: version is {shown(data.get('version'))}, expected {VERSION}")
     required = ("format", "version", "name", "unit", "surface", "cameras", "splits")
-    known_keys(data, str(path), required, ("source", "licence"))
+    known_keys(data, str(path), required, ("source", "licence", "fps"))
     unit = metres_per_unit(data["unit"], f"{path}: unit")
     surface = text(data["surface"], f"{path}: surface", empty=False)
     if not surface.endswith(".npz"):
@@ -148,7 +150,15 @@ def read_manifest(folder: Path) -> Manifest:
         splits=_read_splits(data["splits"], f"{path}: splits"),
         source=text(data.get("source", ""), f"{path}: source"),
         licence=text(data.get("licence", ""), f"{path}: licence"),
+        fps=None if data.get("fps") is None else frames_per_second(data["fps"], f"{path}: fps"),
     )
+
+
+def frames_per_second(value: Any, where: str) -> float:
+    """Return a rate above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"{where} is {shown(value)}, expected a number of frames per second above 0")
+    return float(value)
 
 
 def _read_cameras(entries: Any, where: str, unit: float) -> dict[str, Camera]:

@@ -20,7 +20,7 @@ from dkp.captures.arrays import name as checked_name
 from dkp.captures.capture import Capture
 from dkp.captures.images import IMAGE_SUFFIXES, read_image, write_image, write_mask
 from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, write_npz, write_sparse_label
-from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, check_size, read_row
+from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, check_size, frames_per_second, read_row
 from dkp.captures.rig import camera_entry, camera_size, metres_per_unit, override_entry
 from dkp.errors import InputError
 from dkp.files import hold
@@ -52,6 +52,7 @@ class CaptureWriter:
         splits: split name -> frame ids; may be set later as ``writer.splits``.
         source: where the data come from.
         licence: under which licence.
+        fps: how many units of a view's `time` are a second; None where nothing says it.
         overwrite: whether an existing capture at ``path`` is replaced.
 
     Attributes:
@@ -71,6 +72,7 @@ class CaptureWriter:
         splits: Mapping[str, Sequence[str]] | None = None,
         source: str = "",
         licence: str = "",
+        fps: float | None = None,
         overwrite: bool = False,
     ):
         self.path = Path(os.path.realpath(path))
@@ -85,6 +87,7 @@ class CaptureWriter:
             "name": text(name, "name of the capture", empty=False),
             "source": text(source, "source"),
             "licence": text(licence, "licence"),
+            **({} if fps is None else {"fps": frames_per_second(fps, "fps")}),
         }
         self._held: int | None = None
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -174,8 +177,7 @@ class CaptureWriter:
             "surface": self._surface_file,
             "cameras": [camera_entry(key, camera, self._metres_per_unit) for key, camera in self._cameras.items()],
             "splits": {key: list(frames) for key, frames in self.splits.items()},
-            "source": self._head["source"],
-            "licence": self._head["licence"],
+            **{key: value for key, value in self._head.items() if key != "name"},
         }
         content = json.dumps(head, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         (self.folder / CAPTURE_FILE).write_text(content, encoding="utf-8")

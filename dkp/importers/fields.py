@@ -65,7 +65,7 @@ def import_fields(
     writer = CaptureWriter(
         out, name=Path(out).resolve().name, surface=own if own.exists() else surface.name, cameras=source.cameras,
         unit=source.unit, splits=source.splits, source=f"fields in {folder.name}; images: {source.source}",
-        licence=source.licence, overwrite=overwrite,
+        licence=source.licence, fps=source.fps, overwrite=overwrite,
     )  # fmt: skip
     dump = read_dump(folder) if folder.is_file() else None
     of_frames = dump is not None and _beyond(dump, source)

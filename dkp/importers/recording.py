@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dkp.captures.arrays import between, one_of, whole_number
+from dkp.captures.arrays import between, one_of, parse_slice, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
 from dkp.captures.images import OnBad
@@ -30,10 +30,10 @@ from dkp.importers.media.names import match_names
 from dkp.importers.media.synchronise import (
     FrameMap,
     Rates,
+    common_rate,
     frame_maps,
     frame_numbers,
     number_offset,
-    parse_slice,
     report_gaps,
     with_sizes,
 )
@@ -171,6 +171,7 @@ def import_recording(
         cameras=rig,
         source=source,
         licence=licence,
+        fps=common_rate(sources.values()),
         overwrite=overwrite,
     )
     with writer, Workers(calls, workers, executor) as pool:

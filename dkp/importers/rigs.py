@@ -160,7 +160,7 @@ def _copy(
     surface = capture.path / manifest.surface if manifest.surface.endswith(".npz") else manifest.surface
     writer = CaptureWriter(
         out, name=capture.name, surface=surface, cameras=cameras, unit=capture.unit, splits=capture.splits,
-        source=capture.source, licence=capture.licence, overwrite=overwrite,
+        source=capture.source, licence=capture.licence, fps=capture.fps, overwrite=overwrite,
     )  # fmt: skip
     lines = (capture.path / VIEWS_FILE).read_text(encoding="utf-8-sig").split("\n")
     rows = []

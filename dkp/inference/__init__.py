@@ -3,5 +3,6 @@
 from dkp.inference.loading import load
 from dkp.inference.prediction import Prediction, SurfacePoints
 from dkp.inference.predictor import Predictor
+from dkp.inference.space import SurfacePositions, reconstruct
 
-__all__ = ["Prediction", "Predictor", "SurfacePoints", "load"]
+__all__ = ["Prediction", "Predictor", "SurfacePoints", "SurfacePositions", "load", "reconstruct"]

@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from dkp.captures.arrays import parse_slice
 from dkp.captures.images import IMAGE_SUFFIXES, OnBad, read_image
 from dkp.errors import InputError
-from dkp.importers.media.synchronise import parse_slice
 from dkp.importers.media.video import VIDEO_SUFFIXES, FrameSource, image_files, numbered
 
 Item = TypeVar("Item")

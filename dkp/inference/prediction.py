@@ -37,7 +37,7 @@ class SurfacePoints:
     """What a field says of N pixels.
 
     Attributes:
-        foreground: (N,) probability in [0, 1] that the pixel shows the surface.
+        foreground: (N,) probability in [0, 1] that the pixel shows the surface; NaN outside of the image.
         coordinate: (N, 3) rest-pose position on the canonical surface [m]; NaN on the background.
         vertex: (N,) int32, nearest vertex of the surface; -1 on the background.
         part: (N,) int16, 1..K; 0 on the background.
@@ -181,7 +181,8 @@ class Prediction:
             pixels: (N, 2) or (2,) x, y [px] of the whole image, also outside of the box, where there is background.
 
         Returns:
-            Foreground, coordinate, vertex, part and chart coordinates of each.
+            Foreground, coordinate, vertex, part and chart coordinates of each. Outside of the image, 0 to its width and
+            height, nothing is known: there the foreground is NaN, and the rest as on the background.
 
         Raises:
             ValueError: the pixels have another shape.
@@ -190,10 +191,13 @@ class Prediction:
         if pixels.shape[-1:] != (2,) or pixels.ndim > 2:
             raise ValueError(f"pixels have shape {pixels.shape} where (N, 2) or (2,) is expected")
         pixels = pixels.reshape(-1, 2)
+        known = ((pixels >= 0) & (pixels <= self.image_size)).all(1)
+        pixels = np.where(known[:, None], pixels, 0.0)
         rows, columns, share = self._neighbours(pixels)
         chance = share * self.foreground[rows, columns]
         foreground = chance.sum(1)
         foreground[((pixels < self.box[:2]) | (pixels > self.box[2:])).any(1)] = 0
+        foreground[~known] = np.nan
         inside = foreground > THRESHOLD
         coordinate = np.full((len(pixels), 3), np.nan)
         coordinate[inside] = self._mixed(rows[inside], columns[inside], chance[inside])

@@ -83,6 +83,7 @@ def pseudo_label(
         unit=source.unit,
         source=f"labelled by {method} of a detector's fields, {ckpt_path}; images: {source.source}",
         licence=source.licence,
+        fps=source.fps,
         overwrite=overwrite,
     )
     with writing as writer:

@@ -16,19 +16,21 @@ from torch import Tensor
 
 from dkp.callbacks.fields import Fields, FieldsCallback, sample_cells, silhouettes
 from dkp.captures import Capture
+from dkp.captures.arrays import parse_slice
 from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.data import LabelledDataModule
 from dkp.errors import InputError
 from dkp.files import whole_folder, write_text
-from dkp.geometry import Camera, Triangulation
+from dkp.geometry import Camera
 from dkp.metrics import KeypointError3D, SurfaceError3D
+from dkp.pipeline.instants import Instant, KeptInstants
 from dkp.reconstruction import (
-    Observations,
     Reconstruction,
     ReconstructionSettings,
     Reconstructor,
     RegistrationSettings,
     SurfaceRegistration,
+    confidence,
     keypoint_mixture,
     keypoints,
     vertex_samples,
@@ -45,8 +47,8 @@ LABEL_SIZE, LABEL_STRIDE = 128, 2
 """Crops and cells [px] in which labels stand in for a field."""
 
 
-Instant = dict[str, Any]
-"""Arrays of a `Reconstruction` by name, of one instant, without the axis of time."""
+ASSUMED_FPS = 30.0
+"""Instants per second, where nothing says it."""
 
 
 def reconstruct(
@@ -54,7 +56,7 @@ def reconstruct(
     out: str,
     ckpt_path: str | None = None,
     smoothing: float = 0.0,
-    fps: float = 30.0,
+    fps: float | None = None,
     sigma: float | None = None,
     shrinkage: float = 1.0,
     threshold: float = 0.06,
@@ -71,16 +73,17 @@ def reconstruct(
     fields agree on it; and the whole surface, registered to all views of the instant. OUT gets ``reconstruction.npz``
     (all of it, see `dkp.reconstruction.Reconstruction`), ``surface/FRAME.ply`` and ``visible/FRAME.ply``, for every
     take an animated ``takes/TAKE.glb`` and a ``takes/TAKE.trc``, ``keypoints.csv``, and ``metrics.json`` where the
-    capture knows the truth.
+    capture knows the truth. Instants are kept in OUT.partial until all are there: started again, it goes on.
 
     Args:
-        capture: PATH of a capture for all its instants, or PATH#SPLIT.
+        capture: PATH of a capture for all its instants, PATH#SPLIT, or PATH#SPLIT:START:STOP:STEP for some of them:
+            PATH#:0:20 for the first 20 of all.
         out: Folder to write, a new one.
         ckpt_path: The detector: name of a shipped one, folder of a run, or a checkpoint in one. Without it the
             capture's labels are the fields: how good a reconstruction by these cameras can be.
         smoothing: Instants over which the registered surface is smoothed (constant velocity unless the pixels differ);
             0 = none.
-        fps: Instants per second, for the files that play.
+        fps: Instants per second, for the files that play; default those that the capture says, else 30.
         sigma: Width of the match between a cell's coordinate and a vertex [m]; default 3 % of the surface's largest
             side.
         shrinkage: Of the observations: 1 for detectors, towards 0 for fields that are exact to less than a cell.
@@ -92,41 +95,49 @@ def reconstruct(
         workers: Processes that reconstruct; default one for each core; where there is a GPU this one alone, on the GPU.
         executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
     """
-    if smoothing < 0 or not fps > 0:
-        raise InputError(f"smoothing is {smoothing:g} and fps {fps:g} where 0 or more and more than 0 are expected")
+    if smoothing < 0 or (fps is not None and not fps > 0):
+        raise InputError(f"smoothing is {smoothing:g} and fps {fps} where 0 or more and more than 0 are expected")
     path, split = split_of(capture, "")
     source = Capture.open(path)
-    instants = {one.frame: one for one in source.instants(split or None)}
-    if max(len(one.views) for one in instants.values()) < 2:
+    instants = source.instants(split or None)
+    if max(len(one.views) for one in instants) < 2:
         raise InputError(f"{capture} has one view of each instant, expected two or more to reconstruct from")
     settings = ReconstructionSettings(sigma=sigma, shrinkage=shrinkage, threshold=threshold, min_views=min_views)
     folder = Path(path).absolute()
     make = partial(InstantReconstructor, folder, settings, registration, captured_masks)
-    with whole_folder(out) as partial_folder:
+    options = {"sigma": sigma, "shrinkage": shrinkage, "threshold": threshold, "min_views": min_views}
+    made_of: dict[str, Any] = {"capture": str(folder), "fields": ckpt_path or "labels", "triangulation": options}
+    made_of |= {"captured_masks": captured_masks, "registration": asdict(registration or RegistrationSettings())}
+    begun = {**made_of, "split": split, "hide_background": hide_background}
+    with whole_folder(out) as partial_folder, KeptInstants(out, begun, [one.frame for one in instants]) as kept:
         with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
-            found = FoundInstants(pool, source.surface)
-            views = f"{path}{SPLIT_MARK}{split or ''}"
-            if ckpt_path is None:
+            found = FoundInstants(pool, source.surface, kept)
+            views = f"{path}{SPLIT_MARK}{rest_of(source, split or '', len(kept.instants))}"
+            if len(kept.instants) == len(instants):
+                pass
+            elif ckpt_path is None:
                 from_labels(views, found)
             else:
                 words = [*detector_words(ckpt_path), f"--data.predict={views}", "--trainer.logger=false"]
                 words += ["--trainer.devices=1", "--trainer.strategy=auto"]
                 run("predict", [*words, *(["--data.hide_background=constant"] if hide_background else [])], [found])
-        if not any(np.isfinite(one["vertices"]).any() for one in found.instants):
+        if not any(np.isfinite(one["vertices"]).any() for one in kept.instants):
             raise InputError(
                 f"{ckpt_path or 'the labels'}: no instant of {capture} has a surface, expected fields on which two "
                 "views or more agree"
             )
-        options = {"sigma": sigma, "shrinkage": shrinkage, "threshold": threshold, "min_views": min_views}
-        meta: dict[str, Any] = {"format": "dkp-reconstruction", "version": 1, "unit": "m", "capture": str(folder)}
-        meta |= {"fields": ckpt_path or "labels", "surface": source.surface.name, "smoothing_instants": smoothing}
-        meta |= {"fps": fps, "triangulation": options, "captured_masks": captured_masks}
-        meta["registration"] = asdict(registration or RegistrationSettings())
-        result = together(found.instants, source, meta)
+        rate = fps or source.fps or ASSUMED_FPS
+        meta: dict[str, Any] = {"format": "dkp-reconstruction", "version": 1, "unit": "m", **made_of}
+        meta |= {"surface": source.surface.name, "smoothing_instants": smoothing, "fps": rate}
+        result = together(kept.instants, source, meta)
         result = (result.smoothed(smoothing) if smoothing else result).with_keypoints(source.surface)
         metrics = errors(result, source)
-        write(result, partial_folder, fps, metrics)
+        write(result, partial_folder, rate, metrics)
     said = [f"{out}: {int((result.agreement > 0).sum())} of {len(result)} instants have a surface"]
+    if fps is None and source.fps is None:
+        said += [
+            f"the capture does not say its instants per second: {rate:g} are assumed in what plays, --fps says others"
+        ]
     return "\n".join([*said, *(f"{key:<32} {value:9.3f}" for key, value in metrics.items())])
 
 
@@ -153,12 +164,13 @@ class FoundInstants(FieldsCallback[list[Instant]]):
     Args:
         workers: inside their ``with`` block, see `InstantReconstructor`.
         surface: the capture's.
+        kept: gets them.
     """
 
-    def __init__(self, workers: Workers[Fields, list[Instant]], surface: Surface) -> None:
+    def __init__(self, workers: Workers[Fields, list[Instant]], surface: Surface, kept: KeptInstants) -> None:
         super().__init__(workers)
         self.surface = surface
-        self.instants: list[Instant] = []
+        self.kept = kept
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse a detector of another surface."""
@@ -166,7 +178,16 @@ class FoundInstants(FieldsCallback[list[Instant]]):
 
     def take(self, found: list[Instant]) -> None:
         """Keep them."""
-        self.instants += found
+        self.kept.add(found)
+
+
+def rest_of(capture: Capture, split: str, done: int) -> str:
+    """SPLIT:start:stop:step of the instants of a split that follow the first `done` ones."""
+    name, _, chosen = split.partition(":")
+    if not done:
+        return split
+    start, stop, step = slice(*parse_slice(chosen, split)).indices(len(capture.instants(name or None)))
+    return f"{name}:{start + done * step}:{stop}:{step}"
 
 
 def from_labels(views: str, found: FoundInstants) -> None:
@@ -232,12 +253,6 @@ class InstantReconstructor:
         arrays = {"frame": np.array(fields.frame)} | {name: part.cpu().numpy() for name, part in parts.items()}
         there = np.flatnonzero(present.any(1).cpu().numpy())
         return [{name: values[index] for name, values in arrays.items()} for index in there]
-
-
-def confidence(seen: Observations, found: Triangulation) -> Tensor:
-    """(B, N) in [0, 1]: the mean weight of the observations that agree on a point, 0 where there is none."""
-    total: Tensor = (seen.weights * found.inliers).sum(1)
-    return total / found.views.clamp_min(1)
 
 
 def colours(image: Tensor, vertices: Tensor, camera: Camera, visible: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from matplotlib import colormaps
 
 from dkp.captures import Capture, View
 from dkp.captures.crops import CropMap, crop_affine, square_box
+from dkp.captures.manifest import CAPTURE_FILE
 from dkp.captures.splits import split_of
 from dkp.errors import InputError
 from dkp.files import write_text
@@ -22,6 +23,9 @@ from dkp.viz.page import jpeg, packed, page
 
 LEVELS = 4095
 """Steps between the two ends of a scene: half a millimetre for a person, which packs well."""
+
+UNKNOWN_RATE = 10.0
+"""Instants per second of a page, where nothing says it."""
 
 MOST_ERROR, MOST_VIEWS = 50.0, 8.0
 """Ends of the colour scales [mm] and [views]."""
@@ -56,7 +60,7 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
     folder of ``dkp reconstruct``, the true one of a capture that knows it.
 
     Args:
-        source: PATH or PATH#SPLIT of a capture, or the folder of a reconstruction.
+        source: PATH, PATH#SPLIT or PATH#SPLIT:START:STOP:STEP of a capture, or the folder of a reconstruction.
         out: The page, X.html.
         instants: At most so many, spread evenly.
         side: Of the images [px].
@@ -71,9 +75,17 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
         frames = result.frame.tolist()
     else:
         path, split = split_of(source, "")
+        if not (Path(path) / CAPTURE_FILE).is_file():
+            raise InputError(
+                f"{path} {'has no' if Path(path).exists() else 'is not there, expected a folder with'} {CAPTURE_FILE} "
+                f"(a capture) or {FILE} (a reconstruction)"
+            )
         capture, result = Capture.open(path), None
         frames = [one.frame for one in capture.instants(split or None)]
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(instants, len(frames))).round().astype(int))
+    count = f"{len(chosen)} of {len(capture.frames)} instants"
+    if len(chosen) < len(frames):
+        count += f", spread over {len(frames)}: --instants takes more"
     frames = [frames[index] for index in chosen]
     data, kind, note = scene(capture, frames, side), "true surface", capture.source
     truths = [capture.truth(frame) for frame in frames]
@@ -86,6 +98,8 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
             note += f"; smoothed over {result.meta['smoothing_instants']:g} instants"
         shown, points = result.vertices[chosen].astype(np.float64), result.points[chosen].astype(np.float64)
         layers = measured(result, chosen, 1000 * np.linalg.norm(shown - truth, axis=-1))
+    rate = capture.fps if result is None else result.meta.get("fps")
+    data["fps"] = speed([capture.frames[frame].time for frame in frames], rate)
     data |= geometry(shown, points, data["scale"], data["middle"])
     colours = (255 * CoordinateColours(capture.surface)(capture.surface.vertices)).round().astype(np.uint8)
     data["layers"] = [{"name": "surface coordinate", "values": packed(colours)}, *layers]
@@ -102,9 +116,20 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
         surface=hidden[data["surface"] is not None],
         points=hidden[points is not None],
     )
-    text = page(f"{capture.name}: {len(frames)} of {len(capture.frames)} instants", body, data, ("viewer",))
+    text = page(f"{capture.name}: {count}", body, data, ("viewer",))
     write_text(out, text)
-    return f"dkp: wrote {out} ({len(text) / 1e6:.1f} MB)"
+    return f"dkp: wrote {out} ({len(text) / 1e6:.1f} MB), {count}"
+
+
+def speed(times: list[int], rate: float | None) -> float:
+    """Pictures per second at which a page plays instants of these times: as fast as it was, where that is known.
+
+    Args:
+        times: of the instants, as the capture numbers them.
+        rate: how many such numbers are a second.
+    """
+    steps = np.diff(times)
+    return float(np.clip((rate or UNKNOWN_RATE) / np.median(steps[steps > 0]), 1, 60)) if (steps > 0).any() else 1.0
 
 
 def scene(capture: Capture, frames: list[str], side: int) -> dict[str, Any]:
@@ -128,7 +153,6 @@ def scene(capture: Capture, frames: list[str], side: int) -> dict[str, Any]:
         "frames": frames,
         "side": side,
         "levels": LEVELS,
-        "fps": 10,
         "up": upright(capture.cameras.values()).tolist(),
         "front": (centres[0] - middle).tolist(),
         "middle": middle,

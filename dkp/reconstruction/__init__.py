@@ -3,7 +3,7 @@
 from dkp.reconstruction.deformation import Deformation, DeformationGraph
 from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.observations import Observations, observe
-from dkp.reconstruction.reconstructor import RELATIVE_SIGMA, ReconstructionSettings, Reconstructor
+from dkp.reconstruction.reconstructor import RELATIVE_SIGMA, ReconstructionSettings, Reconstructor, confidence
 from dkp.reconstruction.registration import Registration, RegistrationSettings, SurfaceRegistration, rigid_motion
 from dkp.reconstruction.result import Reconstruction, keypoint_mixture
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface, vertex_samples
@@ -21,6 +21,7 @@ __all__ = [
     "RegistrationSettings",
     "SurfaceRegistration",
     "SurfaceSamples",
+    "confidence",
     "depth_map",
     "in_sight",
     "keypoint_mixture",

@@ -155,7 +155,10 @@ def write_keypoints_csv(
 
 
 def write_trc(path: Path, time: Sequence[int], names: Sequence[str], points: np.ndarray, fps: float) -> None:
-    """Write the keypoints (T, J, 3) [m] of a take as a TRC file, as OpenSim reads it; those not found stay empty."""
+    """Write the keypoints (T, J, 3) [m] of a take as a TRC file, as OpenSim reads it; those not found stay empty.
+
+    Frames have the numbers `time` (T) of the capture, as in every other file.
+    """
     head = [
         "DataRate",
         "CameraRate",
@@ -168,11 +171,11 @@ def write_trc(path: Path, time: Sequence[int], names: Sequence[str], points: np.
     ]
     rate = f"{fps:g}"
     lines = [["PathFileType", "4", "(X/Y/Z)", path.name], head]
-    lines.append([rate, rate, str(len(points)), str(len(names)), "m", rate, str(time[0] + 1), str(len(points))])
+    lines.append([rate, rate, str(len(points)), str(len(names)), "m", rate, str(time[0]), str(len(points))])
     lines.append(["Frame#", "Time", *(cell for name in names for cell in (name, "", ""))])
     lines.append(["", "", *(f"{axis}{number}" for number in range(1, len(names) + 1) for axis in "XYZ")])
     lines.append([])
     for index, row in zip(time, points.reshape(len(points), -1), strict=True):
         cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
-        lines.append([str(index + 1), f"{(index - time[0]) / fps:.5f}", *cells])
+        lines.append([str(index), f"{(index - time[0]) / fps:.5f}", *cells])
     path.write_text("".join("\t".join(line) + "\n" for line in lines), encoding="utf-8")

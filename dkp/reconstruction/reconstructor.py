@@ -159,3 +159,9 @@ class Reconstructor:
         if self._flat:
             return in_sight(points, camera, depths, torch.inf)[1]
         return in_sight(points, camera, depths, self.tolerance, self.samples.normals(vertices))[1]
+
+
+def confidence(seen: Observations, found: Triangulation) -> Tensor:
+    """(B, N) in [0, 1]: the mean weight of the observations that agree on a point, 0 where there is none."""
+    total: Tensor = (seen.weights * found.inliers).sum(1)
+    return total / found.views.clamp_min(1)

@@ -126,6 +126,7 @@ def synthesize(
             splits=make_splits(recording, splits),
             source=f"rendered by dkp, {what}domain {chosen.name}, seed {seed}, {fps:g} instants per second{source}",
             licence=licence,
+            fps=fps,
             overwrite=overwrite,
         ) as writer,
         Workers(partial(renderer, recording, writer.folder), workers, executor) as pool,

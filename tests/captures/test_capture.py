@@ -19,7 +19,9 @@ def test_everything_comes_back(scene, tmp_path):
     label = scene.label(cameras["cam_0"], 0)
     known = rng.random(label.face.shape) < 0.5
     points = SparseLabel(np.array([[3.5, 4.25]]), np.array([2], np.int32), np.array([[0.25, 0.25, 0.5]], np.float32))
-    with CaptureWriter(tmp_path / "c", name="n", surface=scene.surface, cameras=cameras, source="s", licence="l") as w:
+    with CaptureWriter(
+        tmp_path / "c", name="n", surface=scene.surface, cameras=cameras, source="s", licence="l", fps=60
+    ) as w:
         for name in cameras:
             w.add_view(
                 "f1",
@@ -35,7 +37,7 @@ def test_everything_comes_back(scene, tmp_path):
             )
         w.splits = {"train": ["f1"]}
     capture = Capture.open(tmp_path / "c")
-    assert (capture.name, capture.source, capture.licence, capture.unit) == ("n", "s", "l", "m")
+    assert (capture.name, capture.source, capture.licence, capture.unit, capture.fps) == ("n", "s", "l", "m", 60.0)
     assert list(capture.cameras) == list(cameras)
     (instant,) = capture.instants("train")
     assert (instant.frame, instant.sequence, instant.time) == ("f1", "take", 1)
@@ -129,6 +131,21 @@ def test_instants_follow_the_split(board_capture):
     assert [len(instant.views) for instant in capture.instants("test")] == [3]
     with pytest.raises(InputError, match="no split 'val', expected one of train, test"):
         capture.instants("val")
+
+
+def test_some_instants_of_a_split(board_capture):
+    capture = Capture.open(board_capture)
+    split = next(iter(capture.splits))
+    every, some = capture.instants(), capture.instants(split)
+    assert capture.instants(f"{split}:1:") == some[1:]
+    assert capture.instants(":0:3:2") == every[:3:2]
+    for wrong, words in (
+        ("nowhere:0:2", "no split 'nowhere'"),
+        (f"{split}:999:", "none of"),
+        (":a", "start:stop:step"),
+    ):
+        with pytest.raises(InputError, match=words):
+            capture.instants(wrong)
 
 
 def test_a_capture_can_be_sent_to_a_worker(board_capture):

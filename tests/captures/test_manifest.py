@@ -46,6 +46,7 @@ HEADS = {
     "unknown key": (lambda head: {**head, "licens": ""}, "has the unknown key 'licens'"),
     "missing key": (lambda head: {k: v for k, v in head.items() if k != "unit"}, "has no key 'unit'"),
     "unit": (lambda head: {**head, "unit": "inch"}, "unit is 'inch', expected one of m, cm, mm"),
+    "fps": (lambda head: {**head, "fps": 0}, "fps is 0, expected a number of frames per second above 0"),
     "name": (lambda head: {**head, "name": 3}, "name is 3, expected a string"),
     "surface file": (lambda head: {**head, "surface": "mesh.npz"}, "surface is 'mesh.npz' but there is no such file"),
     "surface outside": (lambda head: {**head, "surface": "../mesh.npz"}, "expected a relative path inside the capture"),

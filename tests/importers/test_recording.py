@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from dkp.captures import Capture
+from dkp.captures.arrays import parse_slice
 from dkp.captures.check import check_capture
 from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.joints import LAYOUTS
 from dkp.errors import InputError
 from dkp.importers.cameras.lens import OpenCVCamera
 from dkp.importers.masks import LIMBS
-from dkp.importers.media.synchronise import frame_maps, parse_slice
+from dkp.importers.media.synchronise import frame_maps
 from dkp.importers.media.video import FrameSource
 from dkp.importers.recording import import_recording
 from dkp.surface import Surface

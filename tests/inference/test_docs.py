@@ -7,8 +7,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from dkp.inference.export import export
+from dkp.synthetic.synthesis import synthesize
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
@@ -42,6 +44,16 @@ def test_the_example_looks_a_pixel_up(picture, tmp_path):
     said = [run("look_up.py", crop, *pixel) for pixel in ((54, 75), (1, 1))]
     assert "shows vertex" in said[0]
     assert "shows no body" in said[1]
+
+
+def test_the_example_finds_a_pixel_in_space(tmp_path):
+    capture = synthesize(str(tmp_path / "two"), subjects=1, frames=2, cameras=4, clip=2, seed=3, workers=1)
+    truth = capture.truth(capture.views[0].frame)
+    pixel, _ = capture.camera(capture.views[0]).project(torch.from_numpy(truth).mean(0, keepdim=True))
+    said = run("pixel_to_space.py", capture.path, capture.views[0].camera, *pixel[0].tolist())
+    place = np.array(said.split("[")[1].split("]")[0].split(), float)
+    assert np.linalg.norm(truth - place, axis=1).min() < 0.2
+    assert "shows no body" in run("pixel_to_space.py", capture.path, capture.views[0].camera, 1, 1)
 
 
 def test_the_example_needs_only_onnx_runtime(picture, tmp_path):

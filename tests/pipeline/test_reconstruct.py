@@ -10,8 +10,9 @@ import torch
 from dkp.captures import Capture, CaptureWriter
 from dkp.cli import main
 from dkp.errors import InputError
-from dkp.pipeline.reconstruct import confidence, detector_words
-from dkp.reconstruction import Observations, Reconstruction
+from dkp.pipeline.instants import KeptInstants
+from dkp.pipeline.reconstruct import detector_words, rest_of
+from dkp.reconstruction import Reconstruction
 from dkp.synthetic.synthesis import synthesize
 
 NODES = ["--registration.nodes", "150"]
@@ -99,7 +100,7 @@ def test_the_animation_has_every_instant(person):
     moved = values(primitive["targets"][0]["POSITION"]).reshape(-1, 3)
     np.testing.assert_allclose(moved, result.vertices[1] - result.vertices[0], atol=1e-5)
     sampler = document["animations"][0]["samplers"][0]
-    np.testing.assert_allclose(values(sampler["input"]), [0, 1 / 30])
+    np.testing.assert_allclose(values(sampler["input"]), [0, 1 / 15])
     assert values(sampler["output"]).tolist() == [0, 1]
     assert document["extras"]["frames"] == result.frame.tolist()
 
@@ -114,8 +115,55 @@ def test_keypoints_are_tables(person):
     np.testing.assert_allclose([float(rows[0][axis]) for axis in "xyz"], result.keypoints[0, joint], atol=1e-5)
     (take,) = result.takes()
     lines = [line.split("\t") for line in (out / "takes" / f"{take}.trc").read_text().splitlines()]
+    assert [line[0] for line in lines[6:]] == sorted({row["time"] for row in rows}) == ["0", "1"]
+    assert lines[2][0] == "15"
     assert lines[3][2::3] == result.keypoint_names.tolist()
     np.testing.assert_allclose(np.array(lines[7][2:], float), result.keypoints[1].ravel(), atol=1e-5)
+
+
+def test_an_interrupted_command_goes_on(person, tmp_path, monkeypatch, capsys):
+    capture, out = person
+    words = [
+        "reconstruct",
+        f"{capture.path}#:0:2",
+        str(tmp_path / "out"),
+        "--shrinkage",
+        "0.02",
+        "--workers",
+        "1",
+        *NODES,
+    ]
+    add = KeptInstants.add
+
+    def interrupted(self, found):
+        add(self, found[:1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(KeptInstants, "add", interrupted)
+    with pytest.raises(SystemExit):
+        main(words)
+    assert not (tmp_path / "out").exists()
+    added = []
+    monkeypatch.setattr(KeptInstants, "add", lambda self, found: added.extend(found) or add(self, found))
+    with pytest.raises(SystemExit):
+        main([*words, "--threshold", "0.1"])
+    assert "was begun with triangulation" in capsys.readouterr().err
+    main([*words, "--fps", "100"])
+    whole, result = Reconstruction.open(out), Reconstruction.open(tmp_path / "out")
+    assert [one.frame for one in added] == whole.frame[1:].tolist()
+    np.testing.assert_array_equal(result.frame, whole.frame)
+    np.testing.assert_allclose(result.vertices, whole.vertices, atol=1e-4)
+    assert result.meta["fps"] == 100
+    assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("split", "rest"), [("", ":3:10:1"), ("test", "test:3:4:1"), (":1:9:2", ":7:9:2"), ("test:-3:", "test:4:4:1")]
+)
+def test_the_rest_follows_what_is_done(split, rest):
+    capture = type("Capture", (), {"instants": lambda _, name: range(4 if name == "test" else 10)})()
+    assert rest_of(capture, split, 0) == split
+    assert rest_of(capture, split, 3) == rest
 
 
 def test_smoothing_keeps_even_motion_and_removes_jitter(person):
@@ -136,14 +184,6 @@ def test_smoothing_keeps_even_motion_and_removes_jitter(person):
     kept = Reconstruction(**whole | {"vertices": gap}).smoothed(3.0).vertices
     assert np.isnan(kept[10]).all()
     assert np.isfinite(np.delete(kept, 10, 0)).all()
-
-
-def test_confidence_is_the_mean_of_the_views_that_agree():
-    weights = torch.tensor([[[0.5, 0.9], [0.7, 0.8], [0.1, 0.2]]])
-    agree = torch.tensor([[[True, False], [True, False], [False, False]]])
-    found = type("Found", (), {"inliers": agree, "views": agree.sum(1)})
-    mean = confidence(Observations(torch.zeros(1, 3, 2, 2), weights), found)
-    torch.testing.assert_close(mean, torch.tensor([[0.6, 0.0]]))
 
 
 def test_what_cannot_be_reconstructed_is_refused(person, planes, tmp_path, capsys):

@@ -73,7 +73,10 @@ def test_a_capture_without_truth_shows_its_cameras(planes, tmp_path):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["nowhere", "--out", "x.html"], "nowhere is not there"),
+        (
+            ["nowhere", "--out", "x.html"],
+            "nowhere is not there, expected a folder with capture.json (a capture) or recon",
+        ),
         (["{plane}", "--out", "x.pdf"], "ends in .html"),
         (["{plane}", "--out", "x.html", "--instants", "0"], "instants is 0"),
     ],

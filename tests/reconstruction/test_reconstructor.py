@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from dkp.errors import InputError
-from dkp.reconstruction import ReconstructionSettings, Reconstructor
+from dkp.reconstruction import Observations, ReconstructionSettings, Reconstructor, confidence
 from dkp.surface import Surface
 
 
@@ -88,3 +88,11 @@ def test_a_board_is_visible_from_both_sides(scene, made):
 def test_bad_settings_are_named(options, named):
     with pytest.raises(InputError, match=rf"reconstruction\.{named}"):
         ReconstructionSettings(**options)
+
+
+def test_confidence_is_the_mean_of_the_views_that_agree():
+    weights = torch.tensor([[[0.5, 0.9], [0.7, 0.8], [0.1, 0.2]]])
+    agree = torch.tensor([[[True, False], [True, False], [False, False]]])
+    found = type("Found", (), {"inliers": agree, "views": agree.sum(1)})
+    mean = confidence(Observations(torch.zeros(1, 3, 2, 2), weights), found)
+    torch.testing.assert_close(mean, torch.tensor([[0.6, 0.0]]))

@@ -65,6 +65,7 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
         name=capture.name,
         path=str(capture.path),
         unit=capture.unit,
+        fps=capture.fps,
         surface=f"{surface.name} ({len(surface.vertices)} vertices, {len(surface.faces)} faces)",
         subject=None if subject is None else [round(float(value), 4) for value in subject],
         cameras=_camera_rows(capture, subject),

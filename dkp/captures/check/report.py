@@ -100,7 +100,7 @@ class CheckReport:
     """The result of :func:`dkp.captures.check_capture`; ``str()`` gives tables.
 
     Attributes:
-        name, path, unit, surface: of the capture.
+        name, path, unit, fps, surface: of the capture.
         subject: (3,) about where the subject stands in the world [m]; None where nothing fixes it.
         cameras, splits, pairs: a row each.
         residuals: as in a pair, over the matches of all pairs together.
@@ -113,6 +113,7 @@ class CheckReport:
     name: str
     path: str
     unit: str
+    fps: float | None
     surface: str
     subject: list[float] | None
     cameras: list[CameraRow]
@@ -131,7 +132,9 @@ class CheckReport:
     def __str__(self) -> str:
         """Return the report as tables in plain text."""
         console = Console(file=io.StringIO(), width=150, force_terminal=False, color_system=None, markup=False)
-        console.print(f"capture {self.name} in {self.path}: unit {self.unit}, surface {self.surface}", soft_wrap=True)
+        rate = "" if self.fps is None else f", {self.fps:g} instants per second"
+        told = f"unit {self.unit}{rate}, surface {self.surface}"
+        console.print(f"capture {self.name} in {self.path}: {told}", soft_wrap=True)
         console.print(self._camera_table(), self._split_table(), self._pair_table())
         if self.residuals:
             console.print(self._residual_table())

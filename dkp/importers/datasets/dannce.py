@@ -97,7 +97,7 @@ def import_dannce(
         splits = take.splits if not labels else {"train": list(take.frames), "test": []}
         writer = CaptureWriter(
             out, name=out.name, surface=surface, cameras=rig, splits=splits, source=source, licence=licence,
-            overwrite=overwrite,
+            fps=take.fps, overwrite=overwrite,
         )  # fmt: skip
         with writer:
             for view in take.views:

@@ -35,7 +35,7 @@ from dkp.importers.cameras.toml import read_toml_cameras
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
-from dkp.importers.media.synchronise import frame_numbers
+from dkp.importers.media.synchronise import common_rate, frame_numbers
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
 from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
@@ -135,6 +135,7 @@ def _import(
         },
         source=f"demo of {PACKAGE}, {calibration}; joints by OpenPose, masks by GrabCut from the joints",
         licence="BSD-3-Clause",
+        fps=common_rate(recording.media.values()),
         overwrite=overwrite,
     )
     with writer, Workers(calls, workers, executor) as pool:

@@ -1,13 +1,13 @@
 """Which frames of the cameras belong together, and how their pixels relate to the calibrated ones."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from dkp.captures.arrays import affine_matrix, one_of
+from dkp.captures.arrays import affine_matrix, one_of, parse_slice
 from dkp.captures.rig import camera_size
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 Rates = Literal["same", "any"]
 _MOST_DRIFT = 0.5  # frames by which videos may be apart at their end
+_SAME_RATE = 1e-3  # by how much the rates of one recording may differ
 _MOST_UNKNOWN = 0.02  # share of files that may belong to no frame
 FrameMap = Literal["same", "stretch", "auto"] | Mapping[str, Sequence[Sequence[float]]]
 
@@ -75,6 +76,13 @@ def _same_rates(sources: Mapping[str, FrameSource], numbers: Sequence[int]) -> N
         )
 
 
+def common_rate(sources: Iterable[FrameSource]) -> float | None:
+    """Return the frames per second of videos that have one rate; None where one has another or does not say it."""
+    rates = [source.steady_rate for source in sources]
+    known = [rate for rate in rates if rate is not None]
+    return known[0] if len(known) == len(rates) and max(known) / min(known) - 1 < _SAME_RATE else None
+
+
 def report_gaps(source: FrameSource, numbers: Sequence[int], kind: str, offset: int = 0) -> None:
     """Log one warning that names the first of the wanted frames that a source lacks."""
     missing = [number + offset for number in numbers if number + offset not in source]
@@ -117,18 +125,6 @@ def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, Fra
         if unknown:
             logger.warning("%s: %d file(s) belong to no frame (the first: %d)", folder, len(unknown), min(unknown))
     return offset
-
-
-def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
-    """Return start, stop and step of "start:stop:step", each of which may be left out."""
-    parts = value.split(":") if value else [""]
-    try:
-        start, stop, step = ([int(part) if part.strip() else None for part in parts] + [None, None])[:3]
-    except ValueError:
-        raise InputError(f"{where} is {value!r}, expected start:stop:step with whole numbers") from None
-    if len(parts) > 3 or (value and len(parts) == 1) or (step is not None and step < 1):
-        raise InputError(f"{where} is {value!r}, expected start:stop:step with a step of at least 1")
-    return start, stop, 1 if step is None else step
 
 
 def with_sizes(cameras: Mapping[str, Camera], sources: Mapping[str, FrameSource]) -> dict[str, Camera]:

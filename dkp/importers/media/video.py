@@ -35,6 +35,7 @@ class FrameSource:
         own: those numbers as they are in the file or the files' names, whatever `renumber` made of them.
         size: (width, height) [px].
         rate: frames per second of a video, as its header says; None where unknown.
+        steady_rate: the same where the time of the last frame agrees with it, and else None.
         bad: frame number -> what is wrong with it, of the frames that were left out so far.
         uneven: what is said of a video whose frames, so far, are not where its rate puts them in time; else "".
     """
@@ -66,6 +67,7 @@ class FrameSource:
         self._moments: dict[int, int] | None = None
         self.rate: float | None = None
         self.uneven = ""
+        self.steady_rate: float | None = None
         if images is None and not self.path.is_dir():
             self.numbers: Sequence[int] = range(0)
             self._read_video_head()
@@ -160,21 +162,25 @@ class FrameSource:
             self.size = (frame.shape[1], frame.shape[0])
         finally:
             video.release()
-        self.numbers = range(self._counted(int(claimed) if believable else None))
+        count, seconds = self._counted(int(claimed) if believable else None)
+        self.numbers = range(count)
+        if self.rate is not None and abs(seconds * self.rate - (count - 1)) <= _MOST_UNEVEN:
+            self.steady_rate = self.rate
 
-    def _counted(self, claimed: int | None) -> int:
-        """Count the frames: as the header has it where the last one is there and no other follows."""
+    def _counted(self, claimed: int | None) -> tuple[int, float]:
+        """Count the frames, and read the time of the last [s]: as the header has it where no other one follows."""
         video = self._opened()
         try:
             if claimed is not None and video.set(cv2.CAP_PROP_POS_FRAMES, claimed - 1):
-                if video.grab() and not video.grab():
-                    return claimed
+                there, seconds = video.grab(), video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                if there and not video.grab():
+                    return claimed, seconds
                 video.release()
                 video = self._opened()
-            count = 0
+            count, seconds = 0, 0.0
             while video.grab():
-                count += 1
-            return max(count, claimed or 0)  # fewer: what is missing is damaged, and named when it is read
+                count, seconds = count + 1, video.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            return max(count, claimed or 0), seconds  # fewer: what is missing is damaged, and named when it is read
         finally:
             video.release()
 
