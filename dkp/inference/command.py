@@ -1,4 +1,4 @@
-"""The command `dkp predict` on an image, a folder of images or a video."""
+"""The command `dkp predict` on an image, a folder of images, a video or a recording of several cameras."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from rich.console import Console
 from dkp.captures.arrays import between, one_of, whole_number
 from dkp.captures.images import OnBad
 from dkp.errors import InputError
+from dkp.importers.media.synchronise import FrameMap
 from dkp.inference.frames import Frames
 from dkp.inference.loading import load
 from dkp.inference.output import Output
 from dkp.inference.prediction import Prediction
 from dkp.inference.predictor import Predictor
+from dkp.inference.recording import predict_recording
 from dkp.inference.subjects import Subjects
 from dkp.progress import Progress
 
@@ -35,13 +37,17 @@ def predict(
     surface: str | None = None,
     size: int | None = None,
     device: str | None = None,
+    calibration: str | None = None,
+    unit: str | None = None,
+    frame_map: FrameMap = "auto",
 ) -> str:
-    """Write the fields of an image, of a folder of images or of a video, with pictures to look at.
+    """Write the fields of an image, a folder of images, a video or a recording, with pictures to look at.
 
     Started again, it goes on where it was.
 
     Args:
-        media: an image, a folder of images of any sizes, or a video.
+        media: an image, a folder of images of any sizes, or a video; with ``calibration`` a folder with one video or
+            image folder per camera, matched by name, as `dkp import recording` reads it.
         ckpt_path: name of a shipped detector, folder of a run, checkpoint, weights file (.safetensors) or exported
             model (.onnx).
         out: folder to write; default: predictions/NAME.
@@ -52,13 +58,18 @@ def predict(
             moves before a still camera; or "whole".
         margin: room around a box on each side, as a share of its longer side.
         frames: which frames or images, as start:stop:step; empty takes all.
-        overlay: write the fields drawn over the images, of a video as overlay.mp4.
+        overlay: write the fields drawn over the images, of a video as overlay.webm, which browsers play.
         iuv: write pictures in DensePose's encoding, too.
         batch: images that the network takes at once, where no subject is followed.
         on_bad: "raise" ends at an image that cannot be decoded, "skip" leaves it out.
         surface: name or file of the surface, where the detector does not say it.
         size: side of the detector's crops [px], where it does not say it.
         device: of PyTorch; default: a GPU if there is one.
+        calibration: the camera file of a recording (`dkp import --list`): its cameras are predicted on together, and
+            the others tell each where the subject is. OUT gets a folder for each camera, and a capture.
+        unit: of the calibration's translations, where its format does not say it: "m", "cm", "mm" or how many metres.
+        frame_map: how a recording's frames relate to the calibrated size, as of `dkp import recording`: "auto", "same",
+            "stretch", or camera name -> 2 x 3 affine map from frame pixels to calibrated pixels.
 
     Returns:
         A line that says what was written.
@@ -69,14 +80,20 @@ def predict(
     between(margin, "margin", 0.0, 5.0)
     whole_number(batch, "batch", least=1)
     one_of(on_bad, ("skip", "raise"), "on_bad")
-    source = Frames(media, frames, on_bad)
+    folder = Path("predictions") / Path(media).resolve().stem if out is None else Path(out)
+    if calibration is not None and boxes != "auto":
+        raise InputError(f"boxes is {boxes!r} with a calibration, expected auto: the cameras find the subject together")
+    source = Frames(media, frames, on_bad) if calibration is None else None
     predictor = load(ckpt_path, surface=surface, size=size, device=device, batch=batch)
-    folder = Path("predictions") / source.path.resolve().stem if out is None else Path(out)
-    subjects = Subjects(predictor, source, boxes, margin)
     settings = {
-        "media": str(source.path.resolve()), "ckpt_path": str(ckpt_path), "boxes": boxes, "margin": margin,
+        "media": str(Path(media).resolve()), "ckpt_path": str(ckpt_path), "boxes": boxes, "margin": margin,
         "frames": frames, "overlay": overlay, "iuv": iuv, "surface": predictor.surface.name, "size": predictor.size,
     }  # fmt: skip
+    if source is None:
+        chosen = {"calibration": str(Path(calibration or "").resolve()), "unit": unit, "frame_map": frame_map}
+        how = {"frames": frames, "margin": margin, "overlay": overlay, "iuv": iuv, "on_bad": on_bad}
+        return predict_recording(Path(media), predictor, folder, settings | chosen, **chosen, **how)
+    subjects = Subjects(predictor, source, boxes, margin)
     video = (source.rate or 25.0) if source.is_video else None
     with Output(folder, settings, predictor.surface, video, overlay, iuv) as output:
         done = {number for number, name in source.names.items() if output.has(name)}
@@ -92,7 +109,7 @@ def predict(
     left = f"; {len(source.bad)} could not be decoded, the first: {source.bad[0]}" if source.bad else ""
     return (
         f"dkp: a subject in {found} of {total} images, {(total - len(done)) / max(seconds, 1e-9):.1f} images/s, "
-        f"results are in {folder}{left}"
+        f"{folder} has {output.written()}{left}"
     )
 
 

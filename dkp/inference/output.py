@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,13 +16,19 @@ import numpy as np
 
 from dkp.captures.images import write_image
 from dkp.errors import InputError
-from dkp.files import cannot_write, whole_file, write_text
+from dkp.files import begin_folder, cannot_write, whole_file
 from dkp.inference.overlay import draw_overlay
 from dkp.inference.prediction import Prediction, load_predictions, save_predictions
 from dkp.surface import Surface
 from dkp.viz.colours import CoordinateColours
 
 SETTINGS = "predict.json"
+
+VIDEO, PARTIAL = "overlay.webm", "overlay.partial.webm"
+"""VP8, which browsers play, and whose encoder is free of the GPL."""
+
+LONGEST = 1280
+"""Longer side of a video [px]; larger ones are slow to encode."""
 
 WAITING = 4
 """Images that may wait to be written."""
@@ -31,7 +38,7 @@ class Output:
     """A folder of predictions; what is handed to it is drawn and written by a thread.
 
     `npz/NAME.npz` of every image (`dkp.inference.prediction.save_predictions`); `overlay/NAME.png` or, of a video,
-    `overlay.mp4`; `iuv/NAME.png` in DensePose's encoding: part, 255 U and 255 V as OpenCV's channels 0, 1 and 2.
+    `overlay.webm`; `iuv/NAME.png` in DensePose's encoding: part, 255 U and 255 V as OpenCV's channels 0, 1 and 2.
 
     Args:
         folder: that is written.
@@ -61,9 +68,10 @@ class Output:
         self.overlay = overlay
         self.iuv = iuv
         self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="output")
         self._waiting: deque[Future[None]] = deque()
-        begin(folder, settings)
+        begin_folder(folder, settings, SETTINGS)
         for name, wanted in (("npz", True), ("iuv", iuv), ("overlay", overlay and video is None)):
             if wanted:
                 (folder / name).mkdir(exist_ok=True)
@@ -76,16 +84,21 @@ class Output:
     ) -> None:
         """Finish what waits; a video that is not whole goes."""
         self._pool.shutdown()
-        partial = self.folder / "overlay.partial.mp4"
+        partial = self.folder / PARTIAL
         if self._writer is not None:
             self._writer.release()
             if kind is None:
-                partial.replace(self.folder / "overlay.mp4")
+                partial.replace(self.folder / VIDEO)
             else:
                 partial.unlink(missing_ok=True)
         if kind is None:
             while self._waiting:
                 self._waiting.popleft().result()
+
+    def written(self) -> str:
+        """Say what the folder has."""
+        overlay = (VIDEO if self.draws_video else "overlay") if self.overlay else ""
+        return ", ".join(name for name in ("npz", overlay, "iuv" if self.iuv else "") if name)
 
     @property
     def draws_video(self) -> bool:
@@ -94,7 +107,7 @@ class Output:
 
     def complete(self) -> bool:
         """Whether the video, where one is drawn, is there."""
-        return not self.draws_video or (self.folder / "overlay.mp4").is_file()
+        return not self.draws_video or (self.folder / VIDEO).is_file()
 
     def has(self, name: str) -> bool:
         """Whether the predictions of an image are written."""
@@ -134,12 +147,30 @@ class Output:
 
     def _add_frame(self, drawn: np.ndarray) -> None:
         if self._writer is None:
-            path = self.folder / "overlay.partial.mp4"
-            size = (drawn.shape[1], drawn.shape[0])
-            self._writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), self.video or 25.0, size)
+            path = self.folder / PARTIAL
+            scale = min(1.0, LONGEST / max(drawn.shape))
+            width, height = (2 * max(1, round(scale * length / 2)) for length in drawn.shape[1::-1])  # even
+            self._size, codec = (width, height), cv2.VideoWriter.fourcc(*"VP80")
+            with without_words():
+                self._writer = cv2.VideoWriter(str(path), codec, self.video or 25.0, self._size)
             if not self._writer.isOpened():
-                raise InputError(f"{path} cannot be written by this OpenCV as mp4; give --overlay false")
+                raise InputError(f"{path} cannot be written by this OpenCV as VP8; give --overlay false")
+        if self._size != drawn.shape[1::-1]:
+            drawn = cv2.resize(drawn, self._size, interpolation=cv2.INTER_AREA)
         self._writer.write(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+
+
+@contextmanager
+def without_words() -> Iterator[None]:
+    """Keep FFmpeg's library silent inside, which says of every WebM video that OpenCV gave it a tag."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def combined_iuv(image: np.ndarray, predictions: list[Prediction]) -> np.ndarray:
@@ -149,30 +180,3 @@ def combined_iuv(image: np.ndarray, predictions: list[Prediction]) -> np.ndarray
         own = one.iuv()
         iuv[own[..., 0] > 0] = own[own[..., 0] > 0]
     return iuv
-
-
-def begin(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Make the folder, or find that it was begun with the same settings.
-
-    Raises:
-        InputError: it holds something else, or was begun with other settings.
-    """
-    file = folder / SETTINGS
-    if file.is_file():
-        try:
-            before = dict(json.loads(file.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise InputError(f"{file} cannot be read ({error}), expected what dkp predict was told before") from error
-        for key, value in settings.items():
-            if before.get(key) != value:
-                raise InputError(
-                    f"{folder} was begun with {key} {before.get(key)!r} where {value!r} is given: give another --out"
-                )
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is no folder that dkp predict began; give another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    write_text(file, json.dumps(settings, indent=1) + "\n")

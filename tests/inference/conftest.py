@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from dkp.geometry import Camera
 from dkp.inference import Predictor
 from dkp.surface import Surface
 
@@ -20,6 +21,17 @@ def paint(image: np.ndarray, x: float, y: float, width: float, height: float) ->
     inside = (u > 0) & (u < 1) & (v > 0) & (v < 1)
     image[inside] = np.stack([255 * u, 255 * v, np.full(u.shape, 255.0)], -1)[inside].round().astype(np.uint8)
     return image
+
+
+def looking(x, distortion=None):
+    """A camera 2 m above the plane z = 0, aside of its middle, that looks down at it."""
+    centre, middle = np.array([x, -0.3, 2.0]), np.array([SIDE / 2, SIDE / 2, 0.0])
+    forward = (middle - centre) / np.linalg.norm(middle - centre)
+    right = np.cross(forward, [0.0, 1.0, 0.0])
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    intrinsics = [[900.0, 0, 320], [0, 900, 240], [0, 0, 1]]
+    return Camera.create(intrinsics, rotation, -rotation @ centre, distortion, (640, 480))
 
 
 def read_colours(crops: np.ndarray) -> list[torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from dkp.inference.prediction import load_predictions
 from .conftest import paint
 
 FRAMES = 20
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(autouse=True)
@@ -72,11 +74,27 @@ def test_two_people_are_followed_from_their_first_boxes(video, boxes, tmp_path, 
                 found[person].at([[(x0 + x1) / 2, (y0 + y1) / 2]]).coordinate[0, :2], 0.2, atol=0.03
             )
             np.testing.assert_allclose(found[person].subject_box(), [x0, y0, x1, y1], atol=6)
-    overlay = cv2.VideoCapture(str(tmp_path / "out" / "overlay.mp4"))
+    overlay = cv2.VideoCapture(str(tmp_path / "out" / "overlay.webm"))
     assert (overlay.get(cv2.CAP_PROP_FRAME_COUNT), overlay.get(cv2.CAP_PROP_FPS)) == (FRAMES, 10)
     iuv = cv2.imread(str(tmp_path / "out" / "iuv" / "000003.png"), cv2.IMREAD_UNCHANGED)
     covered = sum((x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (place(3), place(3, 1)))
     assert (iuv[..., 0] > 0).sum() == pytest.approx(covered, rel=0.15)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_browser_plays_the_overlay(video, boxes, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    command.predict(video, out=tmp_path / "out", boxes=str(boxes))
+    (tmp_path / "page.html").write_text("<video muted src='out/overlay.webm'></video>")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        page.evaluate("document.querySelector('video').play()")
+        page.wait_for_function("document.querySelector('video').currentTime > 0.2", timeout=60_000)
+        size = page.evaluate("(v => [v.videoWidth, v.videoHeight])(document.querySelector('video'))")
+        browser.close()
+    assert size == [160, 120]
 
 
 def test_a_subject_is_found_and_followed_without_any_box(tmp_path, predictor):
@@ -86,7 +104,7 @@ def test_a_subject_is_found_and_followed_without_any_box(tmp_path, predictor):
         x0, y0, x1, y1 = place(number, 1)
         assert abs(box[::2].mean() - (x0 + x1) / 2) < 8
         assert abs(box[1::2].mean() - (y0 + y1) / 2) < 8
-    assert not (tmp_path / "out" / "overlay.mp4").exists()
+    assert not (tmp_path / "out" / "overlay.webm").exists()
 
 
 @pytest.mark.parametrize("overlay", [True, False])
@@ -119,7 +137,7 @@ def test_an_interrupted_command_goes_on(video, boxes, tmp_path, predictor, monke
         np.testing.assert_allclose(one[0].box, other[0].box)
         np.testing.assert_array_equal(one[1].coordinate, other[1].coordinate)
     if overlay:
-        files = [(tmp_path / name / "overlay.mp4").read_bytes() for name in ("whole", "out")]
+        files = [(tmp_path / name / "overlay.webm").read_bytes() for name in ("whole", "out")]
         assert len(files[0]) == len(files[1])
     assert "is complete" in command.predict(video, out=tmp_path / "out", **options)
 
@@ -171,7 +189,7 @@ def test_errors_are_one_sentence_and_keep_what_is_written(tmp_path, capsys, vide
     assert not out.exists()
     out.mkdir()
     (out / "thesis.txt").write_text("mine")
-    assert "is no folder that dkp predict began" in error_of(video, "--out", out)
+    assert "has no predict.json" in error_of(video, "--out", out)
     assert "margin is -1" in error_of(video, "--out", out, "--margin", "-1")
 
     folder = tmp_path / "images"
