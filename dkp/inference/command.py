@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -85,14 +86,16 @@ def predict(
         raise InputError(f"boxes is {boxes!r} with a calibration, expected auto: the cameras find the subject together")
     source = Frames(media, frames, on_bad) if calibration is None else None
     predictor = load(ckpt_path, surface=surface, size=size, device=device, batch=batch)
-    settings = {
+    settings: dict[str, Any] = {
         "media": str(Path(media).resolve()), "ckpt_path": str(ckpt_path), "boxes": boxes, "margin": margin,
         "frames": frames, "overlay": overlay, "iuv": iuv, "surface": predictor.surface.name, "size": predictor.size,
     }  # fmt: skip
     if source is None:
-        chosen = {"calibration": str(Path(calibration or "").resolve()), "unit": unit, "frame_map": frame_map}
-        how = {"frames": frames, "margin": margin, "overlay": overlay, "iuv": iuv, "on_bad": on_bad}
-        return predict_recording(Path(media), predictor, folder, settings | chosen, **chosen, **how)
+        settings |= {"calibration": str(Path(calibration or "").resolve()), "unit": unit, "frame_map": frame_map}
+        return predict_recording(
+            Path(media), predictor, folder, settings, calibration=str(calibration), unit=unit, frame_map=frame_map,
+            frames=frames, margin=margin, overlay=overlay, iuv=iuv, on_bad=on_bad,
+        )  # fmt: skip
     subjects = Subjects(predictor, source, boxes, margin)
     video = (source.rate or 25.0) if source.is_video else None
     with Output(folder, settings, predictor.surface, video, overlay, iuv) as output:

@@ -25,6 +25,7 @@ from dkp.geometry import pairwise_epipolar_distance
 from dkp.losses import epipolar_residuals
 from dkp.metrics.names import is_detail
 from dkp.models import Detector
+from dkp.pipeline.matching import matching_data, matching_html, packed_field
 from dkp.surface import Surface
 from dkp.tasks.evaluation import RELATIVE_GATE
 from dkp.viz import CoordinateColours, FieldRow, Moment, field_figure, progress_figure, summary_html
@@ -106,10 +107,11 @@ def report(runs: list[str], out: str | None = None, views: int = 4) -> str:
         trivial = {key.removeprefix("trivial/"): value for key, value in last.items() if key.startswith("trivial/")}
         parts += ["<h2>Test</h2>", summary_html(measured | ({"trivial": trivial} if trivial else {}))]
         parts.append('<p class="note">trivial: the position in the crop, which is no detector.</p>')
-    parts += pictures(found, views)
+    shown, data = pictures(found, views)
+    parts += shown
     file = Path(out) if out else Path(runs[0]) / "report.html"
     title = f"Report: {', '.join(run.name for run in found)}"
-    write_text(file, page(title, "\n".join(parts)))
+    write_text(file, page(title, "\n".join(parts), data, ("data", "matching") if data else ()))
     return f"dkp: wrote {file}"
 
 
@@ -184,8 +186,8 @@ class Views(NamedTuple):
 
 
 @torch.no_grad()
-def pictures(runs: list[Run], count: int) -> list[str]:
-    """Html of the fields of all runs in the views of a test instant, and of a pair of them.
+def pictures(runs: list[Run], count: int) -> tuple[list[str], dict[str, Any]]:
+    """Html of the fields of all runs in the views of a test instant, and of pairs of them; and the data of its script.
 
     Each detector sees the views at its own size; they are shown at the largest one, whose pixels are also those of the
     epipolar errors.
@@ -193,7 +195,7 @@ def pictures(runs: list[Run], count: int) -> list[str]:
     shown = [(run, weights) for run in runs if (weights := run.weights()) is not None]
     test = runs[-1].options("data").get("test")
     if not shown or not test:
-        return ['<p class="note">No pictures: there is no checkpoint, or no test capture.</p>']
+        return ['<p class="note">No pictures: there is no checkpoint, or no test capture.</p>'], {}
     test = test if isinstance(test, str) else test[0]
     seen = [Views.read(run.options("data"), test, count) for run, _ in shown]
     largest = max(seen, key=lambda views: views.images.shape[-1])
@@ -202,11 +204,13 @@ def pictures(runs: list[Run], count: int) -> list[str]:
     rows: list[FieldRow] = []
     moments: list[Moment] = []
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
+    held: dict[str, dict[str, Any]] = {}
     for (run, weights), views in zip(shown, seen, strict=True):
         field = Detector(**{**run.options("detector"), "weights": str(weights)}).eval()(views.images)
         atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
         coordinate, foreground = field.coordinates(atlas), field.foreground_probability
         rows.append(FieldRow(run.name, coordinate, foreground))
+        held[run.name] = packed_field(coordinate, foreground, surface)
         if views.fundamental is None:
             continue
         pixel = largest.images.shape[-1] / views.images.shape[-1]
@@ -225,7 +229,8 @@ def pictures(runs: list[Run], count: int) -> list[str]:
         parts += ["<h2>A pair of views</h2>", picture(heat, "Epipolar distance of each pixel's match; grey: no match.")]
     if matrices:
         parts.append(picture(matrix_figure(matrices), "All pixels of the pair against each other."))
-    return parts
+    camera = largest.batch["camera"][0, largest.chosen]
+    return [*parts, matching_html(names, held)], matching_data(largest.images, camera, held, surface)
 
 
 def labelled(batch: MultiviewBatch, chosen: Tensor) -> FieldRow | None:

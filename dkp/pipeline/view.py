@@ -116,7 +116,7 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
         surface=hidden[data["surface"] is not None],
         points=hidden[points is not None],
     )
-    text = page(f"{capture.name}: {count}", body, data, ("viewer",))
+    text = page(f"{capture.name}: {count}", body, data, ("data", "viewer"))
     write_text(out, text)
     return f"dkp: wrote {out} ({len(text) / 1e6:.1f} MB), {count}"
 

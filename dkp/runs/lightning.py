@@ -36,6 +36,7 @@ from dkp.callbacks import (
     require_fitting_checkpoint,
     run_folder,
 )
+from dkp.callbacks.pictures import ValidationPictures
 from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
@@ -203,14 +204,14 @@ class TrainingCLI(LightningCLI):
             require_fitting_checkpoint(self.checkpoint, self.model, *limits)
         if 0 < config["max_steps"] < (config["log_every_n_steps"] or 50):
             config["log_every_n_steps"] = config["max_steps"]  # so that metrics.csv is there, too
-        loggers = config["logger"]
+        loggers, others = config["logger"], list[Any]()
         if not config.get("fast_dev_run") and loggers is not False:
             others = [] if loggers in (None, True) else loggers if isinstance(loggers, list) else [loggers]
             kwargs["logger"] = [self.run_logger(), *others]
         self.add_plugins(config)
         callbacks = config["callbacks"] or []
         config["callbacks"] = callbacks if isinstance(callbacks, list) else [callbacks]
-        config["callbacks"] += [*self.further, MetricsFile(), OwnSignals()]
+        config["callbacks"] += [*self.further, *([ValidationPictures()] if others else []), MetricsFile(), OwnSignals()]
         shows = config["enable_progress_bar"] is not False and not config.get("barebones")
         checkpoints = config["enable_checkpointing"] is not False and not config.get("fast_dev_run")
         if self.command == "fit" and checkpoints and not any(isinstance(c, ModelCheckpoint) for c in callbacks):
@@ -338,10 +339,10 @@ def resume(words: Sequence[str]) -> None:
         print(f"dkp: {folder} is complete, there is nothing to resume")
         return
     found = newest_checkpoint(folder, given(options, "ckpt_path"))
-    resumed = Resumed(folder, None, 0) if found is None else Resumed(folder, *found)
+    resumed = Resumed(folder, *(found or (None, 0)))
     place = f"step {resumed.steps}, {resumed.checkpoint}" if found else "the beginning: it has no checkpoint"
     rank_zero_info(f"dkp: {folder} goes on from {place}")
-    checkpoint = [] if resumed.checkpoint is None else ["--ckpt_path", str(resumed.checkpoint)]
+    checkpoint = ["--ckpt_path", str(resumed.checkpoint)] if found else []
     run("fit", ["--config", str(config), *options, *checkpoint], resumed=resumed)
 
 
@@ -383,8 +384,7 @@ def saved_config(run: Path) -> Path:
     Raises:
         InputError: there is no such run.
     """
-    config = run / "config.yaml"
-    if not config.is_file():
+    if not (config := run / "config.yaml").is_file():
         found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
         raise InputError(f"{run} {found}, expected the folder of a run")
     return config

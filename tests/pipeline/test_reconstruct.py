@@ -150,7 +150,7 @@ def test_an_interrupted_command_goes_on(person, tmp_path, monkeypatch, capsys):
     assert "was begun with triangulation" in capsys.readouterr().err
     main([*words, "--fps", "100"])
     whole, result = Reconstruction.open(out), Reconstruction.open(tmp_path / "out")
-    assert [one.frame for one in added] == whole.frame[1:].tolist()
+    assert [one["frame"] for one in added] == whole.frame[1:].tolist()
     np.testing.assert_array_equal(result.frame, whole.frame)
     np.testing.assert_allclose(result.vertices, whole.vertices, atol=1e-4)
     assert result.meta["fps"] == 100

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from dkp.models import Detector
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.report import opened, pair_matrices
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 OPTIONS = {"width": 4, "levels": 3, "surface_centre": [0.2, 0.2, 0.0], "surface_half_extent": [0.2, 0.2, 0.001]}
 
 
@@ -61,6 +63,46 @@ def test_runs_beside_each_other(job, capsys):
     assert "<td>geodesic error, median [cm] ↓</td><td>9.00</td><td><b>4.00</b></td><td>–</td>" in text
     assert text.count("data:image/png") == 4
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_a_click_shows_matches_and_lines(job, planes, tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    main(["report", str(job / "control"), str(job / "adapted"), "--out", str(tmp_path / "both.html")])
+    frame = re.search(r"Instant (\S+) of", (tmp_path / "both.html").read_text())[1]
+    capture = Capture.open(planes / "mine")
+    views = {view.camera: view for view in capture.frames[frame].views}
+    place = torch.from_numpy(capture.surface.vertices).double().mean(0, keepdim=True)
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 900, "height": 900})
+        asked, wrong = [], []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto((tmp_path / "both.html").as_uri())
+        page.wait_for_selector("body[data-ready=yes]", timeout=120_000)
+        assert page.locator("#run option").all_inner_texts() == ["adapted", "control"]
+        names = page.locator("#matching figcaption").all_inner_texts()
+        seen = {}
+        for name in names:  # images are shown as 32 px, two pixels of the page each
+            pixel, _ = capture.camera(views[name]).project(place)
+            seen[name] = pixel[0].numpy() * 32 / views[name].size[0]
+        x, y = 2 * seen[names[0]]
+        page.locator("#matching canvas").nth(0).click(position={"x": float(x), "y": float(y)})
+        assert "from the line" in page.inner_text("#said")
+        for number, name in enumerate(names[1:], start=1):
+            figure = page.locator("#matching figure").nth(number)
+            a, b, c = (float(value) for value in figure.get_attribute("data-line").split(","))
+            assert abs(a * seen[name][0] + b * seen[name][1] + c) < 0.7  # a click is at a whole pixel of the page
+            *best, match = (float(value) for value in figure.get_attribute("data-best").split(","))
+            assert 0 < match <= 1
+            assert 0 < min(best) < max(best) < 32
+        page.select_option("#run", "control")
+        assert page.locator("#matching figure").nth(1).get_attribute("data-line")
+        page.locator("#matching").screenshot(path=tmp_path / "matching.png")
+        browser.close()
+    assert wrong == []
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [(tmp_path / "both.html").as_uri()]
 
 
 def test_a_folder_of_runs_is_all_of_them(job, capsys):

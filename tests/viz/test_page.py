@@ -28,7 +28,9 @@ def test_data_cannot_end_their_element_and_text_is_no_html():
 
 def test_a_page_may_load_nothing():
     figure = Figure()
-    text = page("t", picture(figure, "c") + f'<img src="{jpeg(np.zeros((8, 8, 3), np.uint8))}">', {}, ("viewer",))
+    text = page(
+        "t", picture(figure, "c") + f'<img src="{jpeg(np.zeros((8, 8, 3), np.uint8))}">', {}, ("data", "viewer")
+    )
     assert "default-src 'none'" in text
     sources = re.findall(r'(?:src|href)="([^"]*)"', text)
     assert sources
