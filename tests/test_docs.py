@@ -108,6 +108,18 @@ def test_blocks_have_a_language_and_python_imports_what_is_there(page):
                 assert hasattr(importlib.import_module(module), one.strip()), (module, one)
 
 
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
+def test_lists_are_lists_for_the_site_too(page):
+    """Its Markdown wants four spaces for what goes on in a list, and a blank line before what begins one."""
+    text = FENCE.sub("", page.read_text())
+    for block in re.split(r"\n\s*\n", text):
+        assert not re.match(r" {1,3}\S", block), block
+        assert not re.search(r"^ {1,3}([*-]|\d+\.) ", block, re.MULTILINE), block
+        first, *rest = block.splitlines() or [""]
+        if not re.match(r"([*-]|\d+\.) |#", first):
+            assert not [line for line in rest if re.match(r"([*-]|\d+\.) ", line)], block
+
+
 def test_the_weights_of_the_losses_are_those_of_the_recipes():
     page = (ROOT / "docs" / "losses.md").read_text()
     head, _, *rows = page[page.index("| | `people`") :].split("\n\n")[0].splitlines()
