@@ -53,7 +53,7 @@ def duplicate_sentences(capture: Capture, instants: Sequence[Instant]) -> list[s
 
 
 def same_points(pixels: np.ndarray, cameras: Sequence[str], kind: str) -> list[str]:
-    """Say which cameras show the same points at the same pixels.
+    """Say which cameras show the same points at the same pixels, and which have the same joints all the time.
 
     Args:
         pixels: (T, C, P, 2) [px]; NaN where not seen.
@@ -67,4 +67,8 @@ def same_points(pixels: np.ndarray, cameras: Sequence[str], kind: str) -> list[s
         if seen.any(axis=1).sum() >= _LEAST_MOMENTS and np.quantile(apart[seen], 0.9) < _SAME_PIXEL:
             names = f"{cameras[first]} and {cameras[second]}"
             sentences.append(f"{names} have the same {kind}: one of them looks like a copy of the other")
+    for camera, name in enumerate(cameras if kind == "joints" else ()):
+        own = pixels[:, camera][np.isfinite(pixels[:, camera]).any(axis=(1, 2))]
+        if len(own) >= _LEAST_MOMENTS and np.nanmax(np.abs(own - own[0]), initial=0.0) < _SAME_PIXEL:
+            sentences.append(f"{name} has the same joints in all of {len(own)} instants")
     return sentences

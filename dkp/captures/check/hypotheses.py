@@ -170,15 +170,22 @@ def _mirrored(looks: Looks, cameras: tuple[int, ...]) -> Iterator[Hypothesis]:
                 f"the images of {{}} look {says}{also}",
                 partial(_flipped, looks, cameras, axes, sides),
             )
+    yield Hypothesis(
+        "axes", cameras, "x and y of {} look exchanged", partial(_flipped, looks, cameras, (), False, True)
+    )
     if looks.names:
         yield Hypothesis(
             "sides", cameras, "left and right joints of {} look exchanged", partial(_flipped, looks, cameras, (), True)
         )
 
 
-def _flipped(looks: Looks, cameras: tuple[int, ...], axes: tuple[int, ...], sides: bool) -> Looks:
+def _flipped(
+    looks: Looks, cameras: tuple[int, ...], axes: tuple[int, ...], sides: bool, exchanged: bool = False
+) -> Looks:
     pixels = looks.pixels.copy()
     for camera in cameras:
+        if exchanged:
+            pixels[:, camera] = pixels[:, camera, :, ::-1]
         for axis in axes:
             pixels[:, camera, :, axis] = looks.sizes[camera, axis] - pixels[:, camera, :, axis]
         if sides:

@@ -56,6 +56,8 @@ def judge(looks: Looks, cameras: Sequence[str], kind: str) -> list[Finding]:
         if found is None:
             break
         finding, looks = found
+        if any((one.kind, one.cameras) == (finding.kind, finding.cameras) for one in findings):
+            break  # no explanation, but a fit of what nothing explains
         findings.append(finding)
     return findings
 

@@ -115,6 +115,15 @@ def find_layout(detections: Sequence[Detections], layout: str = "auto") -> str:
             + (f"{known[layout]} for layout {layout}" if layout != "auto" else "those of a known layout")
             + f" ({', '.join(f'{name} {count}' for name, count in known.items())}), or a .yaml file that names them"
         )
+    orders = {
+        fitting_layout([person[:, :2] for person in some.people])[0]: some.path
+        for some in detections
+        if len(some.people) >= _ENOUGH_PEOPLE
+    }
+    orders.pop(None, None)
+    if len(orders) > 1:
+        found = " and ".join(f"{path} in that of {order}" for order, path in orders.items())
+        raise InputError(f"the keypoints are in different orders, those of {found}, expected one order")
     best, lengths = fitting_layout(people)
     if layout == "auto":
         if best is None:

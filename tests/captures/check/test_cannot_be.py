@@ -75,6 +75,9 @@ def test_copies_are_named(make_walk, tmp_path):
     walk.pixels["cam3"] = walk.pixels["cam1"]
     warnings = check_capture(walk.write(tmp_path / "joints")).warnings
     assert warnings[0] == "cam1 and cam3 have the same joints: one of them looks like a copy of the other"
+    walk = make_walk(frames=4)
+    walk.pixels["cam2"] = walk.pixels["cam2"][:1] * 4
+    assert check_capture(walk.write(tmp_path / "still")).warnings[0] == "cam2 has the same joints in all of 4 instants"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,10 @@ FAULTS = {
         lambda w: change_pixels(w, ALL, lambda joint, xy: xy + np.array([60, 0])),
         r"the images of all cameras look shifted by \((59|60|61)\.\d, -?\d\.\d\) px: ",
     ),
+    "rows before columns": (
+        lambda w: change_pixels(w, ALL, lambda joint, xy: xy[::-1]),
+        "x and y of all cameras look exchanged: ",
+    ),
     "all axes of OpenGL": (
         lambda w: change_pose(w, ALL, lambda r, t: (OPENGL @ r, OPENGL @ t)),
         r"the axes of all cameras look like those of OpenGL \(y up, z backwards\): most of it behind",

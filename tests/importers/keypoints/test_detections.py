@@ -170,6 +170,17 @@ def test_the_layout_is_found(tmp_path, layout, turn):
             find_layout(found, other)
 
 
+def test_cameras_of_different_layouts_are_refused(tmp_path):
+    for frame in range(6):
+        write(tmp_path / "a", f"a{frame}.json", person(body("body_25", 0.1 * frame)))
+        write(tmp_path / "b", f"b{frame}.json", person(body("body_25b", 0.1 * frame)))
+    found = [read_detections(tmp_path / name) for name in "ab"]
+    with pytest.raises(
+        InputError, match=r"in different orders, those of .*a in that of body_25 and .*b in that of body_25b"
+    ):
+        find_layout(found)
+
+
 def test_a_layout_that_cannot_be_told_is_asked_for(tmp_path):
     write(tmp_path / "d", "a0.json", person([(30, 40, 0.9)] * 25))
     with pytest.raises(InputError, match="has people of 25 keypoints, expected a layout: body_25b or body_25"):
