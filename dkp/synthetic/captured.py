@@ -115,9 +115,11 @@ class CapturedRig:
         self.stand = cache(self._stand)
         self.empty = lru_cache(CAMERAS)(self._empty)
 
-    def conditions(self, domain: Domain, rng: np.random.Generator) -> Conditions:
-        """Draw an instant, and light from above."""
-        index = int(rng.integers(len(self.instants)))
+    def conditions(self, domain: Domain, number: int, rng: np.random.Generator) -> Conditions:
+        """Draw an instant of the take whose turn it is with a subject's number, and light from above."""
+        takes = list(dict.fromkeys(instant.sequence for instant in self.instants))
+        take = takes[number % len(takes)]
+        index = int(rng.choice([i for i, instant in enumerate(self.instants) if instant.sequence == take]))
         stand, instant = self.stand(index), self.instants[index]
         lighting = sample_lighting(domain, rng)
         body = (lighting.sky + lighting.ground) / 2 + 0.3 * lighting.colours.sum(0)

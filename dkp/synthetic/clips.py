@@ -13,7 +13,7 @@ from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import sample_lighting, sample_response
-from dkp.synthetic.likeness import read_likeness
+from dkp.synthetic.likeness import Likenesses
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
 from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
@@ -43,9 +43,9 @@ class ClipRenderer:
         self.species = find_species(recording.species)
         self.body = load_body(recording.species)
         self.captured = CapturedRig(recording.into, recording.size) if recording.into else None
-        self.likeness = None
+        self.likenesses = None
         if self.captured is not None and recording.subject is not None:
-            self.likeness = read_likeness(recording.subject, self.captured, self.body)
+            self.likenesses = Likenesses(recording.subject, self.captured, self.body)
         self._conditions: tuple[int, Conditions] | None = None
         self._subject: tuple[int, Subject, np.ndarray] | None = None
 
@@ -53,7 +53,8 @@ class ClipRenderer:
         """Return the conditions of a clip: in a rig of one's own, those of its subject."""
         recording, domain = self.recording, self.recording.domain
         if self.captured is not None:
-            return self.captured.conditions(domain, np.random.default_rng(recording.stream(_LIGHT, subject, clip)))
+            rng = np.random.default_rng(recording.stream(_LIGHT, subject, clip))
+            return self.captured.conditions(domain, subject, rng)
         scene = 0 if domain.shared_backdrop else subject
         if self._conditions is None or self._conditions[0] != scene:
             lighting = sample_lighting(domain, np.random.default_rng(recording.stream(_LIGHT, scene)))
@@ -76,11 +77,12 @@ class ClipRenderer:
             looks_rng, shape_rng = (
                 np.random.default_rng(self.recording.stream(key, number)) for key in (_LOOKS, _SHAPE)
             )
-            if self.likeness is None:
+            if self.likenesses is None:
                 looks = self.species.sample_subject(domain, looks_rng)
                 shape = sample_shape(self.body, domain, shape_rng)
             else:
-                looks, shape = self.likeness.subject, self.likeness.sample_shape(shape_rng)
+                likeness = self.likenesses(number)
+                looks, shape = likeness.subject, likeness.sample_shape(shape_rng)
             self._subject = number, looks, shape
         return self._subject[1:]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics
 
 INSTANTS = 40
-"""Most instants that are looked at: those whose surfaces agree best with the images."""
+"""Most instants of a take that are looked at: those whose surfaces agree best with the images."""
 
 FINER = 2
 """Samples along a pixel."""
@@ -69,8 +70,8 @@ class Likeness:
         return (self.shape + SHAPE_SPREAD * rng.standard_normal(len(self.shape))).clip(-3, 3)
 
 
-def read_likeness(folder: str | Path, captured: CapturedRig, body: SkinnedBody) -> Likeness:
-    """Find what the subject of a capture looks like.
+class Likenesses:
+    """What the subjects of a capture look like: one for each take.
 
     Args:
         folder: Of `dkp reconstruct` of the capture.
@@ -80,32 +81,44 @@ def read_likeness(folder: str | Path, captured: CapturedRig, body: SkinnedBody) 
     Raises:
         InputError: the folder is no reconstruction of this capture.
     """
-    found = Reconstruction.open(folder)
-    known = {instant.frame: index for index, instant in enumerate(captured.instants)}
-    if found.vertices.shape[1:] != captured.capture.surface.vertices.shape:
-        raise InputError(f"{folder} is not on the surface {captured.species.name}, expected one of the rig's capture")
-    usable = [
-        i for i, frame in enumerate(found.frame.tolist()) if frame in known and np.isfinite(found.vertices[i]).all()
-    ]
-    if not usable:
-        raise InputError(f"{folder} has no surface of an instant of the rig, expected a reconstruction of its capture")
-    best = sorted(usable, key=lambda i: -found.agreement[i])[:INSTANTS]
-    surface = captured.capture.surface
-    total, colour = np.zeros(len(surface.vertices)), np.zeros((len(surface.vertices), 3))
-    for index in best:
-        instant, stand = known[str(found.frame[index])], captured.stand(known[str(found.frame[index])])
-        vertices = (found.vertices[index].astype(np.float64) - stand.to_world[:3, 3]) @ stand.to_world[:3, :3]
-        for view, camera in zip(stand.views, stand.cameras, strict=True):
-            level = captured.empty(
-                captured.instants[instant].sequence, camera.name, instant if view.override else None
-            ).level
-            weight, light = _shown(captured, view, camera, vertices, surface.faces)
-            total += weight
-            colour += light / level
-    spread = neighbour_mean(surface.faces, len(surface.vertices))
-    albedo = _filled(colour, total, surface, spread).astype(np.float32)
-    skin = Skin(surface.faces, albedo, spread)
-    return Likeness(Subject(skin, np.zeros((len(albedo), 2)), _paint), fitted_shape(body, found.vertices[best]))
+
+    def __init__(self, folder: str | Path, captured: CapturedRig, body: SkinnedBody) -> None:
+        found = Reconstruction.open(folder)
+        if found.vertices.shape[1:] != captured.capture.surface.vertices.shape:
+            raise InputError(f"{folder} is not on the surface {captured.species.name}, as the rig's capture is")
+        self.captured, self.body, self.found = captured, body, found
+        self._instant = {instant.frame: index for index, instant in enumerate(captured.instants)}
+        takes: dict[str, list[int]] = {}
+        for index, frame in enumerate(found.frame.tolist()):
+            if frame in self._instant and np.isfinite(found.vertices[index]).all():
+                takes.setdefault(captured.instants[self._instant[frame]].sequence, []).append(index)
+        if not takes:
+            raise InputError(f"{folder} has no surface of an instant of the rig, expected those of its capture")
+        self.takes = list(takes.values())
+        self._of_take = cache(self._find)
+
+    def __call__(self, number: int) -> Likeness:
+        """Return the likeness that a subject by its number has: that of a take, in turn."""
+        return self._of_take(number % len(self.takes))
+
+    def _find(self, take: int) -> Likeness:
+        """Find what the subject of a take looks like."""
+        captured, found, surface = self.captured, self.found, self.captured.capture.surface
+        best = sorted(self.takes[take], key=lambda index: -found.agreement[index])[:INSTANTS]
+        total, colour = np.zeros(len(surface.vertices)), np.zeros((len(surface.vertices), 3))
+        for index in best:
+            instant = self._instant[str(found.frame[index])]
+            stand, sequence = captured.stand(instant), captured.instants[instant].sequence
+            vertices = (found.vertices[index].astype(np.float64) - stand.to_world[:3, 3]) @ stand.to_world[:3, :3]
+            for view, camera in zip(stand.views, stand.cameras, strict=True):
+                level = captured.empty(sequence, camera.name, instant if view.override else None).level
+                weight, light = _shown(captured, view, camera, vertices, surface.faces)
+                total += weight
+                colour += light / level
+        spread = neighbour_mean(surface.faces, len(surface.vertices))
+        albedo = _filled(colour, total, surface, spread).astype(np.float32)
+        subject = Subject(Skin(surface.faces, albedo, spread), np.zeros((len(albedo), 2)), _paint)
+        return Likeness(subject, fitted_shape(self.body, found.vertices[best]))
 
 
 def _paint(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

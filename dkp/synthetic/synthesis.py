@@ -59,7 +59,7 @@ def synthesize(
         out: Folder of the capture.
         rig: PATH or PATH#SPLIT of a capture to render into; by default the rig, background and light are the domain's.
         subject: Folder of `dkp reconstruct` of the rig's capture whose subject is rendered, with its own colours and
-            shape, in place of subjects of the domain; ``subjects`` are then takes of it.
+            shape, in place of subjects of the domain: in turn those of its takes.
         subjects: Number of people or dogs.
         frames: Instants per subject, in clips of ``clip``.
         cameras: Cameras of the domain's rig, by default 6.

@@ -9,7 +9,7 @@ from dkp.reconstruction import Reconstruction
 from dkp.surface import Surface
 from dkp.synthetic import synthesize
 from dkp.synthetic.captured import CapturedRig
-from dkp.synthetic.likeness import _filled, fitted_shape, read_likeness
+from dkp.synthetic.likeness import Likenesses, _filled, fitted_shape
 from dkp.synthetic.noise import linear
 from dkp.synthetic.regions import neighbour_mean
 from dkp.synthetic.species import SPECIES, load_body
@@ -45,7 +45,7 @@ def test_the_colours_are_those_that_the_images_show(rendered, tmp_path):
     frames = [frame for frame in rendered.frames if frame.startswith("s00")]
     folder = write_reconstruction(rendered, tmp_path / "found", frames)
     captured = CapturedRig(str(rendered.path), 64)
-    albedo = read_likeness(folder, captured, load_body(rendered.surface.name)).subject.regions.columns
+    albedo = Likenesses(folder, captured, load_body(rendered.surface.name))(0).subject.regions.columns
     shown, times = np.zeros(albedo.shape), np.zeros(len(albedo))
     faces = rendered.surface.faces
     for view in rendered.views:
@@ -70,6 +70,10 @@ def test_a_recorded_subject_is_rendered_with_exact_labels(rendered, tmp_path):
     require_exact_labels(result)
     first, second = (result.truth(frame) for frame in result.frames)
     assert np.abs(first - second).max() > 0.1
+    likenesses = Likenesses(folder, CapturedRig(str(rendered.path), 64), load_body(rendered.surface.name))
+    one, other, again = (likenesses(number).subject.regions.columns for number in range(3))  # two takes, in turn
+    assert np.abs(one - other).mean() > 0.02
+    assert again is one
 
 
 @pytest.mark.parametrize("species", SPECIES.values(), ids=lambda species: species.name)
