@@ -10,17 +10,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import BasePredictionWriter
 from torch import Tensor
 
 from dkp.callbacks.run_folder import run_folder
+from dkp.captures.images import write_image
 from dkp.captures.splits import split_of
 from dkp.data.capture_module import CaptureDataModule
 from dkp.errors import InputError
 from dkp.files import cannot_write, hold, whole_file
 from dkp.surface import Surface
+
+OPACITY = 0.7
+"""Of the colours over an image."""
 
 WRITERS = 2
 """Threads that compress and write files while the detector works; the compression does not hold Python's lock."""
@@ -45,12 +50,18 @@ class PredictionWriter(BasePredictionWriter):
     Args:
         out: folder; None = predictions/ in the run's folder.
         threshold: foreground probability from which a cell has a vertex.
+        overlay: write OUT/<frame>/<camera>.png, too: the field over the image that the detector saw.
+        iuv: write OUT/<frame>/<camera>_iuv.png, too, in DensePose's encoding: read by OpenCV part, 255 U and 255 V.
     """
 
-    def __init__(self, out: str | None = None, threshold: float = 0.5) -> None:
+    def __init__(
+        self, out: str | None = None, threshold: float = 0.5, overlay: bool = False, iuv: bool = False
+    ) -> None:
         super().__init__(write_interval="batch")
         self.out = out
         self.threshold = threshold
+        self.overlay = overlay
+        self.iuv = iuv
         self._out = Path()
         self._folders: list[Path] = []
         self._pool: ThreadPoolExecutor | None = None
@@ -107,7 +118,8 @@ class PredictionWriter(BasePredictionWriter):
             }
             extra["origin"] = np.asarray(batch["origin"][instant])
             extra["stride"] = np.int32(batch["image"].shape[-1] // view["foreground"].shape[-1])
-            self._waiting.append(self._pool.submit(self._write, path, view, surface, extra))
+            image = batch["image"][instant, slot].cpu() if self.overlay or self.iuv else None
+            self._waiting.append(self._pool.submit(self._write, path, view, surface, extra, image))
         while len(self._waiting) > WAITING:
             self._waiting.popleft().result()
 
@@ -123,9 +135,23 @@ class PredictionWriter(BasePredictionWriter):
                     for partial in folder.rglob("*.partial"):
                         partial.unlink(missing_ok=True)
 
-    def _write(self, path: Path, view: Mapping[str, Tensor], surface: Surface | None, extra: dict[str, Any]) -> None:
+    def _write(
+        self,
+        path: Path,
+        view: Mapping[str, Tensor],
+        surface: Surface | None,
+        extra: dict[str, Any],
+        image: Tensor | None = None,
+    ) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if image is not None and surface is not None:
+                if self.overlay:
+                    with whole_file(path.with_name(f"{path.stem}.png")) as partial:
+                        write_image(partial, drawn_over(image, view, surface, self.threshold))
+                if self.iuv:
+                    with whole_file(path.with_name(f"{path.stem}_iuv.png")) as partial:
+                        write_image(partial, encoded_iuv(image, view, surface, self.threshold)[..., ::-1])
             with whole_file(path) as partial, partial.open("wb") as stream:
                 np.savez_compressed(stream, **prediction_arrays(view, surface, self.threshold), **extra)
         except OSError as error:
@@ -166,3 +192,30 @@ def prediction_arrays(view: Mapping[str, Tensor], surface: Surface | None, thres
         arrays["part"] = view["part"].cpu().numpy().astype(np.int16)
         arrays["uv"] = view["uv"].float().cpu().numpy().transpose(1, 2, 0)
     return arrays
+
+
+def drawn_over(image: Tensor, view: Mapping[str, Tensor], surface: Surface, threshold: float) -> np.ndarray:
+    """Return a field over its image (3, h, w) in [0, 1], in the colours of the surface: (h, w, 3) uint8."""
+    from dkp.viz.colours import CoordinateColours  # matplotlib, only where it draws
+    from dkp.viz.figures import overlay
+
+    foreground, points = (view[name].float().cpu().numpy() for name in ("foreground", "coordinate"))
+    colour = CoordinateColours(surface)(points.transpose(1, 2, 0))
+    layer = overlay(colour, foreground > threshold, foreground, (image.shape[1], image.shape[2]))
+    picture = image.float().numpy().transpose(1, 2, 0)
+    share = OPACITY * layer[..., 3:]
+    return np.asarray(np.round(255 * ((1 - share) * picture + share * layer[..., :3])).astype(np.uint8))
+
+
+def encoded_iuv(image: Tensor, view: Mapping[str, Tensor], surface: Surface, threshold: float) -> np.ndarray:
+    """Return part, 255 U and 255 V (h, w, 3) uint8 of the image's pixels, as their cells have them; 0 = background."""
+    inside = view["foreground"].float().cpu().numpy() > threshold
+    cells = np.zeros((*inside.shape, 3), np.float32)
+    if "part" in view:
+        found = view["part"].cpu().numpy()[inside], view["uv"].float().cpu().numpy().transpose(1, 2, 0)[inside]
+    else:
+        face, weights, _ = surface.locate(view["coordinate"].double().cpu().numpy().transpose(1, 2, 0)[inside])
+        found = surface.charts(face, weights)
+    cells[inside, 0], cells[inside, 1:] = found[0], 255 * found[1]
+    size = (image.shape[2], image.shape[1])
+    return np.asarray(cv2.resize(np.rint(cells).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST))

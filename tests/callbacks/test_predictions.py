@@ -1,5 +1,6 @@
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -83,3 +84,26 @@ def test_a_writer_without_any_folder_is_an_input_error(tmp_path):
     trainer = pl.Trainer(logger=False, accelerator="cpu", default_root_dir=tmp_path)
     with pytest.raises(InputError, match=r"PredictionWriter\.out"):
         PredictionWriter().setup(trainer, SimpleNamespace(), "predict")
+
+
+@pytest.mark.parametrize("kind", ["embedding", "charts"])
+def test_pictures_show_the_field(surface, tmp_path, kind):
+    """A plane whose cells on the right half show the surface."""
+    x, y = torch.meshgrid((torch.arange(4) + 0.5) / 10, (torch.arange(4) + 0.5) / 10, indexing="xy")
+    foreground = (x > 0.2).float() * 0.9
+    view = {"foreground": foreground, "coordinate": torch.stack([x, y, torch.zeros(4, 4)])}
+    face, weights, _ = surface.locate(view["coordinate"].double().numpy().transpose(1, 2, 0).reshape(-1, 3))
+    part, uv = surface.charts(face, weights)
+    if kind == "charts":
+        view |= {"part": torch.from_numpy(part.astype(np.int64)).view(4, 4)}
+        view |= {"uv": torch.from_numpy(uv).T.reshape(2, 4, 4)}
+    writer = PredictionWriter(str(tmp_path), overlay=True, iuv=True)
+    writer._write(tmp_path / "f" / "left.npz", view, surface, {}, torch.full((3, 8, 8), 0.5))
+    read = cv2.imread(str(tmp_path / "f" / "left_iuv.png"), cv2.IMREAD_UNCHANGED)
+    assert not read[:, :4].any()
+    np.testing.assert_array_equal(read[1::2, 5::2, 0], part.reshape(4, 4)[:, 2:])
+    np.testing.assert_allclose(read[1::2, 5::2, 1:], 255 * uv.reshape(4, 4, 2)[:, 2:], atol=0.51)
+    drawn = cv2.imread(str(tmp_path / "f" / "left.png"))
+    assert (np.abs(drawn[:, :3].astype(int) - 128) <= 1).all()
+    assert (np.abs(drawn[:, 6:].astype(int) - 128).max(-1) > 10).all()
+    assert (tmp_path / "f" / "left.npz").is_file()
