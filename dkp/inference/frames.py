@@ -64,8 +64,8 @@ class Frames:
         images = image_files(self.path) if self.path.is_dir() else [self.path]
         if not images:
             raise InputError(
-                f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}, or a video "
-                f"({', '.join(VIDEO_SUFFIXES)})"
+                f"{self.path} has no images, expected files ending in {', '.join(IMAGE_SUFFIXES)}, a video "
+                f"({', '.join(VIDEO_SUFFIXES)}), or --calibration with the recording of several cameras"
             )
         if len({image.stem for image in images}) < len(images):
             raise InputError(f"{self.path} has two images of one name and different endings, expected one name each")
