@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
@@ -149,8 +150,8 @@ def import_recording(
     rig = read_cameras(calibration, format, unit, subject, cameras)
     if mode == "whole":
         rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
-        for option, value, default in (("size", size, 128), ("margin", margin, 0.15), ("smooth", smooth, 1)):
-            if value != default:
+        for option, value in {"size": size, "margin": margin, "smooth": smooth}.items():
+            if value != signature(import_recording).parameters[option].default:
                 raise InputError(f"{option} is {value:g} but mode is 'whole', which keeps frames, expected mode crop")
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
