@@ -21,6 +21,7 @@ from dkp.importers.fields import Charts, read_charts
 from dkp.surface import Surface
 
 POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
+_FAR = 2**16  # px
 CAMERAS = ("picture_0", "picture_1")
 """A capture has moments that two cameras or more saw: two people each share one, of two pictures."""
 
@@ -77,9 +78,10 @@ def import_densepose_coco(
     with writer:
         for number, person in enumerate(people[:most]):
             where = f"{path}: annotation {person.get('id', number)}"
-            name = pictures.get(person.get("image_id"))
+            image = person.get("image_id")
+            name = pictures.get(image) if isinstance(image, int | str) else None
             if name is None:
-                raise InputError(f"{where}: image_id is {shown(person.get('image_id'))}, expected the id of an image")
+                raise InputError(f"{where}: image_id is {shown(image)}, expected the id of an image")
             box, pixels, part, uv = _points(person, where, parts)
             picture = read_image(Path(images) / name)
             affine = crop_affine(square_box(np.concatenate([box[:2], box[:2] + box[2:]]), margin), size)
@@ -123,7 +125,7 @@ def _read(path: Path) -> tuple[dict[Any, str], list[Mapping[str, Any]]]:
 def _points(person: Mapping[str, Any], where: str, parts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return the box (4,) x y width height, points (N, 2) [px of the picture], their part (N,) and uv (N, 2)."""
     box = number_array(person.get("bbox"), (4,), f"{where}: bbox")
-    if min(box[2:]) < 1:
+    if min(box[2:]) < 1 or np.abs(box).max() > _FAR:
         raise InputError(f"{where}: bbox is {box.tolist()}, expected x, y and a width and height of at least 1")
     count = len(person["dp_x"]) if isinstance(person["dp_x"], list) else 0
     x, y, part, u, v = (number_array(person.get(key), (count,), f"{where}: {key}") for key in POINTS)
@@ -151,5 +153,10 @@ def _outline(segmentation: Any, shape: tuple[int, ...], where: str) -> np.ndarra
     mask = np.zeros(shape, np.uint8)
     for polygon in segmentation:
         corners = number_array(polygon, (len(polygon) if isinstance(polygon, list) else 6,), f"{where}: segmentation")
-        cv2.fillPoly(mask, [np.round(corners[: len(corners) // 2 * 2].reshape(-1, 2)).astype(np.int32)], 1)
+        if len(corners) < 6 or len(corners) % 2 or np.abs(corners).max() > _FAR:
+            raise InputError(
+                f"{where}: segmentation has {len(corners)} numbers up to {np.abs(corners).max(initial=0)}, "
+                "expected x and y of three corners or more"
+            )
+        cv2.fillPoly(mask, [np.round(corners.reshape(-1, 2)).astype(np.int32)], 1)
     return mask.astype(bool) if mask.any() else None
