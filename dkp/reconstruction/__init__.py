@@ -4,9 +4,10 @@ from dkp.reconstruction.deformation import Deformation, DeformationGraph
 from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.observations import Observations, observe
 from dkp.reconstruction.reconstructor import RELATIVE_SIGMA, ReconstructionSettings, Reconstructor, confidence
-from dkp.reconstruction.registration import Registration, RegistrationSettings, SurfaceRegistration, rigid_motion
+from dkp.reconstruction.registration import Registration, SurfaceRegistration, rigid_motion
 from dkp.reconstruction.result import Reconstruction, keypoint_mixture
 from dkp.reconstruction.samples import SurfaceSamples, random_samples, sample_surface, vertex_samples
+from dkp.reconstruction.scene import RegistrationSettings
 from dkp.reconstruction.visibility import depth_map, in_sight
 
 __all__ = [

@@ -70,6 +70,12 @@ class Attachment:
         size = len(nodes), bodies * len(rest)
         self._carry = sparse_matrix(point.flatten(), nodes.flatten(), shares.flatten(), size)
         self._pull = sparse_matrix(nodes.flatten(), point.flatten(), shares.flatten(), size[::-1])
+        # of every two nodes that carry a point the entry of the lower triangle of their body's matrix, and their shares
+        count, bodies_before = len(rest), torch.div(nodes[:, :1], len(rest), rounding_mode="floor") * len(rest)
+        first, second = torch.tril_indices(nodes.shape[1], nodes.shape[1]).to(nodes.device)
+        one, other = nodes[:, first], nodes[:, second]
+        self._entry = (torch.maximum(one, other) * count + torch.minimum(one, other) - bodies_before).flatten()
+        self._both = shares[:, first] * shares[:, second]
 
     def positions(self, body: Deformation) -> tuple[Tensor, Tensor]:
         """Positions (K, 3) [m], and the part (K, 3) [m] of them that the nodes' positions make."""
@@ -80,9 +86,17 @@ class Attachment:
             position = torch.addcmul(position, blended[:, 3 * axis : 3 * axis + 3], self.coordinate[:, axis, None])
         return position, blended[:, 12:]
 
-    def on_nodes(self, vectors: Tensor) -> Tensor:
-        """(B N, D), the sums over the points that a node carries of its share times their vectors (K, D)."""
-        return self._pull @ vectors
+    def pull(self, weight: Tensor, target: Tensor, matrix: Tensor, right: Tensor) -> None:
+        """Add a pull of the points to the normal equations of the nodes, in place.
+
+        Args:
+            weight: (K,), how strongly.
+            target: (K, 3) [m], where the nodes' positions should hold the points: see `positions`.
+            matrix: (B, N, N), its lower triangle.
+            right: (B, N, 3).
+        """
+        matrix.view(-1).scatter_add_(0, self._entry, (weight[:, None] * self._both).view(-1))
+        right += (self._pull @ (weight[:, None] * target)).view_as(right)
 
 
 def sparse_matrix(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,6 +120,8 @@ class DeformationGraph:
         edge: (E, 3) [m], end minus start.
         carriers: (V, 4) long, the nodes that carry each vertex.
         shares: (V, 4), how much; rows sum to one.
+        extent: the surface's largest side [m].
+        flat: whether it is flat.
         laplacian: (N, N), of the edges, normalised so that an error of all edges counts as the same error of all nodes.
     """
 
@@ -134,6 +150,8 @@ class DeformationGraph:
         self.edge = self.rest[self.end] - self.rest[self.start]
         self.carriers = torch.from_numpy(carriers)
         self.shares = torch.from_numpy(shares / shares.sum(1, keepdims=True))
+        self.extent = float(2 * max(surface.bounds[1]))
+        self.flat = surface.is_flat
         self._surface = surface
         self._vertices = torch.from_numpy(surface.vertices)
         self._edge_weight = len(rest) / len(edges)
@@ -183,16 +201,20 @@ class DeformationGraph:
         every = Attachment(nodes.flatten(0, 1), shares, vertices, self.rest, bodies)
         return every.positions(body)[0].unflatten(0, (-1, count))
 
-    def pulled(self, body: Deformation, matrix: Tensor, right: Tensor, stiffness: float) -> Deformation:
+    def no_pull(self, bodies: int) -> tuple[Tensor, Tensor]:
+        """Empty normal equations of the nodes, for pulls to be added to: (B, N, N) and (B, N, 3)."""
+        return self.rest.new_zeros(bodies, len(self), len(self)), self.rest.new_zeros(bodies, len(self), 3)
+
+    def pulled(self, body: Deformation, matrix: Tensor, right: Tensor, stiffness: Tensor) -> Deformation:
         """Move the nodes to where they follow some pull and keep their edges, then turn and scale them accordingly.
 
         Args:
             body: as it is.
             matrix: (B, N, N), of the pull's normal equations; its upper triangle does not count.
             right: (B, N, 3) [m].
-            stiffness: weight of the edges.
+            stiffness: (B,), weight of the edges.
         """
-        bodies, count = len(matrix), len(self)
+        bodies, count, stiffness = len(matrix), len(self), stiffness[:, None, None]
         wanted = (self._turned @ body.rotation.permute(1, 3, 0, 2).reshape(3 * count, -1)).unflatten(1, (bodies, 3))
         right = right + stiffness * self._edge_weight * body.scale[:, None, None] * wanted.movedim(1, 0)
         right = right + _REST * body.position

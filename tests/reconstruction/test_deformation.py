@@ -49,15 +49,21 @@ def test_points_between_vertices_and_off_the_surface_move_along(graph):
     torch.testing.assert_close(held, (points.shares[..., None] * body.position[0, points.nodes]).sum(1))
 
 
-def test_vectors_of_points_add_up_on_their_nodes(graph):
-    """What on_nodes makes of vectors is the transpose of how nodes carry points."""
+def test_pulls_of_points_add_up_on_their_nodes(graph):
+    """A pull is the least squares of points that their nodes' positions hold, of two bodies apart."""
     generator = torch.Generator().manual_seed(3)
-    points = graph.attach(torch.zeros(9, dtype=torch.long), torch.rand(9, 3, generator=generator).double(), 1)
-    vectors = torch.rand(9, 2, generator=generator).double()
-    expected = torch.zeros(len(graph), 2, dtype=torch.float64)
-    for node, share, vector in zip(points.nodes, points.shares, vectors, strict=True):
-        expected[node] += share[:, None] * vector
-    torch.testing.assert_close(points.on_nodes(vectors), expected)
+    owner = torch.tensor([0, 0, 0, 1, 1])
+    points = graph.attach(owner, torch.rand(5, 3, generator=generator).double(), 2)
+    weight = torch.rand(5, generator=generator).double()
+    target = torch.rand(5, 3, generator=generator).double()
+    carry = torch.zeros(5, 2 * len(graph), dtype=torch.float64).scatter_add(1, points.nodes, points.shares)
+    matrix, right = graph.no_pull(2)
+    points.pull(weight, target, matrix, right)
+    for number in range(2):
+        own = carry[owner == number][:, number * len(graph) : (number + 1) * len(graph)]
+        pull = own.mT * weight[owner == number]
+        torch.testing.assert_close(matrix[number], (pull @ own).tril())
+        torch.testing.assert_close(right[number], pull @ target[owner == number])
 
 
 def test_every_edge_has_its_reverse_and_none_crosses_the_air(graph):
@@ -76,7 +82,7 @@ def test_a_pull_to_a_turned_body_turns_it(graph, surface, size):
     body = graph.placed(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64))
     matrix = torch.eye(len(graph), dtype=torch.float64)[None]
     for _ in range(60):
-        body = graph.pulled(body, matrix, target[None], 1.0)
+        body = graph.pulled(body, matrix, target[None], torch.ones(1))
     torch.testing.assert_close(body.position[0], target, atol=1e-4, rtol=0)
     torch.testing.assert_close(body.rotation[0], rotation.expand_as(body.rotation[0]), atol=1e-4, rtol=0)
     assert float(body.scale) == pytest.approx(size, abs=1e-4)
@@ -91,7 +97,7 @@ def test_a_part_that_is_pulled_takes_the_rest_along(graph):
     body = graph.placed(torch.eye(3, dtype=torch.float64)[None], torch.zeros(1, 3, dtype=torch.float64))
     right = upper[:, None] * (graph.rest + aside)
     for _ in range(200):
-        body = graph.pulled(body, torch.diag(upper)[None], right[None], 1.0)
+        body = graph.pulled(body, torch.diag(upper)[None], right[None], torch.ones(1))
     torch.testing.assert_close(body.position[0], graph.rest + aside, atol=0.02, rtol=0)
     length = (body.position[0, graph.end] - body.position[0, graph.start]).norm(dim=-1)
     assert ((length / graph.edge.norm(dim=-1)) - 1).abs().max() < 0.02
