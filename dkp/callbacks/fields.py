@@ -35,6 +35,7 @@ class Fields:
         origin: (B, 3) [m], where the world of the cameras has its origin in the capture's.
         image: (B, V, 3, h, w) in [0, 1].
         mask: (B, V, h, w) bool, the captured masks, or None.
+        joints: (B, V, J, 3) detected keypoints, x, y [px] of the images and confidence, or None.
     """
 
     frame: list[str]
@@ -46,19 +47,21 @@ class Fields:
     origin: Tensor
     image: Tensor
     mask: Tensor | None
+    joints: Tensor | None = None
 
     @classmethod
     def of_batch(cls, batch: MultiviewBatch, coordinate: Tensor, foreground: Tensor) -> Fields:
         """Fields of the views of a batch: (B, V, 3, H, W) [m] and (B, V, H, W)."""
         origin = torch.tensor(batch["origin"], dtype=torch.float64)
         views = (batch["camera_name"], batch["camera"], batch["present"], coordinate, foreground.float())
-        return cls([str(frame) for frame in batch["frame"]], *views, origin, batch["image"], batch.get("mask"))
+        seen = batch["image"], batch.get("mask"), batch.get("joints")
+        return cls([str(frame) for frame in batch["frame"]], *views, origin, *seen)
 
     def cpu(self) -> Fields:
         """On the CPU."""
-        mask = None if self.mask is None else self.mask.cpu()
+        mask, joints = (None if one is None else one.cpu() for one in (self.mask, self.joints))
         views = self.camera.to("cpu"), self.present.cpu(), self.coordinate.cpu(), self.foreground.cpu()
-        return Fields(self.frame, self.camera_name, *views, self.origin, self.image.cpu(), mask)
+        return Fields(self.frame, self.camera_name, *views, self.origin, self.image.cpu(), mask, joints)
 
 
 class FieldsCallback(BasePredictionWriter, Generic[Result]):

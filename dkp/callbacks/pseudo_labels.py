@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ class InstantLabeller:
 
     By registration, the surface as a whole is brought to where the views see it, and each view is labelled with the
     points that it shows to it. The view's mask is the captured one, where it has one. Instants whose pixels do not
-    agree with the surface are left out.
+    agree with the surface are left out, and so are parts of the surface.
 
     What is outside of a mask is labelled background, and what is inside without a point stays unknown.
 
@@ -64,8 +65,11 @@ class InstantLabeller:
         method: "triangulation" or "registration".
         registration: how the surface is registered.
         least_agreement: mean weight of the pixels of an instant whose registered surface is believed.
+        least_region: a part of a registered surface labels nothing where its pixels' mean weight is less than this
+            share of that of the whole, as where no view sees an arm.
         captured_masks: whether a registration looks at the captured masks; if not, or where there is none, it takes the
             predicted foreground.
+        keypoints: what the joints of the fields are, which pull a registered surface.
     """
 
     def __init__(
@@ -76,14 +80,18 @@ class InstantLabeller:
         method: str = "triangulation",
         registration: RegistrationSettings | None = None,
         least_agreement: float = 0.28,
+        least_region: float = 0.2,
         captured_masks: bool = True,
+        keypoints: Sequence[str] = (),
     ) -> None:
         self.capture = Capture.open(capture)
         self.folder = folder
         self.reconstructor = Reconstructor(self.capture.surface, settings)
         registered = method == "registration"
-        self.registration = SurfaceRegistration(self.capture.surface, registration) if registered else None
+        surface = self.capture.surface
+        self.registration = SurfaceRegistration(surface, registration, keypoints) if registered else None
         self.least_agreement = least_agreement
+        self.least_region = least_region
         self.captured_masks = captured_masks and registered
         self._views = {(view.frame, view.camera): view for view in self.capture.views}
 
@@ -126,13 +134,12 @@ class InstantLabeller:
         """Points (B, N, 3) of registered surfaces, the views (B, V, N) they label, and which surfaces are believed."""
         coordinate, foreground, camera, present = fields.coordinate, fields.foreground, fields.camera, fields.present
         mask = silhouettes(fields) if self.captured_masks else None
-        found = registration(coordinate, foreground, camera, present, mask)
+        found = registration(coordinate, foreground, camera, present, mask, fields.joints)
         vertices = found.vertices.nan_to_num().to(coordinate)
-        return (
-            self.reconstructor.positions(vertices),
-            self.reconstructor.visible(vertices, camera),
-            found.agreement >= self.least_agreement,
-        )
+        seen = self.reconstructor.visible(vertices, camera)
+        corners = self.reconstructor.samples.corners(found.region[..., None])[..., 0]
+        agree = (corners >= self.least_region * found.agreement[:, None, None]).all(-1)
+        return self.reconstructor.positions(vertices), seen & agree[:, None], found.agreement >= self.least_agreement
 
     def _mask(self, view: View, camera: Camera, foreground: Tensor) -> np.ndarray:
         """Return the predicted foreground (h, w) of a stored view; its camera may have a lens and another size."""

@@ -29,7 +29,9 @@ def pseudo_label(
     sigma: float | None = None,
     threshold: float = 0.06,
     registration: RegistrationSettings | None = None,
+    keypoints: list[str] | None = None,
     least_agreement: float = 0.28,
+    least_region: float = 0.2,
     captured_masks: bool = True,
     hide_background: bool = False,
     workers: int | None = None,
@@ -57,8 +59,12 @@ def pseudo_label(
             side; for triangulation, as the next.
         threshold: Greatest reprojection distance of a view that agrees, as a share of the image's longer side.
         registration: How the surface is registered.
+        keypoints: Named points of the surface, such as left_wrist, that pull the registered surface to where the
+            capture's detections of them meet; default none.
         least_agreement: Mean weight of the pixels of an instant whose registered surface is believed, from 0 to 1;
             other instants are left out.
+        least_region: A part of the registered surface labels nothing where its pixels' mean weight is less than this
+            share, from 0 to 1, of the whole surface's: where no view sees an arm, or views disagree on it.
         captured_masks: Whether a registered surface fills the captured masks, which also are those of the labels; else
             the predicted foreground is.
         hide_background: Whether the detector sees black where the captured masks are off.
@@ -69,11 +75,13 @@ def pseudo_label(
     Returns:
         The capture.
     """
-    if not 0 <= least_agreement <= 1:
-        raise InputError(f"least_agreement is {least_agreement} where a number from 0 to 1 is expected")
+    for name, share in (("least_agreement", least_agreement), ("least_region", least_region)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name} is {share} where a number from 0 to 1 is expected")
     path, split = split_of(capture or target_of(config), "train")
     source = Capture.open(path)
     source.instants(split)  # an unknown split is refused before anything is read
+    joints = joint_words(source, keypoints)
     settings = ReconstructionSettings(points=points, min_views=min_views, sigma=sigma, threshold=threshold)
     writing = CaptureWriter(
         out,
@@ -88,7 +96,10 @@ def pseudo_label(
     )
     with writing as writer:
         folders = Path(path).absolute(), writer.folder
-        make = partial(InstantLabeller, *folders, settings, method, registration, least_agreement, captured_masks)
+        least = least_agreement, least_region
+        make = partial(
+            InstantLabeller, *folders, settings, method, registration, *least, captured_masks, keypoints or []
+        )
         with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
             labels = PseudoLabelWriter(pool, writer)
             words = [
@@ -98,7 +109,7 @@ def pseudo_label(
             ]
             words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
             words += ["--data.hide_background=constant"] if hide_background else []
-            run("predict", words, [labels])
+            run("predict", [*words, *joints], [labels])
         if labels.refused:
             print(
                 f"{len(labels.refused)} of {len(labels.refused) + len(labels.frames)} instants are left out: their "
@@ -116,6 +127,21 @@ def pseudo_label(
             )
         writer.splits = {"train": labels.frames}
     return Capture.open(out)
+
+
+def joint_words(capture: Capture, keypoints: list[str] | None) -> list[str]:
+    """Words of `dkp predict` by which the data give a capture's keypoints of these names, and no others.
+
+    Raises:
+        InputError: the capture has no detection of one of them.
+    """
+    known = {name for view in capture.views for name in view.joints or ()}
+    if missing := [name for name in keypoints or () if name not in known]:
+        raise InputError(
+            f"keypoints: found {', '.join(missing)}, expected some of the keypoints that {capture.path} has: "
+            f"{', '.join(sorted(known)) or 'it has none'}"
+        )
+    return [f"--data.joints=[{','.join(keypoints)}]"] if keypoints else []
 
 
 def target_of(config: str) -> str:

@@ -24,6 +24,7 @@ from dkp.files import whole_folder, write_text
 from dkp.geometry import Camera
 from dkp.metrics import KeypointError3D, SurfaceError3D
 from dkp.pipeline.instants import Instant, KeptInstants
+from dkp.pipeline.pseudo_labels import joint_words
 from dkp.reconstruction import (
     Reconstruction,
     ReconstructionSettings,
@@ -62,6 +63,7 @@ def reconstruct(
     threshold: float = 0.06,
     min_views: int = 2,
     registration: RegistrationSettings | None = None,
+    keypoints: list[str] | None = None,
     captured_masks: bool = True,
     hide_background: bool = False,
     workers: int | None = None,
@@ -90,6 +92,8 @@ def reconstruct(
         threshold: Greatest reprojection distance of a view that agrees, as a share of the image's longer side.
         min_views: Least number of views that have to agree on a triangulated vertex.
         registration: How the surface is registered.
+        keypoints: Named points of the surface, such as left_wrist, that pull the registered surface to where the
+            capture's detections of them meet; default none.
         captured_masks: Whether the registered surface fills the captured masks; else the predicted foreground.
         hide_background: Whether the detector sees black where the captured masks are off.
         workers: Processes that reconstruct; default one for each core; where there is a GPU this one alone, on the GPU.
@@ -102,12 +106,14 @@ def reconstruct(
     instants = source.instants(split or None)
     if max(len(one.views) for one in instants) < 2:
         raise InputError(f"{capture} has one view of each instant, expected two or more to reconstruct from")
+    joints = joint_words(source, keypoints)
     settings = ReconstructionSettings(sigma=sigma, shrinkage=shrinkage, threshold=threshold, min_views=min_views)
     folder = Path(path).absolute()
-    make = partial(InstantReconstructor, folder, settings, registration, captured_masks)
+    make = partial(InstantReconstructor, folder, settings, registration, captured_masks, keypoints or [])
     options = {"sigma": sigma, "shrinkage": shrinkage, "threshold": threshold, "min_views": min_views}
     made_of: dict[str, Any] = {"capture": str(folder), "fields": ckpt_path or "labels", "triangulation": options}
     made_of |= {"captured_masks": captured_masks, "registration": asdict(registration or RegistrationSettings())}
+    made_of["keypoints"] = keypoints or []
     begun = {**made_of, "split": split, "hide_background": hide_background}
     with whole_folder(out) as partial_folder, KeptInstants(out, begun, [one.frame for one in instants]) as kept:
         with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
@@ -116,9 +122,9 @@ def reconstruct(
             if len(kept.instants) == len(instants):
                 pass
             elif ckpt_path is None:
-                from_labels(views, found)
+                from_labels(views, found, keypoints)
             else:
-                words = [*detector_words(ckpt_path), f"--data.predict={views}", "--trainer.logger=false"]
+                words = [*detector_words(ckpt_path), f"--data.predict={views}", "--trainer.logger=false", *joints]
                 words += ["--trainer.devices=1", "--trainer.strategy=auto"]
                 run("predict", [*words, *(["--data.hide_background=constant"] if hide_background else [])], [found])
         if not any(np.isfinite(one["vertices"]).any() for one in kept.instants):
@@ -190,14 +196,15 @@ def rest_of(capture: Capture, split: str, done: int) -> str:
     return f"{name}:{start + done * step}:{stop}:{step}"
 
 
-def from_labels(views: str, found: FoundInstants) -> None:
+def from_labels(views: str, found: FoundInstants, keypoints: list[str] | None) -> None:
     """Hand over a capture's labels as fields.
 
     Args:
         views: PATH#SPLIT, PATH# for all instants.
         found: takes them.
+        keypoints: names of the capture's keypoints that go with them.
     """
-    data = LabelledDataModule(predict=views, size=LABEL_SIZE, stride=LABEL_STRIDE)
+    data = LabelledDataModule(predict=views, size=LABEL_SIZE, stride=LABEL_STRIDE, joints=keypoints)
     data.setup("predict")
     for batch in data.predict_dataloader()[0]:
         if "coordinate" not in batch:
@@ -215,6 +222,7 @@ class InstantReconstructor:
         settings: how vertices are triangulated.
         registration: how the surface is registered.
         captured_masks: whether it fills the captured masks.
+        keypoints: what the joints of the fields are, which pull it.
     """
 
     def __init__(
@@ -223,10 +231,11 @@ class InstantReconstructor:
         settings: ReconstructionSettings,
         registration: RegistrationSettings | None,
         captured_masks: bool,
+        keypoints: list[str],
     ) -> None:
         surface = Capture.open(capture).surface
         self.reconstructor = Reconstructor(surface, settings, vertex_samples(surface))
-        self.registration = SurfaceRegistration(surface, registration)
+        self.registration = SurfaceRegistration(surface, registration, keypoints)
         self.captured_masks = captured_masks
 
     def __call__(self, fields: Fields) -> list[Instant]:
@@ -235,7 +244,7 @@ class InstantReconstructor:
         seen = self.reconstructor.observed(fields.coordinate, fields.foreground, camera, present)
         found = self.reconstructor.triangulated(seen, camera, present)
         mask = silhouettes(fields) if self.captured_masks else None
-        registered = self.registration(fields.coordinate, fields.foreground, camera, present, mask)
+        registered = self.registration(fields.coordinate, fields.foreground, camera, present, mask, fields.joints)
         vertices = registered.vertices
         known = vertices.isfinite().all(-1).all(-1)
         visible = self.reconstructor.visible(vertices.nan_to_num(), camera) & (present & known[:, None])[..., None]

@@ -26,6 +26,8 @@ _REACH = 1.8
 around half a limb (pi / 2), less than from one leg to the other."""
 _CARRIERS = 4
 """Nodes that carry a vertex."""
+_AROUND = 8
+"""Nodes that carry a point inside the body."""
 _WIDTH = 0.7
 """Of the Gaussian by which nodes carry a vertex, in distances between nodes."""
 _REST = 1e-6
@@ -86,6 +88,24 @@ class Attachment:
             position = torch.addcmul(position, blended[:, 3 * axis : 3 * axis + 3], self.coordinate[:, axis, None])
         return position, blended[:, 12:]
 
+    def pull_to(
+        self, body: Deformation, points: Tensor, strength: Tensor, width: float, matrix: Tensor, right: Tensor
+    ) -> None:
+        """Add a pull to points in space, weaker with the distance, to the normal equations: see `pull`.
+
+        Args:
+            body: as it is.
+            points: (K, 3) [m].
+            strength: (K,).
+            width: of the weight of S. Geman and D. McClure [m].
+            matrix: (B, N, N), its lower triangle.
+            right: (B, N, 3).
+        """
+        position, held = self.positions(body)
+        gap = points - position
+        weight = strength * (width**2 / (width**2 + gap.square().sum(-1))).square()
+        self.pull(weight, held + gap, matrix, right)
+
     def pull(self, weight: Tensor, target: Tensor, matrix: Tensor, right: Tensor) -> None:
         """Add a pull of the points to the normal equations of the nodes, in place.
 
@@ -96,7 +116,32 @@ class Attachment:
             right: (B, N, 3).
         """
         matrix.view(-1).scatter_add_(0, self._entry, (weight[:, None] * self._both).view(-1))
-        right += (self._pull @ (weight[:, None] * target)).view_as(right)
+        right += self.on_nodes(weight[:, None] * target).view_as(right)
+
+    def on_nodes(self, vectors: Tensor) -> Tensor:
+        """(B N, D), the sums over the points that a node carries of its share times their vectors (K, D)."""
+        return self._pull @ vectors
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """Points in space to which points of B bodies are pulled, all the time.
+
+    Attributes:
+        carried: the K points of the bodies.
+        points: (K, 3) [m], where they are to be.
+        strength: (K,).
+        width: of the weight by which a point that is far off pulls less [m].
+    """
+
+    carried: Attachment
+    points: Tensor
+    strength: Tensor
+    width: float
+
+    def pull(self, body: Deformation, matrix: Tensor, right: Tensor) -> None:
+        """Add the pull to normal equations, see `Attachment.pull`."""
+        self.carried.pull_to(body, self.points, self.strength, self.width, matrix, right)
 
 
 def sparse_matrix(row: Tensor, column: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
@@ -193,6 +238,13 @@ class DeformationGraph:
         nodes = self.carriers[vertex] + owner[:, None] * len(self)
         return Attachment(nodes, self.shares[vertex], coordinate, self.rest, bodies)
 
+    def attach_inside(self, owner: Tensor, point: Tensor, bodies: int) -> Attachment:
+        """Points (K, 3) [m] at rest inside the surface, such as joints, that are carried by the nodes around them."""
+        distance = torch.cdist(point, self.rest)
+        nearest, nodes = distance.topk(min(_AROUND, len(self)), largest=False)
+        shares = torch.softmax(-(nearest / nearest[:, :1].clamp_min(1e-3)).square(), -1)
+        return Attachment(nodes + owner[:, None] * len(self), shares, point, self.rest, bodies)
+
     def vertices(self, body: Deformation) -> Tensor:
         """(B, V, 3) [m], the posed surface."""
         bodies, count = len(body.position), len(self._vertices)
@@ -204,6 +256,10 @@ class DeformationGraph:
     def no_pull(self, bodies: int) -> tuple[Tensor, Tensor]:
         """Empty normal equations of the nodes, for pulls to be added to: (B, N, N) and (B, N, 3)."""
         return self.rest.new_zeros(bodies, len(self), len(self)), self.rest.new_zeros(bodies, len(self), 3)
+
+    def on_vertices(self, value: Tensor) -> Tensor:
+        """(B, V), values (B, N) of the nodes as these carry the vertices."""
+        return (value[:, self.carriers] * self.shares).sum(-1)
 
     def pulled(self, body: Deformation, matrix: Tensor, right: Tensor, stiffness: Tensor) -> Deformation:
         """Move the nodes to where they follow some pull and keep their edges, then turn and scale them accordingly.

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
+from torch.nn import functional
 
 from dkp.errors import check_settings
 from dkp.geometry import Camera, pixel_grid
-from dkp.reconstruction.deformation import Attachment, Deformation, DeformationGraph
+from dkp.reconstruction.deformation import Anchors, Attachment, Deformation, DeformationGraph
 
 _SILHOUETTES_FROM = 0.3
 """Share of the steps after which the silhouettes pull: before, the surface may lie anywhere."""
@@ -26,6 +27,8 @@ _SILHOUETTE_WIDTH = 0.12
 """Width of the silhouettes' robust weight, as a share of the surface's largest side: 20 cm for a human."""
 _DOUBT, _SOFTEST = 0.25, 0.05
 """Where less than the first share of the pixels disagrees, the surface is less stiff at the end; at least so much."""
+_LEAST_PIXELS = 0.5
+"""A view agrees with the surface around a node where so many of its cells do, counted by their weights."""
 _FAR = 8.0
 """A foreground cell that is further than this from the surface [cells] does not pull."""
 
@@ -45,6 +48,7 @@ class RegistrationSettings:
         silhouette: weight of the silhouettes against the pixels; 0 = they do not count.
         mirror: a pixel may be taken for its mirror image on the other side of the body where that is nearer by this
             much, and the surface is also started with its sides exchanged; None = neither.
+        keypoint: weight of the detected keypoints, where some are given, against the pixels.
         foreground: probability above which a cell is foreground.
     """
 
@@ -56,6 +60,7 @@ class RegistrationSettings:
     stiffness_final: float | None = None
     silhouette: float = 0.5
     mirror: float | None = 0.06
+    keypoint: float = 0.3
     foreground: float = 0.5
 
     def __post_init__(self) -> None:
@@ -68,6 +73,7 @@ class RegistrationSettings:
             "stiffness_final": (self.final_stiffness > 0, "a positive number, or null"),
             "silhouette": (self.silhouette >= 0, "0 or more"),
             "mirror": (self.mirror is None or self.mirror >= 0, "0 or more, or null"),
+            "keypoint": (self.keypoint >= 0, "0 or more"),
             "foreground": (0 <= self.foreground < 1, "a probability below 1"),
         }
         check_settings("registration", self, checks)
@@ -113,7 +119,7 @@ class Scene:
         self.step = cell
         self.ray = camera.rays(self.cells * cell)  # (B, C, H W, 3)
         owner, view, cell_index = shown.flatten(2).nonzero(as_tuple=True)
-        self.owner, self.origin = owner, self.centre[owner, view]
+        self.owner, self.view, self.origin = owner, view, self.centre[owner, view]
         self.direction = self.ray[owner, view, cell_index]
         seen = coordinate.flatten(3).movedim(2, -1)[owner, view, cell_index]
         self.sides = attached(owner, seen, self.batch)
@@ -135,8 +141,8 @@ class Scene:
         self.homogeneous = torch.cat([self.cells, torch.ones_like(self.cells[:, :1])], -1)
         self.count = flat.sum((1, 2)).clamp_min(1)
 
-    def register(self, body: Deformation) -> tuple[Deformation, Tensor]:
-        """Let the surface follow; also the mean weight (B,) of the pixels."""
+    def register(self, body: Deformation, anchors: Anchors | None = None) -> tuple[Deformation, Tensor, Tensor, Tensor]:
+        """Let the surface follow; also the mean weight (B,) of the pixels, and what `_regions` returns."""
         settings = self.settings
         stiff, final = (settings.stiffness * settings.final_stiffness) ** 0.5, settings.final_stiffness
         for number in range(settings.steps):
@@ -147,6 +153,8 @@ class Scene:
             matrix, right = self.graph.no_pull(self.batch)
             weights, targets = self._believed(body, width, late)
             self._pull_points(weights, targets, matrix, right)
+            if anchors is not None:
+                anchors.pull(body, matrix, right)
             if late and settings.silhouette:
                 for node, target, pull in self._silhouette_pulls(body):
                     right.view(-1, 3).index_add_(0, node, pull[:, None] * target)
@@ -156,7 +164,19 @@ class Scene:
                 doubt = (1 - self._agreement(weights)) / _DOUBT
                 stiffness = stiffness * doubt.square().clamp(_SOFTEST, 1)
             body = self.graph.pulled(body, matrix, right, stiffness)
-        return body, self._agreement(self._believed(body, settings.width_final * self.extent, True)[0])
+        weights = self._believed(body, settings.width_final * self.extent, True)[0]
+        return body, self._agreement(weights), *self._regions(weights)
+
+    def _regions(self, weights: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return of every node's pixels the mean robust weight and the number of views that agree, both (B, N)."""
+        shape = self.batch, len(self.graph)
+        total = self.sides[0].on_nodes(self.weight[:, None]).view(shape)
+        view = functional.one_hot(self.view, self.centre.shape[1]).double()
+        pairs = zip(self.sides, weights, strict=False)
+        parts = [side.on_nodes((self.weight * weight)[:, None] * view) for side, weight in pairs]
+        agreed = torch.stack(parts).sum(0).view(*shape, -1)
+        share = agreed.sum(-1) / torch.maximum(total, agreed.sum(-1)).clamp_min(_LEAST_PIXELS)
+        return share, (agreed > _LEAST_PIXELS).sum(-1)
 
     def _agreement(self, weights: list[Tensor]) -> Tensor:
         """Return the mean (B,) of the pixels' robust weights."""

@@ -157,9 +157,9 @@ def test_views_that_do_not_agree_are_left_unlabelled(capture, tmp_path):
     assert len(written.views) == 8
 
 
-def register(capture, out, batch, prediction, least_agreement=0.28, captured_masks=True, count=1):
+def register(capture, out, batch, prediction, least_agreement=0.28, captured_masks=True, count=1, least_region=0.4):
     settings = RegistrationSettings(nodes=40, stiffness_final=10.0)
-    method = "registration", settings, least_agreement, captured_masks
+    method = "registration", settings, least_agreement, least_region, captured_masks
     return write(capture, out, batch, prediction, *method, count=count)
 
 
@@ -222,6 +222,24 @@ def test_instants_that_do_not_agree_with_a_surface_are_left_out(capture, tmp_pat
     written, labels = register(capture, tmp_path / "out", batch, prediction, least_agreement=0.4)
     assert (labels.frames, labels.refused) == (["f1"], ["f0"])
     assert {view.frame for view in written.views} == {"f1"}
+
+
+def test_a_part_that_no_view_agrees_with_labels_nothing(capture, tmp_path):
+    """The upper third of the plane is noise in all views: what the rest says of where it is, is not believed."""
+    batch, prediction = predicted(capture)
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.3 * torch.randn(prediction["coordinate"].shape, generator=generator)
+    there = prediction["coordinate"][:, :, 1:2] > 0.67 * SIDE
+    prediction["coordinate"] = prediction["coordinate"] + there * noise
+    heights = {}
+    for least in (0.0, 0.4):
+        written, _ = register(capture, tmp_path / str(least), batch, prediction, least_region=least)
+        points = [written.points(view) for view in written.views]
+        found = [written.surface.coordinates(one.face, one.barycentric)[:, 1] for one in points]
+        heights[least] = np.concatenate(found)
+    assert (heights[0.0] > 0.85 * SIDE).mean() > 0.1
+    assert (heights[0.4] > 0.85 * SIDE).mean() < 0.02
+    assert (heights[0.4] < 0.5 * SIDE).sum() > 0.9 * (heights[0.0] < 0.5 * SIDE).sum()
 
 
 def test_sample_cells():

@@ -167,6 +167,26 @@ def test_the_rest_follows_what_is_done(split, rest):
     assert rest_of(capture, split, 3) == rest
 
 
+def test_detected_keypoints_pull_the_surface(person, tmp_path):
+    """With few nodes and the joints of the renderings, wrists come nearer to where they are."""
+    capture, _ = person
+    errors = []
+    for number, further in enumerate(([], ["--keypoints", "[left_wrist,right_wrist]"])):
+        out, few = tmp_path / str(number), ["--registration.nodes", "60", "--registration.keypoint", "5"]
+        main(["reconstruct", str(capture.path), str(out), "--workers", "1", *few, *further])
+        result = Reconstruction.open(out)
+        wrists = [result.keypoint_names.tolist().index(f"{side}_wrist") for side in ("left", "right")]
+        pixels = []
+        for row, frame in enumerate(result.frame):
+            for view in capture.frames[frame].views:
+                seen = capture.camera(view).project(torch.from_numpy(result.keypoints[row, wrists]).double())[0]
+                truth = [view.joints[f"{side}_wrist"][:2] for side in ("left", "right")]
+                pixels.append(np.linalg.norm(seen.numpy() - truth, axis=-1).mean())
+        errors.append(np.mean(pixels))
+    assert result.meta["keypoints"] == ["left_wrist", "right_wrist"]
+    assert errors[1] < errors[0]
+
+
 def test_smoothing_keeps_even_motion_and_removes_jitter(person):
     result = Reconstruction.open(person[1])
     count = 30
@@ -203,6 +223,7 @@ def test_what_cannot_be_reconstructed_is_refused(person, planes, tmp_path, capsy
         (planes / "wide", tmp_path / "b", [], "no labels"),
         (f"{tmp_path / 'single'}#single", tmp_path / "c", [], "one view of each instant"),
         (capture.path, tmp_path / "d", ["--fps", "0"], "fps 0"),
+        (capture.path, tmp_path / "f", ["--keypoints", "[nose,wing]"], "keypoints: found wing"),
         (capture.path, tmp_path / "e", ["--ckpt_path", "nobody"], "nobody"),
     ):
         with pytest.raises(SystemExit) as stopped:

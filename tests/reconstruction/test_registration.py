@@ -71,6 +71,52 @@ def test_captured_masks_stand_in_for_a_foreground_that_is_too_large(scene, regis
     torch.testing.assert_close(again.vertices, register(scene.coordinate, scene.foreground, scene.camera).vertices)
 
 
+INNER = {"top": [0.0, 0.5, 0.0], "bottom": [0.0, -0.5, 0.0], "left": [0.4, 0.0, 0.0], "right": [-0.4, 0.0, 0.0]}
+
+
+def test_keypoints_put_right_what_all_views_get_wrong(scene, surface):
+    """The whole body has slipped in all views; four points inside are detected, one of them wrongly in two views."""
+    jointed = Surface("jointed", surface.vertices, surface.faces, surface.face_part, surface.corner_uv, ["all"], None,
+                      {name: np.array(point) for name, point in INNER.items()})  # fmt: skip
+    rest = torch.from_numpy(surface.vertices).expand_as(scene.vertices)
+    rotation, shift = rigid_motion(rest, scene.vertices, torch.ones(rest.shape[:2]))
+    posed = torch.tensor(list(INNER.values())).double() @ rotation.mT + shift[:, None]
+    pixels = scene.camera.project(posed[:, None])[0]
+    joints = torch.cat([pixels, torch.ones_like(pixels[..., :1])], -1)
+    joints[:, :2, 1, :2] += 30.0
+    joints[:, 2, 3] = torch.tensor([50.0, 3.0, 0.1])  # unsure
+    coordinate = slipped(scene, surface, 0.12)
+    given = coordinate, scene.foreground, scene.camera
+    registration = SurfaceRegistration(jointed, RegistrationSettings(nodes=NODES, keypoint=1.0), list(INNER))
+    without, found = registration(*given), registration(*given, joints=joints)
+    assert (error(found, scene) < 0.6 * error(without, scene)).all()
+    nothing = registration(*given, joints=torch.zeros_like(joints))
+    torch.testing.assert_close(nothing.vertices, without.vertices)
+
+
+def test_keypoints_that_the_surface_does_not_have(surface):
+    with pytest.raises(
+        InputError, match="keypoints: found wing, expected joints of the surface ellipsoid: it has none"
+    ):
+        SurfaceRegistration(surface, keypoints=["wing"])
+
+
+def test_regions_tell_where_the_fields_are_wrong_or_nothing_was_seen(scene, surface, register):
+    """The upper third is noise, the lower third was seen by one view only."""
+    height = scene.coordinate[:, :, 1]
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.4 * torch.randn(scene.coordinate.shape, generator=generator)
+    coordinate = torch.where((height > 0.3)[:, :, None], scene.coordinate + noise, scene.coordinate)
+    foreground = scene.foreground.clone()
+    foreground[:, 1:][height[:, 1:] < -0.3] = 0
+    found = register(coordinate, foreground, scene.camera)
+    up = torch.from_numpy(surface.vertices[:, 1])
+    middle = up.abs() < 0.2
+    assert found.region[:, up > 0.5].mean() < 0.5 * found.region[:, middle].mean()
+    assert found.views[:, up < -0.5].max() <= 1.5
+    assert found.views[:, middle].mean() > 2
+
+
 def test_agreement_tells_fields_that_are_wrong(scene, register):
     generator = torch.Generator().manual_seed(0)
     noise = 0.4 * torch.randn(scene.coordinate.shape, generator=generator, dtype=scene.coordinate.dtype)
@@ -190,6 +236,7 @@ def test_rigid_motion_is_found_where_some_points_are_wrong():
         ({"stiffness_final": 0.0}, "stiffness_final"),
         ({"silhouette": -0.1}, "silhouette"),
         ({"mirror": -0.1}, "mirror"),
+        ({"keypoint": -1.0}, "keypoint"),
         ({"foreground": 1.0}, "foreground"),
     ],
 )
