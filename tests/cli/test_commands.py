@@ -319,7 +319,7 @@ def test_the_list_of_camera_files_is_printed(capsys):
 
 
 def test_required_keywords_stay_options(capsys):
-    assert "subjects, frames" in error_of(capsys, ["synthesize", "out"])
+    assert "required: out" in error_of(capsys, ["export", "human-small"])
     assert "instants" in error_of(capsys, ["check", "somewhere", "--instants", "many"])
 
 
