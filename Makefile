@@ -68,11 +68,11 @@ $(LEARN)/encoder: | $(VENV)/.ready
 
 weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/encoder ## Train the shipped detector for BODY=human, in two stages of hours; goes on where it stopped
 	@[ $(BODY) = human ] || { echo "BODY is $(BODY) where human is expected"; exit 2; }
-	for stage in weights weights-fine; do \
+	for stage in weights weights-fine weights-final; do \
 	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \
 	  else $(BIN)/dkp fit --config configs/human-small/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
 	done
-	$(BIN)/dkp pack-weights --run runs/human/weights-fine --name human-small --card dkp/weights/human-small.yaml
+	$(BIN)/dkp pack-weights --run runs/human/weights-final --name human-small --card dkp/weights/human-small.yaml
 
 reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
 	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)

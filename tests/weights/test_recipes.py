@@ -1,5 +1,6 @@
 """The recipes of shipped detectors parse, belong together, and take a name for a checkpoint."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from dkp.cli import main
 from dkp.runs.lightning import without_shipped
-from dkp.weights import names
+from dkp.weights import card, names
 
 RECIPES = Path(__file__).parents[2] / "configs" / "human-small"
 
@@ -20,14 +21,20 @@ def parsed(capsys, command, *words):
     return yaml.safe_load(captured.out)
 
 
-def test_second_stage_goes_on_from_the_first_at_the_size_of_use(capsys):
-    first = parsed(capsys, "fit", f"--config={RECIPES / 'weights.yaml'}", "--root=elsewhere")
-    second = parsed(capsys, "fit", f"--config={RECIPES / 'weights-fine.yaml'}", "--root=elsewhere")
+def test_every_stage_goes_on_from_the_one_before_and_the_last_has_the_size_of_use(capsys):
+    stages = [
+        parsed(capsys, "fit", f"--config={RECIPES / name}.yaml", "--root=elsewhere")
+        for name in ("weights", "weights-fine", "weights-final")
+    ]
+    for before, after in pairwise(stages):
+        assert after["model"]["init_args"]["initial_weights"] == f"elsewhere/{before['name']}/checkpoints/last.ckpt"
+        assert after["model"]["init_args"]["detector"] == before["model"]["init_args"]["detector"]
+        assert after["size"] > before["size"]
     evaluation = parsed(capsys, "test", f"--config={RECIPES / 'evaluate.yaml'}")
-    assert second["model"]["init_args"]["initial_weights"] == f"elsewhere/{first['name']}/checkpoints/last.ckpt"
-    assert second["model"]["init_args"]["detector"] == first["model"]["init_args"]["detector"]
-    assert second["data"]["init_args"]["size"] == evaluation["data"]["init_args"]["size"] == 128
-    assert second["data"]["init_args"]["augmentation"]["mirror"] == 0.5
+    adapted = parsed(capsys, "fit", f"--config={RECIPES / 'adapted.yaml'}")
+    sizes = {each["data"]["init_args"]["size"] for each in (stages[-1], evaluation, adapted)}
+    assert sizes == {card("human-small").size}
+    assert stages[-1]["data"]["init_args"]["augmentation"]["mirror"] == 0.5
 
 
 def test_other_checkpoints_are_left_alone(tmp_path, monkeypatch):
