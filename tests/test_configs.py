@@ -97,7 +97,7 @@ def test_students_of_a_shipped_teacher_have_its_network_and_start(capsys):
         shipped, own = network["model"]["init_args"]["detector"]["init_args"], model["detector"]["init_args"]
         shared = shipped.keys() & own.keys() - {"weights", "surface_centre", "surface_half_extent"}  # the teacher's
         assert {key: own[key] for key in shared} == {key: shipped[key] for key in shared}
-        assert (model["teacher"], model["start_from_teacher"], data["size"]) == ("human-small", True, 128)
+        assert (model["teacher"], model["start_from_teacher"], data["size"]) == ("human-small", True, 160)
     weights = {name: term["init_args"]["weight"] for name, term in control["model"]["init_args"]["terms"].items()}
     assert {name for name, weight in weights.items() if weight} == {"labelled", "distillation", "mask"}
     assert control["data"]["init_args"]["labelled"] == ["captures/source"]
@@ -122,9 +122,9 @@ def test_a_recipe_says_all_its_values(kind, stage, capsys):
 def test_every_file_is_tested():
     files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
     tested = {f"{kind}/{stage}" for kind in KINDS for stage in DETECTORS} | set(ON_TOP)
-    tested |= {"study/full", "sweep/grid", "sweep/bayes"}  # see tests/study and tests/sweep
-    tested |= {f"human-small/{name}" for name in STUDENTS}
-    tested |= {f"human-small/{name}" for name in ("weights", "weights-fine", "evaluate")}  # see tests/weights
+    tested |= {"study/full", "study/people", "sweep/grid", "sweep/bayes"}  # see tests/study and tests/sweep
+    made = ("weights", "weights-fine", "weights-final", "evaluate")  # see tests/weights
+    tested |= {f"human-small/{name}" for name in (*STUDENTS, *made)}
     assert files == tested
 
 

@@ -17,20 +17,17 @@ class DetectorAverage(Callback):
     """Keep a moving average of the weights in `task.detector`; teacher and metrics are left alone.
 
     Validation sees the average, checkpoints hold it as the detector (with the trained weights beside it, for resuming),
-    and after training the detector is the average.
+    and after training the detector is the average. In the first steps the decay is lower: (1 + n) / (10 + n).
 
     Lightning's `WeightAveraging` (2.6) was tried and does not do: it copies the module before the teacher is made and
     pairs tensors by their order, so that a frozen teacher comes out changed and a run cannot be resumed.
 
     Args:
         decay: share of the average that is kept in a step.
-        ramp: whether the decay is lower in the first steps, (1 + n) / (10 + n), as suits weights that begin at random.
-            Without it the weights at the start keep their share, as suits a short training of weights that are good.
     """
 
-    def __init__(self, decay: float = 0.999, ramp: bool = True) -> None:
+    def __init__(self, decay: float = 0.999) -> None:
         self.decay = decay
-        self.ramp = ramp
         self.average: dict[str, Tensor] = {}
         self.steps = 0
         self._trained: dict[str, Tensor] | None = None
@@ -64,7 +61,7 @@ class DetectorAverage(Callback):
         if trainer.global_step <= self.steps:
             return
         self.steps = trainer.global_step
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.ramp else self.decay
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         values = weights_of(pl_module)
         torch._foreach_lerp_([self.average[name] for name in values], list(values.values()), 1 - decay)
 

@@ -166,6 +166,7 @@ def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Pat
     if method.semi_supervised and setting.teacher is not None:
         values |= {"ckpt_path": str(start), "model.init_args.teacher": str(start)}
         values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"
+        values["data.init_args.labelled"] = [*([f"{pseudo}#train"] if method.registered else []), labelled]
     elif method.semi_supervised:
         values |= {"model.init_args.teacher": str(start), "data.init_args.labelled": labels}
         values["data.init_args.unlabelled"] = f"{pseudo if method.registered else target}#train"

@@ -204,7 +204,7 @@ def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(
         assert stopped.value.code in (None, 0), captured.err
     config = yaml.safe_load(captured.out)
     assert config["model"]["init_args"]["teacher"] == "human-small"
-    assert config["data"]["init_args"]["labelled"] == [f"{target}#train"]
+    assert config["data"]["init_args"]["labelled"] == [*(f"{each.output}#train" for each in pseudo), f"{target}#train"]
     assert config["model"]["init_args"]["detector"]["init_args"]["weights"].endswith("human-small.safetensors")
 
 
