@@ -136,7 +136,7 @@ def test_files_are_put_on_a_recipe(name, capsys):
     if name == "unregistered":
         weights = {term: setting["init_args"]["weight"] for term, setting in model["terms"].items()}
         assert (weights["distillation"], weights["pseudo"]) == (1.0, 0.0)
-        assert (data["labelled"], data["unlabelled"]) == ("captures/source", "captures/target")
+        assert (data["labelled"], data["unlabelled"]) == (["captures/source"], "captures/target")
         assert (data["pseudo_labels"], config["labels"]) == (False, None)
     elif name == "wandb":
         assert trainer["logger"]["init_args"]["name"] == "other"
