@@ -73,7 +73,9 @@ def train(
     if teacher is not None and Path(teacher).is_dir():
         source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), SCRATCH
     shipped = choose_teacher(teacher, Path(recipes) if recipes else None, target)
-    labelled = Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, console)
+    labelled = (
+        Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, shipped, console)
+    )
     check_same_surface(labelled, target)
     folder = Path(runs) / f"train-{name}-seed{seed}"
     recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)

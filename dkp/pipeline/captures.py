@@ -59,8 +59,14 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
     return path
 
 
-def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, target: Path, console: Console) -> Path:
-    """Return the labelled source capture, rendered unless it is there."""
+def prepare_source(
+    capture: str, captures: Path, seed: int, domain: str | None, target: Path, shipped: str | None, console: Console
+) -> Path:
+    """Return the labelled source capture, rendered unless it is there.
+
+    A real recording differs from renderings in more ways than renderings from each other, so that a teacher for it is
+    trained on more people and poses; a shipped teacher has seen enough, and needs a reminder.
+    """
     if capture == "board":
         path = captures / f"board-source-seed{seed}"
         if not path.exists():
@@ -74,11 +80,11 @@ def prepare_source(capture: str, captures: Path, seed: int, domain: str | None, 
             "on the same surface"
         )
     domain = domain or ("sport" if capture == "person" else "varied")
-    path = captures / f"{prefix(species)}source-{domain}-seed{seed}"
+    many = capture not in RENDERED and shipped is None
+    path = captures / f"{prefix(species)}source-{domain}{'-many' if many else ''}-seed{seed}"
     if not path.exists():
         console.print(f"rendering the labelled source into {path}")
-        # Real recordings differ from renderings in more ways than renderings from each other: more people and poses.
-        subjects, frames, clip = (40, 10, 2) if capture in RENDERED else (80, 15, 1)
+        subjects, frames, clip = (80, 15, 1) if many else (40, 10, 2)
         synthesize(
             path, subjects=subjects, frames=frames, clip=clip, cameras=6, size=192, seed=seed, domain=domain,
             species=species,

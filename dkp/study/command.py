@@ -246,7 +246,7 @@ def prepared(
             elif setting.source:
                 source = Path(setting.source)
             else:
-                source = prepare_source(setting.kind, captures, cell.seed, None, target, console)
+                source = prepare_source(setting.kind, captures, cell.seed, None, target, setting.teacher, console)
             targets[key], sources[key] = target, source
         except InputError as error:
             missing[key] = str(error)

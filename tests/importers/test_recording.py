@@ -639,5 +639,5 @@ def test_a_real_recording(tmp_path):
     assert len(report.pairs) == 6
     for pair in report.pairs:
         assert pair.residuals["joints"].matches > 10
-        assert pair.residuals["joints"].median < 2.0
+        assert pair.residuals["joints"].median < 3.0
     assert [pair.eligible > 0.5 for pair in report.pairs] == [True, False, True, True, False, True]

@@ -101,18 +101,25 @@ def test_the_person_is_fetched_where_there_is_no_recording(made, opened, tmp_pat
 
 
 def test_the_source_of_the_board_is_rendered_boards(made, tmp_path, planes):
-    assert prepare_source("board", tmp_path, 2, None, planes / "mine", QUIET) == tmp_path / "board-source-seed2"
+    assert prepare_source("board", tmp_path, 2, None, planes / "mine", None, QUIET) == tmp_path / "board-source-seed2"
     assert [(name, options["seed"]) for name, _, options in made] == [("synthesize_board", 2)]
 
 
 @pytest.mark.parametrize(
-    ("capture", "domain", "expected"),
-    [("synthetic", None, "varied"), ("person", None, "sport"), ("own", None, "varied"), ("own", "sport", "sport")],
+    ("capture", "domain", "shipped", "expected"),
+    [
+        ("synthetic", None, None, "varied"),
+        ("person", None, None, "sport-many"),
+        ("person", None, "human-small", "sport"),
+        ("own", None, None, "varied-many"),
+        ("own", "sport", "human-small", "sport"),
+    ],
 )
-def test_the_source_of_people_is_rendered_in_a_domain(capture, domain, expected, made, tmp_path, people):
-    path = prepare_source(capture, tmp_path, 0, domain, people / "bare", QUIET)
+def test_the_source_of_people_is_rendered_in_a_domain(capture, domain, shipped, expected, made, tmp_path, people):
+    path = prepare_source(capture, tmp_path, 0, domain, people / "bare", shipped, QUIET)
     assert path == tmp_path / f"source-{expected}-seed0"
-    assert [(name, out, options["domain"]) for name, out, options in made] == [("synthesize", path, expected)]
+    domain = expected.removesuffix("-many")
+    assert [(name, out, options["domain"]) for name, out, options in made] == [("synthesize", path, domain)]
 
 
 def test_the_source_of_ones_own_dogs_is_rendered_dogs(made, tmp_path):
@@ -120,8 +127,8 @@ def test_the_source_of_ones_own_dogs_is_rendered_dogs(made, tmp_path):
     with CaptureWriter(tmp_path / "own", name="own", surface="dog", cameras=cameras, splits={}) as writer:
         for camera in cameras:
             writer.add_view("f0", camera, np.zeros((32, 32, 3), np.uint8), time=0)
-    path = prepare_source(str(tmp_path / "own"), tmp_path, 0, None, tmp_path / "own", QUIET)
-    assert path == tmp_path / "dog-source-varied-seed0"
+    path = prepare_source(str(tmp_path / "own"), tmp_path, 0, None, tmp_path / "own", None, QUIET)
+    assert path == tmp_path / "dog-source-varied-many-seed0"
     assert [(name, out, options["species"]) for name, out, options in made] == [("synthesize", path, "dog")]
 
 
@@ -129,13 +136,13 @@ def test_a_source_that_is_there_is_used_again(made, tmp_path, people):
     for name in ("source-varied-seed0", "board-source-seed0"):
         (tmp_path / name).mkdir()
     for capture in ("synthetic", "board"):
-        prepare_source(capture, tmp_path, 0, None, people / "bare", QUIET)
+        prepare_source(capture, tmp_path, 0, None, people / "bare", None, QUIET)
     assert made == []
 
 
 def test_another_surface_needs_a_source(made, planes, tmp_path):
     with pytest.raises(InputError, match=r"mine.*cannot render; expected --source"):
-        prepare_source(str(planes / "mine"), tmp_path, 0, None, planes / "mine", QUIET)
+        prepare_source(str(planes / "mine"), tmp_path, 0, None, planes / "mine", None, QUIET)
     assert made == []
 
 
