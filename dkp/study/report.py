@@ -17,7 +17,11 @@ from dkp.study.tables import NOTHING, ablation_page, capture_page
 
 WRITTEN = "Written by `dkp study report`; do not edit. Values are means ± standard deviations over seeds."
 
-COMMAND = "dkp study run --only"
+
+def command(plan: Plan) -> str:
+    """Beginning of the command that runs cells of a plan."""
+    name = "" if plan.path.stem == "full" else f" {plan.path.stem}"
+    return f"dkp study run{name} --only"
 
 
 def collect(plan: Plan, runs: Path, folder: Path, overrides: Mapping[str, Any]) -> Results:
@@ -60,7 +64,8 @@ def write_report(plan: Plan, folders: Folders, folder: Path) -> Results:
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "summary.json", json.dumps(summary(results), indent=1) + "\n")
     write_text(folder / "methods.md", methods_page(results, folders, folder))
-    write_text(folder / "ablations.md", ablations_page(results, folder))
+    if results.plan.ablations:
+        write_text(folder / "ablations.md", ablations_page(results, folder))
     return results
 
 
@@ -69,7 +74,7 @@ def methods_page(results: Results, folders: Folders, folder: Path) -> str:
     plan = results.plan
     parts = ["# Methods side by side", WRITTEN]
     for capture in plan.captures:
-        parts.append(capture_page(results, capture, COMMAND))
+        parts.append(capture_page(results, capture, command(plan)))
         if draw_methods(results, capture, folder / f"{capture}.png"):
             parts.append(f"![Methods on {capture}]({capture}.png)")
         for method in plan.pictures:
@@ -103,7 +108,7 @@ def ordering_lines(results: Results) -> list[str]:
 def ablations_page(results: Results, folder: Path) -> str:
     """Return the page of all ablations, with their curves."""
     parts = ["# Ablations", WRITTEN, "The command beside a row runs it alone, with the teachers that it needs."]
-    parts.append(ablation_page(results, COMMAND))
+    parts.append(ablation_page(results, command(results.plan)))
     for name, ablation in results.plan.ablations.items():
         for capture in ablation.captures:
             if draw_curve(results, ablation, capture, folder / f"{capture}-{name}.png"):

@@ -36,7 +36,7 @@ HIGHER = frozenset(
     {
         "coverage", "auc10", "auc30", "pck5", "pck10", "iou", "mask_iou", "matched_share", "gps", "gpsm", "ap", "ar",
         "surface_recovered", "pck3d_150", "keypoints_found", "triangulated", "triangulated_views", "part_accuracy",
-        "iou_view", "ap50", "ap75",
+        "iou_view", "ap50", "ap75", "joint_on_foreground",
     }
 )  # fmt: skip
 """Metrics of which more is better."""

@@ -40,10 +40,16 @@ HEADINGS = {
     "pa_mpjpe_mm": "PA-MPJPE [mm]",
     "pck3d_150": "PCK3D",
     "reprojection_median_px": "reprojection [px]",
+    "joint_cm": "joint error, median [cm]",
+    "joint_mean_cm": "joint error, mean [cm]",
+    "left_right_exchanged": "left and right exchanged",
+    "joint_on_foreground": "joints on the foreground",
+    "mask_iou": "IoU with the masks",
 }
 
 ACCURACY = ("geodesic_median_cm", "geodesic_mean_cm", "coverage", "auc10", "auc30", "pck5", "pck10", "gps", "iou")
 CONSISTENCY = ("epipolar_median_px", "epipolar_mean_px", "matched_share")
+JOINTS = ("joint_cm", "joint_mean_cm", "left_right_exchanged", "joint_on_foreground", "mask_iou")
 SPACE = (
     "surface_median_mm",
     "surface_mean_mm",
@@ -126,17 +132,19 @@ def capture_page(results: Results, capture: str, command: str) -> str:
     parts = [f"## {plan.captures[capture].title}"]
     if capture not in results.values:
         return f"{parts[0]}\n\n{NOTHING.capitalize()}. Command: `{command} {capture}`.\n"
-    for title, metrics in (("Accuracy", ACCURACY), ("Consistency", CONSISTENCY), ("In three dimensions", SPACE)):
+    groups = {"Accuracy": ACCURACY, "Joints": JOINTS, "Consistency": CONSISTENCY, "In three dimensions": SPACE}
+    for title, metrics in groups.items():
         shown = present(results, capture, metrics)
-        if not shown:
+        if metrics[0] not in shown:
             continue
         head = ["", "seeds", *map(heading, shown)]
         rows = [row(results, capture, name, text, shown) for name, text in titles.items()]
         parts += [f"**{title}**", table(head, rows)]
-    parts += [
-        "**Share of the gap closed** between labelled only and oracle; in brackets each seed",
-        gap(results, capture),
-    ]
+    if {FLOOR, CEILING} <= set(plan.methods):
+        parts += [
+            "**Share of the gap closed** between labelled only and oracle; in brackets each seed",
+            gap(results, capture),
+        ]
     rivals = [m.name for m in methods if m.name not in (CEILING, "ours")]
     parts += verdicts(results, capture, "ours", rivals)
     names = [m.name for m in methods]
