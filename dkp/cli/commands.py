@@ -105,6 +105,10 @@ FUNCTIONS = {
         "dkp.synthetic.clutter:synthesize_backgrounds",
         "Draw a folder of cluttered pictures to put behind rendered subjects.",
     ),
+    "crop-panoramas": (
+        "dkp.synthetic.panoramas:crop_panoramas",
+        "Cut pictures to put behind rendered subjects out of panoramas.",
+    ),
     "synthesize-board": (
         "dkp.synthetic.board.synthesis:synthesize_board",
         "Render a synthetic labelled capture of the board.",
