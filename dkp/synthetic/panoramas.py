@@ -31,7 +31,7 @@ def crop_panoramas(panoramas: str | Path, out: str | Path, *, count: int = 80, s
         seed: of directions, fields of view and exposures.
 
     Raises:
-        InputError: there is no panorama, one cannot be read or is not twice as wide as high, or count or size is too small.
+        InputError: there is no panorama, one cannot be read or has other sides; count or size is too small.
     """
     if count < 1 or size < 32:
         raise InputError(f"count is {count} and size {size} where at least 1 and 32 are expected")

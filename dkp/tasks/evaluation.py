@@ -68,6 +68,10 @@ class EvaluationSettings:
     joints: list[str] | None = None
 
 
+PREFIXES = {"silhouette": "mask_", "exact": "exact_"}
+"""Of the values of metrics that exist twice: against captured masks, and of the labels themselves at the joints."""
+
+
 class Evaluation(nn.Module):
     """The metrics of one evaluation loader.
 
@@ -101,6 +105,8 @@ class Evaluation(nn.Module):
                 self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
             self.metrics["joints"] = JointError(surface, settings.joints, settings.threshold, each=True)
+            if settings.accuracy:
+                self.metrics["exact"] = JointError(surface, settings.joints, settings.threshold)
         self.reconstructor: Reconstructor | None = None
         if settings.reconstruction:
             self._prepare_reconstruction(surface, settings)
@@ -162,12 +168,21 @@ class Evaluation(nn.Module):
                 cells = functional.avg_pool2d(mask[there].float(), field.stride) >= 0.5
                 self._add("silhouette", foreground[there], cells)
         if "joints" in self.metrics and batch.get("joints") is not None:
-            size = batch["camera"].image_size.reshape(-1, 2)[present]
-            self._add("joints", coordinate[present], foreground[present], batch["joints"].flatten(0, 1)[present], size)
-
+            self._add_joints(coordinate, foreground, present, batch)
         if self.reconstructor is not None and shape[1] > 1:
             views = coordinate.unflatten(0, shape), foreground.unflatten(0, shape)
             self._add_reconstruction(self.reconstructor, *views, batch)
+
+    def _add_joints(self, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: MultiviewBatch) -> None:
+        size, joints = batch["camera"].image_size.reshape(-1, 2), batch["joints"].flatten(0, 1)
+        self._add("joints", coordinate[present], foreground[present], joints[present], size[present])
+        if "exact" in self.metrics and "coordinate" in batch:
+            there = batch["has_label"].flatten() & present
+            if bool(there.any()):
+                truth, inside, known = (
+                    batch[key].flatten(0, 1)[there] for key in ("coordinate", "foreground", "known")
+                )
+                self._add("exact", truth, inside * known, joints[there], size[there])
 
     def _add_reconstruction(
         self, reconstructor: Reconstructor, coordinate: Tensor, foreground: Tensor, batch: MultiviewBatch
@@ -213,8 +228,8 @@ class Evaluation(nn.Module):
         seen = seen_anywhere(self.seen)
         for name in self.metrics:
             if name in seen:
-                own = self.metric(name).compute()
-                values |= {f"mask_{key}": value for key, value in own.items()} if name == "silhouette" else own
+                prefix = PREFIXES.get(name, "")
+                values |= {prefix + key: value for key, value in self.metric(name).compute().items()}
         return values
 
 

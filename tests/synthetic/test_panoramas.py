@@ -11,7 +11,7 @@ from dkp.synthetic.panoramas import crop_panoramas, perspective, read_panorama
 
 
 class Fixed:
-    """A generator whose draws are known: field of view 90°, then the given yaw and pitch, no roll, no change of exposure."""
+    """A generator with known draws: field of view 90°, the given yaw and pitch, no roll, no change of exposure."""
 
     def __init__(self, yaw: float, pitch: float) -> None:
         self.draws = iter((90.0, yaw, pitch))
@@ -31,7 +31,7 @@ def sphere(height: int = 128) -> np.ndarray:
     return np.stack(colours, -1).astype(np.float32)
 
 
-@pytest.mark.parametrize("yaw, pitch", [(0.0, 0.0), (0.7, 0.0), (0.0, 30.0), (-1.2, -20.0)])
+@pytest.mark.parametrize(("yaw", "pitch"), [(0.0, 0.0), (0.7, 0.0), (0.0, 30.0), (-1.2, -20.0)])
 def test_the_middle_of_a_picture_is_where_it_looks(yaw, pitch):
     picture = perspective(sphere(), Fixed(yaw, pitch), 65)
     red, green = (picture[32, 32, :2] / 255.0) ** 2.2
@@ -66,7 +66,8 @@ def test_folder(tmp_path):
     for file in (tmp_path / "b").iterdir():
         assert file.read_bytes() == (tmp_path / "a" / file.name).read_bytes()
     first, second = (cv2.imread(str(tmp_path / "a" / f"room-00{number}.jpg")) for number in range(2))
-    assert first.shape == (48, 48, 3) and np.abs(first.astype(int) - second).mean() > 2
+    assert first.shape == (48, 48, 3)
+    assert np.abs(first.astype(int) - second).mean() > 2
 
 
 def test_exposure_is_brought_to_a_middle_grey(tmp_path):
