@@ -44,6 +44,8 @@ class EvaluationSettings:
         per_pair: report consistency for every camera pair, too.
         consistency: measure multiview consistency, and the trivial field beside it.
         accuracy: measure against labels, where there are any.
+        exact: measure dense labels as if they were a field (`exact_...`): what the best field would have at the joints
+            and between the views, since much is hidden; in testing only.
         point_similarity: also GPS, GPSm, AP and AR.
         reconstruction: triangulate surface points from all views of an instant and measure them: in 3D where the
             capture knows the posed surface, their reprojection residual (at `resolution`) in any case; in testing only.
@@ -61,6 +63,7 @@ class EvaluationSettings:
     per_pair: bool = True
     consistency: bool = True
     accuracy: bool = True
+    exact: bool = True
     point_similarity: bool = False
     reconstruction: bool = False
     surface_points: int = 300
@@ -68,8 +71,17 @@ class EvaluationSettings:
     joints: list[str] | None = None
 
 
-PREFIXES = {"silhouette": "mask_", "exact": "exact_"}
-"""Of the values of metrics that exist twice: against captured masks, and of the labels themselves at the joints."""
+def consistency(settings: EvaluationSettings, extent: float, *, per_pair: bool) -> MultiviewConsistency:
+    """Return the metric of what the views of a surface with a largest side of `extent` [m] say of each other."""
+    return MultiviewConsistency(
+        gate=RELATIVE_GATE * extent if settings.gate is None else settings.gate,
+        extent=extent,
+        resolution=settings.resolution,
+        max_points=settings.max_points,
+        threshold=settings.threshold,
+        cameras=settings.cameras if per_pair else None,
+        per_pair=per_pair,
+    )
 
 
 class Evaluation(nn.Module):
@@ -86,15 +98,9 @@ class Evaluation(nn.Module):
         self.settings = settings
         self.metrics = nn.ModuleDict()
         if settings.consistency:
-            self.metrics["consistency"] = MultiviewConsistency(
-                gate=RELATIVE_GATE * extent if settings.gate is None else settings.gate,
-                extent=extent,
-                resolution=settings.resolution,
-                max_points=settings.max_points,
-                threshold=settings.threshold,
-                cameras=settings.cameras,
-                per_pair=settings.per_pair,
-            )
+            self.metrics["consistency"] = consistency(settings, extent, per_pair=settings.per_pair)
+            if settings.exact:
+                self.metrics["exact_consistency"] = consistency(settings, extent, per_pair=False)
         if settings.accuracy:
             points, threshold = settings.points_per_view, settings.threshold
             self.metrics["geodesic"] = GeodesicError(surface, points, threshold)
@@ -105,8 +111,8 @@ class Evaluation(nn.Module):
                 self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
             self.metrics["joints"] = JointError(surface, settings.joints, settings.threshold, each=True)
-            if settings.accuracy:
-                self.metrics["exact"] = JointError(surface, settings.joints, settings.threshold)
+            if settings.exact:
+                self.metrics["exact_joints"] = JointError(surface, settings.joints, settings.threshold)
         self.reconstructor: Reconstructor | None = None
         if settings.reconstruction:
             self._prepare_reconstruction(surface, settings)
@@ -169,6 +175,8 @@ class Evaluation(nn.Module):
                 self._add("silhouette", foreground[there], cells)
         if "joints" in self.metrics and batch.get("joints") is not None:
             self._add_joints(coordinate, foreground, present, batch)
+        if self.settings.exact and "coordinate" in batch:
+            self._add_exact(batch)
         if self.reconstructor is not None and shape[1] > 1:
             views = coordinate.unflatten(0, shape), foreground.unflatten(0, shape)
             self._add_reconstruction(self.reconstructor, *views, batch)
@@ -176,13 +184,20 @@ class Evaluation(nn.Module):
     def _add_joints(self, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: MultiviewBatch) -> None:
         size, joints = batch["camera"].image_size.reshape(-1, 2), batch["joints"].flatten(0, 1)
         self._add("joints", coordinate[present], foreground[present], joints[present], size[present])
-        if "exact" in self.metrics and "coordinate" in batch:
-            there = batch["has_label"].flatten() & present
-            if bool(there.any()):
-                truth, inside, known = (
-                    batch[key].flatten(0, 1)[there] for key in ("coordinate", "foreground", "known")
-                )
-                self._add("exact", truth, inside * known, joints[there], size[there])
+
+    def _add_exact(self, batch: MultiviewBatch) -> None:
+        """Measure the labels of the instants whose views all have one, and not of a few points."""
+        there = (batch["has_label"] | ~batch["present"]).all(1) & (batch["known"].float().flatten(1).mean(1) > 0.5)
+        if not bool(there.any()):
+            return
+        coordinate, camera, present = batch["coordinate"][there], batch["camera"][there], batch["present"][there]
+        foreground = (batch["foreground"] * batch["known"] * batch["present"][..., None, None])[there]
+        if "exact_consistency" in self.metrics:
+            pairs, valid = batch["pairs"][there], batch["pair_valid"][there]
+            self._add("exact_consistency", coordinate, foreground, camera, pairs, valid, None)
+        if "exact_joints" in self.metrics and batch.get("joints") is not None:
+            joints, size = batch["joints"][there][present], camera.image_size[present]
+            self._add("exact_joints", coordinate[present], foreground[present], joints, size)
 
     def _add_reconstruction(
         self, reconstructor: Reconstructor, coordinate: Tensor, foreground: Tensor, batch: MultiviewBatch
@@ -228,8 +243,9 @@ class Evaluation(nn.Module):
         seen = seen_anywhere(self.seen)
         for name in self.metrics:
             if name in seen:
-                prefix = PREFIXES.get(name, "")
-                values |= {prefix + key: value for key, value in self.metric(name).compute().items()}
+                prefix = {"silhouette": "mask_"}.get(name, "exact_" if name.startswith("exact_") else "")
+                found = {prefix + key: value for key, value in self.metric(name).compute().items()}
+                values |= {key: value for key, value in found.items() if not key.startswith("exact_trivial")}
         return values
 
 

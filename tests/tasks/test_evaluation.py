@@ -85,8 +85,8 @@ def test_testing_reconstructs_and_validation_does_not(make_detector, make_traine
     assert "val/triangulated" not in make_trainer().validate(task, plane_data(), verbose=False)[0]
 
 
-def test_joints_of_the_labels_themselves(plane, plane_batch):
-    """What an exact field would have at the joints does not depend on the tested field."""
+def test_what_the_labels_themselves_have(plane, plane_batch):
+    """What an exact field would have at the joints and between the views does not depend on the tested field."""
     jointed = Surface(
         "jointed", plane.vertices, plane.faces, plane.face_part, plane.corner_uv, plane.part_names,
         joints={"left_hip": [0.05, 0.2, 0.05], "right_hip": [0.35, 0.2, 0.05]}, flat=True,
@@ -100,11 +100,17 @@ def test_joints_of_the_labels_themselves(plane, plane_batch):
     batch["joints"][0, 0, :, :2] = 2 * cell.flip(0) + 1.0
     batch["joints"][0, 0, :, 2] = 1.0
     errors = [100 * (place - torch.tensor(jointed.joints[name])).norm().item() for name in ("left_hip", "right_hip")]
-    options = {"reconstruction": False, "accuracy": True, "joints": ["left_hip", "right_hip"]}
+    options = {"reconstruction": False, "accuracy": True, "consistency": True, "joints": ["left_hip", "right_hip"]}
     for shift in (0.0, 0.03):
         found = measured(batch, jointed, shift=shift, **options)
         assert found["exact_joint_mean_cm"] == pytest.approx(sum(errors) / 2, abs=1e-3)
         assert found["exact_left_right_exchanged"] == 0.5  # one of the two lies behind the other
         assert (found["joint_mean_cm"] == pytest.approx(found["exact_joint_mean_cm"], abs=1e-3)) == (shift == 0)
+        for name in ("epipolar_median_px", "matched_share") if shift == 0 else ():
+            assert found[f"exact_{name}"] == pytest.approx(found[name], rel=1e-3)
+        assert found["exact_matched_share"] > 0.2  # a cell finds its own partner only
+        assert not [name for name in found if name.startswith(("exact_trivial", "exact_pair"))]
+    few = batch | {"known": torch.zeros_like(batch["known"])}
     unlabelled = batch | {"has_label": torch.zeros_like(batch["has_label"])}
-    assert not [name for name in measured(unlabelled, jointed, **options) if name.startswith("exact_")]
+    for other in (unlabelled, few):
+        assert not [name for name in measured(other, jointed, **options) if name.startswith("exact_")]
