@@ -49,7 +49,7 @@ def crop_panoramas(panoramas: str | Path, out: str | Path, *, count: int = 80, s
             cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
-def read_panorama(file: Path) -> NDArray[np.float32]:
+def read_panorama(file: Path) -> NDArray:
     """Read a panorama (H, 2 H, 3) in linear light, exposed so that its geometric mean is a middle grey of 0.18.
 
     Raises:
@@ -72,7 +72,7 @@ def read_panorama(file: Path) -> NDArray[np.float32]:
     return np.minimum(image * (0.18 / mean), 1.5).astype(np.float32)
 
 
-def _read_exr(file: Path) -> NDArray[np.float32]:
+def _read_exr(file: Path) -> NDArray:
     try:
         import OpenEXR
     except ImportError as error:
@@ -87,7 +87,7 @@ def _read_exr(file: Path) -> NDArray[np.float32]:
         raise InputError(f"{file}: no colours can be read ({error}), expected an OpenEXR panorama") from error
 
 
-def perspective(panorama: NDArray[np.float32], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+def perspective(panorama: NDArray, rng: np.random.Generator, size: int) -> NDArray:
     """Cut one picture (size, size, 3) out of a panorama, mostly looking a little down, with its own exposure."""
     half = np.tan(np.radians(rng.uniform(60, 110)) / 2)
     yaw, pitch, roll = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(-20, 50)), np.radians(rng.normal(0, 6))
