@@ -49,7 +49,7 @@ def crop_panoramas(panoramas: str | Path, out: str | Path, *, count: int = 80, s
             cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
 
 
-def read_panorama(file: Path) -> NDArray:
+def read_panorama(file: Path) -> NDArray[np.float32]:
     """Read a panorama (H, 2 H, 3) in linear light, exposed so that its geometric mean is a middle grey of 0.18.
 
     Raises:
@@ -61,18 +61,19 @@ def read_panorama(file: Path) -> NDArray:
         found = cv2.imread(str(file), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         if found is None:
             raise InputError(f"{file}: no picture can be read, expected an equirectangular panorama")
-        image = found[..., ::-1]
-        if image.dtype != np.float32:
-            image = (image / np.iinfo(image.dtype).max) ** GAMMA
+        image = found[..., ::-1].astype(np.float32)
+        if found.dtype.kind == "u":
+            image = (image / (2 ** (8 * found.itemsize) - 1)) ** GAMMA
     height, width = image.shape[:2]
     if width != 2 * height:
         raise InputError(f"{file}: {width} x {height} px, expected an equirectangular panorama, twice as wide as high")
     image = np.maximum(np.nan_to_num(image), 0)
     mean = np.exp(np.log(image.mean(-1) + 1e-6).mean())
-    return np.minimum(image * (0.18 / mean), 1.5).astype(np.float32)
+    exposed: NDArray[np.float32] = np.minimum(image * (0.18 / mean), 1.5).astype(np.float32)
+    return exposed
 
 
-def _read_exr(file: Path) -> NDArray:
+def _read_exr(file: Path) -> NDArray[np.float32]:
     try:
         import OpenEXR
     except ImportError as error:
@@ -80,14 +81,14 @@ def _read_exr(file: Path) -> NDArray:
     try:
         channels = OpenEXR.File(str(file)).channels()
         name = next(name for name in ("RGB", "RGBA", "R") if name in channels)
-        if name == "R":
-            return np.stack([channels[colour].pixels for colour in "RGB"], -1).astype(np.float32)
-        return channels[name].pixels[..., :3].astype(np.float32)
+        apart = [channels[colour].pixels for colour in "RGB"] if name == "R" else []
+        colours: NDArray[np.float32] = np.stack(apart, -1) if apart else channels[name].pixels[..., :3]
+        return colours.astype(np.float32)
     except (RuntimeError, TypeError, KeyError, StopIteration) as error:
         raise InputError(f"{file}: no colours can be read ({error}), expected an OpenEXR panorama") from error
 
 
-def perspective(panorama: NDArray, rng: np.random.Generator, size: int) -> NDArray:
+def perspective(panorama: NDArray[np.float32], rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Cut one picture (size, size, 3) out of a panorama, mostly looking a little down, with its own exposure."""
     half = np.tan(np.radians(rng.uniform(60, 110)) / 2)
     yaw, pitch, roll = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(-20, 50)), np.radians(rng.normal(0, 6))
@@ -107,4 +108,5 @@ def perspective(panorama: NDArray, rng: np.random.Generator, size: int) -> NDArr
     )
     picture = np.clip(light * 2 ** rng.normal(0, 0.5), 0, 1) ** (1 / GAMMA)
     sharper = 2 * picture - cv2.GaussianBlur(picture, (0, 0), 1.2)
-    return (np.clip(sharper, 0, 1) * 255).round().astype(np.uint8)
+    result: NDArray[np.uint8] = (np.clip(sharper, 0, 1) * 255).round().astype(np.uint8)
+    return result
