@@ -142,10 +142,33 @@ def write_onnx(network: CropNetwork, loaded: Loaded, crops: np.ndarray, path: Pa
             output_names=names, dynamic_axes=axes,
         )  # fmt: skip
     model = onnx.load(path)
+    pad_in_convolutions(model.graph)
     onnx.helper.set_model_props(model, {METADATA: json.dumps(description(loaded))})
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return list(OnnxNetwork(path)(crops))
+
+
+def pad_in_convolutions(graph: Any) -> None:
+    """Let convolutions pad by themselves where timm pads to ceil(size / stride) before them (`Conv2dSame`).
+
+    ONNX has that as an option of the convolution, with which ONNX Runtime takes a sixth less time. Other padding before
+    a convolution is not computed from the image's size, and stays.
+    """
+    from onnx.helper import make_attribute
+
+    made_by = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        pad = made_by.get(node.input[0]) if node.op_type == "Conv" else None
+        if pad is not None and pad.op_type == "Pad" and made_by[pad.input[1]].op_type != "Constant":
+            node.input[0] = pad.input[0]
+            kept = [one for one in node.attribute if one.name not in ("pads", "auto_pad")]
+            del node.attribute[:]
+            node.attribute.extend([*kept, make_attribute("auto_pad", "SAME_UPPER")])
+    for node in reversed(list(graph.node)):
+        used = {name for other in graph.node for name in other.input} | {output.name for output in graph.output}
+        if not used & set(node.output):
+            graph.node.remove(node)
 
 
 def write_program(network: CropNetwork, loaded: Loaded, crops: np.ndarray, path: Path) -> list[torch.Tensor]:

@@ -22,7 +22,7 @@ CARD = {"size": 32, "surface": "human", "summary": "A toy.", "licence": "CC0-1.0
 
 def weights_file(folder: Path, **options) -> Path:
     torch.manual_seed(0)
-    return save_detector(Detector(**SMALL, **options), folder / "toy", header=True, card=CARD)
+    return save_detector(Detector(**{**SMALL, **options}), folder / "toy", header=True, card=CARD)
 
 
 @pytest.fixture
@@ -110,9 +110,17 @@ def test_without_onnx_runtime_one_sentence_says_so(tmp_path, monkeypatch):
     assert not (tmp_path / "b.onnx").exists()
 
 
-@pytest.mark.parametrize("options", [{}, {"uncertainty": True}, {"representation": "charts", "parts": 24}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"uncertainty": True},
+        {"representation": "charts", "parts": 24},
+        {"encoder": "tf_mobilenetv3_small_minimal_100"},
+    ],
+)
 def test_onnx_says_what_torch_says(tmp_path, picture, options):
-    pytest.importorskip("onnx")
+    onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     path = weights_file(tmp_path, **options)
     said = export(path, out=tmp_path / "a.onnx")
@@ -121,11 +129,14 @@ def test_onnx_says_what_torch_says(tmp_path, picture, options):
     assert (other.size, other.charts, other.stride, other.surface.name) == (32, one.charts, 2, "human")
     for theirs, ours in zip(tensors(other, picture), tensors(one, picture), strict=True):
         torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
-    larger = [network(np.zeros((3, 64, 96, 3), np.uint8)) for network in (other.network, one.network)]
-    assert [value.shape for value in larger[0]] == [value.shape for value in larger[1]]
+    larger = np.random.default_rng(1).integers(0, 256, (3, 66, 98, 3), np.uint8)
+    for theirs, ours in zip(other.network(larger), one.network(larger), strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
     predictions = [predictor.predict(picture, boxes=[5, 5, 40, 40]) for predictor in (one, other)]
     np.testing.assert_allclose(predictions[0].coordinate, predictions[1].coordinate, atol=1e-3)
     assert other.network.description["card"] == CARD
+    kinds = {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    assert "Pad" not in kinds  # timm's padding is the convolutions' own
 
 
 def test_damaged_onnx_is_said(tmp_path):
