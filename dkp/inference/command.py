@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from rich.console import Console
 from dkp.captures.arrays import between, one_of, whole_number
 from dkp.captures.images import OnBad
 from dkp.errors import InputError
-from dkp.importers.media.synchronise import FrameMap
+from dkp.importers.media.clocks import Sync
+from dkp.importers.media.synchronise import FrameMap, Rates
 from dkp.inference.frames import Frames
 from dkp.inference.loading import load
 from dkp.inference.output import Output
@@ -41,6 +43,8 @@ def predict(
     calibration: str | None = None,
     unit: str | None = None,
     frame_map: FrameMap = "auto",
+    sync: Sync | None = None,
+    rates: Rates = "same",
 ) -> str:
     """Write the fields of an image, a folder of images, a video or a recording, with pictures to look at.
 
@@ -56,7 +60,8 @@ def predict(
             which it is then followed by its own foreground. Or a .json or .csv file with frame (or image), person, x0,
             y0, x1, y1 [px], where people are followed through the frames of a video that have no box of them; a folder
             of masks; detections as `dkp import` reads them, such as a folder of OpenPose's files; "background", what
-            moves before a still camera; or "whole".
+            moves before a still camera; or "whole". Of a recording "auto"; one file of boxes that say their camera; or
+            a folder with boxes, masks or detections of every camera.
         margin: room around a box on each side, as a share of its longer side.
         frames: which frames or images, as start:stop:step; empty takes all.
         overlay: write the fields drawn over the images, of a video as overlay.webm, which browsers play.
@@ -71,6 +76,9 @@ def predict(
         unit: of the calibration's translations, where its format does not say it: "m", "cm", "mm" or how many metres.
         frame_map: how a recording's frames relate to the calibrated size, as of `dkp import recording`: "auto", "same",
             "stretch", or camera name -> 2 x 3 affine map from frame pixels to calibrated pixels.
+        sync: which frames of a recording show one moment, as of `dkp import recording`: camera name -> by how many
+            frames it is ahead of the first; a CSV of times; or "times".
+        rates: "any" takes frames of one number for one moment where the rates of a recording's videos differ, too.
 
     Returns:
         A line that says what was written.
@@ -82,8 +90,6 @@ def predict(
     whole_number(batch, "batch", least=1)
     one_of(on_bad, ("skip", "raise"), "on_bad")
     folder = Path("predictions") / Path(media).resolve().stem if out is None else Path(out)
-    if calibration is not None and boxes != "auto":
-        raise InputError(f"boxes is {boxes!r} with a calibration, expected auto: the cameras find the subject together")
     source = Frames(media, frames, on_bad) if calibration is None else None
     predictor = load(ckpt_path, surface=surface, size=size, device=device, batch=batch)
     settings: dict[str, Any] = {
@@ -92,9 +98,10 @@ def predict(
     }  # fmt: skip
     if source is None:
         settings |= {"calibration": str(Path(calibration or "").resolve()), "unit": unit, "frame_map": frame_map}
+        settings |= {"sync": dict(sync) if isinstance(sync, Mapping) else sync and str(sync), "rates": rates}
         return predict_recording(
             Path(media), predictor, folder, settings, calibration=str(calibration), unit=unit, frame_map=frame_map,
-            frames=frames, margin=margin, overlay=overlay, iuv=iuv, on_bad=on_bad,
+            sync=sync, rates=rates, boxes=boxes, frames=frames, margin=margin, overlay=overlay, iuv=iuv, on_bad=on_bad,
         )  # fmt: skip
     subjects = Subjects(predictor, source, boxes, margin)
     video = (source.rate or 25.0) if source.is_video else None

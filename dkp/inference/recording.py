@@ -20,9 +20,11 @@ from dkp.files import begin_folder
 from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
 from dkp.importers.cameras.registry import read_cameras
-from dkp.importers.media.synchronise import FrameMap, common_rate, frame_maps, frame_numbers, with_sizes
+from dkp.importers.media.clocks import Sync, synchronise
+from dkp.importers.media.synchronise import FrameMap, Rates, common_rate, frame_maps, frame_numbers, with_sizes
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.subject import Lens
+from dkp.inference.boxes import read_rig_boxes
 from dkp.inference.frames import ahead
 from dkp.inference.output import SETTINGS, Output
 from dkp.inference.prediction import Prediction
@@ -44,6 +46,9 @@ def predict_recording(
     calibration: str | Path,
     unit: str | None,
     frame_map: FrameMap,
+    sync: Sync | None,
+    rates: Rates,
+    boxes: str,
     frames: str,
     margin: float,
     overlay: bool,
@@ -60,7 +65,10 @@ def predict_recording(
     rig = read_cameras(calibration, "auto", unit)
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
-    numbers = frame_numbers(sources, frames)
+    if sync is not None:
+        synchronise(sources, sync)
+    numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
+    given = {} if boxes == "auto" else read_rig_boxes(Path(boxes), sources)
     maps = frame_maps(rig, sources, frame_map)
     lenses = {name: Lens(rig[name], maps[name]) for name in rig}
     subject = RigSubject(predictor, {name: of_frames(lenses[name], sources[name]) for name in rig}, margin)
@@ -91,7 +99,8 @@ def predict_recording(
                 seen = {name: one for name in images if (one := outputs[name].read(name_of).get(0)) is not None}
                 subject.saw(seen)
             else:
-                seen, done = subject.look(images), done + 1
+                known = {name: some[number] for name, some in given.items() if number in some}
+                seen, done = subject.look(images, known), done + 1
             for name, image in images.items():
                 one = seen.get(name)
                 outputs[name].write(name_of, image, {} if one is None else {0: one})

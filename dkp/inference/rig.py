@@ -37,19 +37,22 @@ class RigSubject:
         self._next: dict[str, np.ndarray] = {}
         self._waited = 0
 
-    def look(self, images: Mapping[str, np.ndarray]) -> dict[str, Prediction]:
+    def look(self, images: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray] = {}) -> dict[str, Prediction]:
         """Predict on the frames of one moment.
 
         Args:
             images: name of a camera -> (h, w, 3) uint8 RGB.
+            given: name of a camera -> box (4,) [px] around the subject, where that is known.
 
         Returns:
             Name of a camera -> prediction; empty where no camera has found anybody yet.
         """
+        self._next |= {name: square_box(box, self.margin) for name, box in given.items() if name in images}
         names = [name for name in images if name in self._next]
         seen = dict(zip(names, self._crops(images, {name: self._next[name] for name in names}), strict=True))
-        if self._waited % PATIENCE == 0 and (self._waited or not self._next):
-            for name in images.keys() - {name for name, one in seen.items() if shows_subject(one)}:
+        if self._waited % PATIENCE == 0 and (self._waited or len(self._next) < 2):
+            sure = {name for name, one in seen.items() if name in given or shows_subject(one)}
+            for name in images.keys() - sure:
                 found = find_subject(self._of(images[name]), images[name], self.margin)
                 if found is not None:
                     seen[name] = found
@@ -57,7 +60,10 @@ class RigSubject:
         where = Ball.of_boxes(self.cameras, sound)
         if where is not None:
             expected = {name: where.box(self.cameras[name]) for name in images}
-            lost = [name for name, box in expected.items() if overlap(sound.get(name, np.zeros(4)), box) < MEETS]
+            lost = [
+                name for name, box in expected.items()
+                if name not in given and overlap(sound.get(name, np.zeros(4)), box) < MEETS
+            ]  # fmt: skip
             again = self._crops(images, {name: expected[name] for name in lost})
             for name, one in zip(lost, again, strict=True):
                 ends = settled(self._of(images[name]), [one], self.margin)

@@ -28,6 +28,9 @@ DOUBTED = 0.08
 SURE = 0.045
 """Doubt from which no further part of an image is looked at."""
 
+WIDEST = 16
+"""Sides of an image up to which the parts that are looked at are as large as the shorter one."""
+
 LEAST_STARTS = 3
 """So many searches that began in different parts of an image have to end at a subject."""
 
@@ -119,11 +122,20 @@ def whole_box(image: np.ndarray) -> np.ndarray:
 
 
 def part_boxes(image: np.ndarray) -> list[np.ndarray]:
-    """Return squares over the image that overlap by half: as large as its shorter side, and half as large."""
+    """Return squares over the image that overlap by half: as large as its shorter side, and half as large.
+
+    Of an image that is more than `WIDEST` times as long as it is wide they are larger, so that they stay few.
+    """
     height, width = image.shape[:2]
+    largest = max(min(height, width), max(height, width) / WIDEST)
     found = []
-    for side in (min(height, width), min(height, width) / 2):
-        xs, ys = (np.linspace(0, length - side, round(2 * (length - side) / side) + 1) for length in (width, height))
+    for side in (largest, largest / 2):
+        xs, ys = (
+            np.linspace(0, length - side, round(2 * (length - side) / side) + 1)
+            if length > side
+            else [(length - side) / 2]
+            for length in (width, height)
+        )
         found += [np.array([x, y, x + side, y + side]) for y in ys for x in xs]
     return found
 

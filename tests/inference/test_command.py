@@ -159,6 +159,42 @@ def test_a_folder_of_photographs(tmp_path, card, predictor):
     np.testing.assert_allclose(found.at([[50, 50]]).coordinate[0, :2], 0.2, atol=0.01)
 
 
+def test_pictures_of_every_kind_among_other_files(tmp_path, card, predictor):
+    folder = tmp_path / "Фото d'été"
+    (folder / "old").mkdir(parents=True)
+    (folder / "notes.txt").write_text("none")
+    image = card(30, 20, 40, 60)
+    grey = image.max(2)
+    kinds = {
+        "deep": image.astype(np.uint16) * 257,
+        "clear": np.dstack([image, grey]),
+        "wide": card(700, 4, 36, 32, (1600, 40)),
+    }
+    for name, one in {**kinds, "grey": grey, "tiny": image[:1, :1]}.items():
+        colours = one[..., [2, 1, 0, *range(3, one.shape[2])]] if one.ndim == 3 else one  # OpenCV's order
+        cv2.imencode(".png", np.ascontiguousarray(colours))[1].tofile(folder / f"{name}.png")
+    said = command.predict(folder, out=tmp_path / "out")
+    assert "of 5 images" in said
+    for name in kinds:
+        found = load_predictions(tmp_path / "out" / "npz" / f"{name}.npz", predictor.surface)[0]
+        middle = [718, 20] if name == "wide" else [50, 50]
+        np.testing.assert_allclose(found.at([middle]).coordinate[0, :2], 0.2, atol=0.02)
+    assert cv2.imread(str(tmp_path / "out" / "overlay" / "wide.png")).shape == (40, 1600, 3)
+    assert cv2.imread(str(tmp_path / "out" / "overlay" / "tiny.png")).shape == (1, 1, 3)
+
+
+def test_a_box_that_reaches_out_of_the_picture(tmp_path, card, predictor):
+    write_image(tmp_path / "a.png", card(-20, 20, 60, 60))
+    (tmp_path / "b.csv").write_text("y1, x1, person, y0, x0\n80, 40, , 20, -20\n")
+    command.predict(tmp_path / "a.png", out=tmp_path / "out", boxes=str(tmp_path / "b.csv"), iuv=True)
+    found = load_predictions(tmp_path / "out" / "npz" / "a.npz", predictor.surface)[0]
+    np.testing.assert_allclose(found.at([[20, 50]]).coordinate[0, :2], [0.27, 0.2], atol=0.02)
+    assert np.isnan(found.at([[-5, 50]]).foreground[0])
+    (tmp_path / "b.csv").write_text("left,top,width,height\n1,2,3,4\n")
+    with pytest.raises(InputError, match=r"b\.csv.*or, of boxes, frame or image, x0"):
+        command.predict(tmp_path / "a.png", out=tmp_path / "other", boxes=str(tmp_path / "b.csv"))
+
+
 def test_the_overlay_is_as_sharp_as_the_image_and_colours_only_the_subject(tmp_path, card):
     image = card(200, 100, 160, 240, size=(640, 480))
     image[::2, ::2][image[::2, ::2].max(2) == 0] = 20  # a pattern of single pixels

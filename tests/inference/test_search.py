@@ -10,7 +10,7 @@ import dkp
 from dkp.inference import Prediction
 from dkp.inference.boxes import detected_boxes
 from dkp.inference.frames import Frames
-from dkp.inference.search import find_subject, overlap, settled, whole_box
+from dkp.inference.search import find_subject, overlap, part_boxes, settled, whole_box
 from dkp.surface import Surface
 
 IMAGE = np.zeros((1000, 1000, 3), np.uint8)
@@ -51,6 +51,15 @@ def test_a_thing_that_few_parts_show_is_no_subject():
     assert overlap(find_subject(crops, IMAGE, 0.15).subject_box(), SUBJECT) > 0.8
     assert find_subject(seeing((THING, 0.001, 300)), IMAGE, 0.15) is None
     assert find_subject(seeing((SUBJECT, 0.1, 1100)), IMAGE, 0.15) is None
+
+
+@pytest.mark.parametrize(("width", "height", "most"), [(1920, 1080, 25), (5000, 10, 120), (1, 900, 120), (1, 1, 10)])
+def test_parts_cover_the_image_and_are_few(width, height, most):
+    boxes = np.array(part_boxes(np.zeros((height, width, 3), np.uint8)))
+    assert len(boxes) <= most
+    assert (boxes[:, :2].min(0) <= 0).all()
+    assert (boxes[:, 2:].max(0) >= [width, height]).all()
+    np.testing.assert_allclose(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
 
 
 def test_searches_that_come_to_one_box_go_on_as_one():
