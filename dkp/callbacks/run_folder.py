@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
+from dkp.commit import commit
 from dkp.config_files import CONFIG, RESOLVED
 from dkp.files import cannot_write, hold, write_text
 
@@ -295,5 +296,6 @@ class MetricsFile(Started):
         content: dict[str, Any] = {"stage": stage, "step": trainer.global_step, "epoch": trainer.current_epoch}
         if stage == "fit" and isinstance(trainer.checkpoint_callback, ModelCheckpoint):
             content["best"] = trainer.checkpoint_callback.best_model_path or None
+        content["commit"] = commit()
         content["metrics"] = {name: value if math.isfinite(value) else None for name, value in values.items()}
         write_text(folder / "metrics.json", json.dumps(content, indent=2) + "\n")

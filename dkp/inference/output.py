@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,6 +33,8 @@ LONGEST = 1280
 
 WAITING = 4
 """Images that may wait to be written."""
+
+SILENCE = threading.Lock()
 
 
 class Output:
@@ -163,14 +166,15 @@ class Output:
 @contextmanager
 def without_words() -> Iterator[None]:
     """Keep FFmpeg's library silent inside, which says of every WebM video that OpenCV gave it a tag."""
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+    with SILENCE:  # several outputs share the stream
+        kept = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def combined_iuv(image: np.ndarray, predictions: list[Prediction]) -> np.ndarray:

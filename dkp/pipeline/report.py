@@ -65,9 +65,13 @@ class Run:
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the test, without those of single pairs and joints; empty where it was not tested."""
-        file = self.folder / "test" / "metrics.json"
-        values = json.loads(file.read_text())["metrics"] if file.is_file() else {}
+        values = self.measured("test/metrics.json").get("metrics", {})
         return {key.removeprefix("test/"): value for key, value in values.items() if not is_detail(key)}
+
+    def measured(self, name: str) -> dict[str, Any]:
+        """Return what a metrics.json holds; empty where there is none."""
+        file = self.folder / name
+        return dict(json.loads(file.read_text())) if file.is_file() else {}
 
     def curves(self) -> dict[str, Curve]:
         """Columns of metrics.csv over the steps."""
@@ -135,6 +139,7 @@ def opened(folder: Path) -> list[Run]:
 def said(run: Run) -> str:
     """Html of what a run was."""
     data = {name: run.config.get(name) for name in ("source", "target", "test", "seed_everything")}
+    data["commit"] = (run.measured("metrics.json") or run.measured("test/metrics.json")).get("commit")
     rows = "".join(
         f"<tr><td>{name}</td><td>{html.escape(str(value))}</td></tr>" for name, value in data.items() if value
     )

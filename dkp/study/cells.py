@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from dkp.commit import commit
 from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.pipeline.runner import Runner, Task
@@ -16,7 +17,7 @@ from dkp.pipeline.stages import to_do
 from dkp.progress import Progress
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Folders, detector, keys, shipped, stages, test_folder
-from dkp.study.record import FILE, Record, commit, machine, measured, portable
+from dkp.study.record import FILE, Record, machine, measured, portable
 
 
 def record_path(runs: Path, cell: Cell) -> Path:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from dkp import __version__
 from dkp.bench.machine import describe_machine
 from dkp.errors import InputError
 from dkp.files import write_text
@@ -111,24 +109,6 @@ def portable(words: Sequence[str], folders: Mapping[Path, str]) -> list[str]:
     paths = "|".join(re.escape(path) for path in sorted(replaced, key=len, reverse=True))
     pattern = re.compile(rf"(?<![\w./-])({paths})(?![\w.-])")
     return [pattern.sub(lambda match: replaced[match[1]], word) for word in words]
-
-
-@cache
-def commit() -> str:
-    """Return the commit of the code, with "+" where files differ; dkp's version where there is no repository."""
-    folder = Path(__file__).resolve().parent
-    try:
-        options = {"cwd": folder, "capture_output": True, "text": True, "check": True}
-        tracked = subprocess.run(["git", "ls-files", Path(__file__).name], **options)  # type: ignore[call-overload]
-        name = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **options)  # type: ignore[call-overload]
-        changed = subprocess.run(  # type: ignore[call-overload]
-            ["git", "status", "--porcelain", "--untracked-files=no", "--", "../../dkp", "../../configs"], **options
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return f"dkp {__version__}"
-    if not tracked.stdout.strip():
-        return f"dkp {__version__}"
-    return name.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
 @cache

@@ -14,29 +14,40 @@ Curve = Sequence[tuple[int, float]]
 """Step and value."""
 
 PARTS = {"": "value", "/weight": "weight", "/gradient_norm": "norm of the gradient"}
+MATCHES = {
+    "multiview/distance": "matches: epipolar distance [px]",
+    "multiview/matchability": "matches: matchability",
+    "multiview/valid_share": "matches: share of the pixels",
+}
+"""What the multiview term says of the matches that it sees, drawn below the terms."""
 
 
 def training_figure(runs: Mapping[str, Mapping[str, Curve]]) -> Figure:
     """Draw every loss term of some runs as a row: value, weight, and norm of the gradient over the steps.
+
+    Below them is what the multiview term sees: how far matches are from their epipolar lines, and how many there are.
 
     Args:
         runs: run -> column of metrics.csv -> curve; columns are train/TERM and train/TERM/weight, .../gradient_norm.
     """
     names = {name.split("/")[1] for curves in runs.values() for name in curves if name.startswith("train/")}
     terms = ["loss", *sorted(term for term in names if any(f"train/{term}/weight" in one for one in runs.values()))]
-    figure = Figure(figsize=(9.5, 0.6 + 1.55 * len(terms)), dpi=DPI, facecolor="white")
+    rows = [{f"{term}{part}": f"{term}: {title}" for part, title in PARTS.items()} for term in terms]
+    rows += [MATCHES] if any("train/multiview/distance" in one for one in runs.values()) else []
+    figure = Figure(figsize=(9.5, 0.6 + 1.55 * len(rows)), dpi=DPI, facecolor="white")
     figure.set_layout_engine("constrained")
-    for row, term in zip(figure.subplots(len(terms), 3, squeeze=False), terms, strict=True):
-        for axes, (part, title) in zip(row, PARTS.items(), strict=True):
+    for line, drawn in zip(figure.subplots(len(rows), 3, squeeze=False, sharex=True), rows, strict=True):
+        for axes, (name, title) in zip(line, drawn.items(), strict=True):
             for colour, (run, curves) in zip(COLOURS, runs.items(), strict=False):
-                curve = curves.get(f"train/{term}{part}")
+                curve = curves.get(f"train/{name}")
                 if curve:
-                    axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1, label=run)
+                    alone = "." if len(curve) == 1 else None  # a line of one point does not show
+                    axes.plot(*zip(*curve, strict=True), color=colour, linewidth=1, marker=alone, label=run)
             if not axes.lines:
                 axes.set_axis_off()
                 continue
-            axes.set_title(f"{term}: {title}", fontsize=8, color=INK, loc="left")
-            axes.tick_params(labelsize=7, colors=INK)
+            axes.set_title(title, fontsize=8, color=INK, loc="left")
+            axes.tick_params(labelsize=7, colors=INK, labelbottom=True)
             axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
             for side in ("top", "right"):
                 axes.spines[side].set_visible(False)

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from dkp.callbacks import MetricsFile, RunCheckpoint, RunLogger, run_folder
 from dkp.callbacks.run_folder import claim_folder
+from dkp.commit import commit
 from dkp.errors import InputError
 
 
@@ -94,6 +95,7 @@ def test_a_run_writes_metrics_and_checkpoints_into_one_folder(tmp_path):
     content = json.loads((folder / "metrics.json").read_text())
     assert content["stage"] == "fit"
     assert content["step"] == 4
+    assert content["commit"] == commit()
     assert content["metrics"]["val/nothing"] is None
     assert content["metrics"]["train/loss"] > 0
     assert fit(tmp_path)[0].log_dir == str(tmp_path / "run-2")

@@ -114,7 +114,7 @@ def test_a_recording_becomes_a_folder_of_each_camera_and_a_capture(tmp_path, pre
         shown = capture.image(view)[row, column].astype(int)  # the middle of a card is half red, half green
         np.testing.assert_allclose(shown, [128, 128, 255], atol=25)
     assert "is complete" in command.predict(media, **words)
-    with pytest.raises(InputError, match="boxes is 'whole' with a calibration, expected auto, a .json or .csv file"):
+    with pytest.raises(InputError, match=r"boxes is 'whole' with a calibration, expected auto, a \.json or \.csv file"):
         command.predict(media, **words, boxes="whole")
 
 

@@ -43,7 +43,7 @@ def write_run(folder, capture, error):
     ]
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     metrics = {"test/geodesic_median_cm": error, "test/trivial/epipolar_median_px": 5.0, "test/pair/a-b/x": 1.0}
-    (folder / "test" / "metrics.json").write_text(json.dumps({"metrics": metrics}))
+    (folder / "test" / "metrics.json").write_text(json.dumps({"metrics": metrics, "commit": "abc1234567"}))
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +60,7 @@ def test_runs_beside_each_other(job, capsys):
     assert "both.html" in capsys.readouterr().out
     text = (job / "both.html").read_text()
     assert "&lt;captures &amp; co&gt;" in text
+    assert text.count("<td>commit</td><td>abc1234567</td>") == 2
     assert "<td>geodesic error, median [cm] ↓</td><td>9.00</td><td><b>4.00</b></td><td>–</td>" in text
     assert text.count("data:image/png") == 4
     assert all(source.startswith("data:") for source in re.findall(r'(?:src|href)="([^"]*)"', text))
