@@ -258,7 +258,7 @@ def _check_together(path: Path, views: list[View], manifest: Manifest) -> None:
     if not views:
         raise InputError(f"{path} has no lines, expected one line of JSON per image")
     frames = {view.frame for view in views}
-    if len(views) == len(frames):
+    if len(views) == len(frames) and not any(view.label or view.points for view in views):
         raise InputError(
             f"{path} has {len(views)} views of {len(frames)} frames, expected frames with two or more views "
             "(the images that the cameras took at one moment share their frame id)"

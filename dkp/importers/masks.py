@@ -32,7 +32,8 @@ LIMBS = (
 )
 _LIKELY = 0.02  # share of the body's size by which the likely foreground reaches beyond the sure one
 _POSSIBLE = 0.055  # the same for what may be foreground at all
-_ROUNDS = 2  # of GrabCut
+_COLOURS = 5  # that GrabCut learns of each side
+_SAMPLED = 3  # colours are learned from every so many pixels each way: twice as quick, and masks as near the true ones
 _INSIDE, _OUTSIDE = 0.08, 0.06  # shares of a rough mask's width (the root of its area) by which its edge may move
 _HOLE = 0.05  # share of a mask's area up to which a hole is filled
 _HAND = 0.45  # how far a hand reaches beyond the wrist, as a share of the forearm: likely foreground, not sure
@@ -113,8 +114,12 @@ def _disc(radius: float) -> np.ndarray:
 def _grabcut(image: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Return the foreground (H, W) bool; the same image gives the same mask, though GrabCut starts from k-means."""
     cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(np.ascontiguousarray(image), state, (0, 0, 0, 0), *models, _ROUNDS, cv2.GC_INIT_WITH_MASK)
+    models, whole = (np.zeros((1, 65)), np.zeros((1, 65))), (np.ascontiguousarray(image), state)
+    some = tuple(np.ascontiguousarray(array[::_SAMPLED, ::_SAMPLED]) for array in whole)
+    inside = np.isin(some[1], (cv2.GC_FGD, cv2.GC_PR_FGD))
+    learned = some if min(inside.sum(), (~inside).sum()) >= _COLOURS else whole
+    cv2.grabCut(*learned, (0, 0, 0, 0), *models, 0, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(*whole, (0, 0, 0, 0), *models, 1, cv2.GC_EVAL)
     return (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
 
 

@@ -35,6 +35,7 @@ from dkp.importers.media.synchronise import (
     frame_maps,
     frame_numbers,
     number_offset,
+    other_sizes,
     report_gaps,
     with_sizes,
 )
@@ -165,16 +166,10 @@ def import_recording(
     maps = frame_maps(rig, sources, frame_map)
     plans = _plan(recording, rig, sources, maps, detections, layout, masks, floor, on_bad)
     writer = CaptureWriter(
-        out,
-        name=Path(out).resolve().name if name is None else name,
-        surface=surface,
-        unit="m",
-        cameras=rig,
-        source=source,
-        licence=licence,
-        fps=common_rate(sources.values()),
-        overwrite=overwrite,
-    )
+        out, name=Path(out).resolve().name if name is None else name, surface=surface, unit="m", cameras=rig,
+        source="; ".join(part for part in (source, other_sizes(rig, sources)) if part), licence=licence,
+        fps=common_rate(sources.values()), overwrite=overwrite,
+    )  # fmt: skip
     with writer, Workers(calls, workers, executor) as pool:
         tracked = list(pool.map([partial(recording.track, plan) for plan in plans], "finding the subject", "camera"))
         if plans[0].boxes == "background":
@@ -247,7 +242,7 @@ class _Recording:
         if plan.boxes == "detections":
             return track_people(people, plan.lens, self.margin, self.smooth, self.confidence, plan.detected)
         track = self._outlined(plan)
-        track.joints = {number: moved_joints(person, plan.lens) for number, person in people.items()}
+        track.joints = moved_joints(people, plan.lens)
         return track
 
     def _outlined(self, plan: _Plan) -> Track:

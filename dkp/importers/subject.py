@@ -73,18 +73,22 @@ def track_people(
         confidence: joints below it do not count for the box.
         found: what the detections hold, for messages.
     """
-    track = Track(found=found)
-    for number, person in people.items():
-        joints = track.joints[number] = moved_joints(person, lens)
+    track = Track(found=found, joints=moved_joints(people, lens))
+    for number, joints in track.joints.items():
         sure = np.array([value[:2] for value in joints.values() if value[2] >= confidence])
         track.boxes[number] = square_box(box_of_points(sure), margin)
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
 
 
-def moved_joints(person: Joints, lens: Lens) -> Joints:
-    """Move a person's joints from raw frame pixels to those of the rig camera."""
-    return move_joints(person, lens(joint_pixels(person)))
+def moved_joints(people: Mapping[int, Joints], lens: Lens) -> dict[int, Joints]:
+    """Move a person's joints in every frame from raw frame pixels to those of the rig camera, all at once."""
+    if not people:
+        return {}
+    pixels = lens(np.concatenate([joint_pixels(person) for person in people.values()]))
+    ends = np.cumsum([len(person) for person in people.values()])[:-1]
+    parts = np.split(pixels, ends)
+    return {number: move_joints(person, part) for (number, person), part in zip(people.items(), parts, strict=True)}
 
 
 def track_masks(

@@ -51,7 +51,7 @@ def prepare_target(capture: str, captures: Path, seed: int, data: str | None, co
             import_board(Path(recordings) / "board", path)
     else:
         path = captures / "person"
-        local = Path(recordings) / "person" if recordings else None
+        local = Path(data) / "person" if data else None
         if not path.exists():
             console.print(f"importing the person recording into {path}")
             import_person(path, source_dir=local if local and local.is_dir() else None)

@@ -40,6 +40,9 @@ def fitted(looks: Looks, cameras: tuple[int, ...]) -> Iterator[Hypothesis]:
         scale, shift = whole[0], -whole[1:] / whole[0]
         parts = [f"{1 / scale:.4g} times as large as calibrated"] if 0 in axes else []
         parts += [f"shifted by ({shift[0]:.1f}, {shift[1]:.1f}) px"] if 1 in axes else []
+        if axes == (1, 2):  # small turns and shifts look alike
+            focal = float(looks.rig.intrinsics[:, some, 0, 0].mean())
+            parts[-1] += f" (cut, or turned by {np.degrees(np.arctan2(np.linalg.norm(shift), focal)):.1f} degrees)"
         says = f"the images of {{}} look {' and '.join(parts)}"
         yield Hypothesis(kind, cameras, says, partial(_rescaled, looks, cameras, whole))
     if len(cameras) > 1:

@@ -67,6 +67,7 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
         unit=capture.unit,
         fps=capture.fps,
         surface=f"{surface.name} ({len(surface.vertices)} vertices, {len(surface.faces)} faces)",
+        source=capture.source,
         subject=None if subject is None else [round(float(value), 4) for value in subject],
         cameras=_camera_rows(capture, subject),
         splits=_split_rows(capture),

@@ -100,7 +100,7 @@ class CheckReport:
     """The result of :func:`dkp.captures.check_capture`; ``str()`` gives tables.
 
     Attributes:
-        name, path, unit, fps, surface: of the capture.
+        name, path, unit, fps, surface, source: of the capture.
         subject: (3,) about where the subject stands in the world [m]; None where nothing fixes it.
         cameras, splits, pairs: a row each.
         residuals: as in a pair, over the matches of all pairs together.
@@ -115,6 +115,7 @@ class CheckReport:
     unit: str
     fps: float | None
     surface: str
+    source: str
     subject: list[float] | None
     cameras: list[CameraRow]
     splits: list[SplitRow]
@@ -135,6 +136,8 @@ class CheckReport:
         rate = "" if self.fps is None else f", {self.fps:g} instants per second"
         told = f"unit {self.unit}{rate}, surface {self.surface}"
         console.print(f"capture {self.name} in {self.path}: {told}", soft_wrap=True)
+        if self.source:
+            console.print(f"source: {self.source}", soft_wrap=True)
         console.print(self._camera_table(), self._split_table(), self._pair_table())
         if self.residuals:
             console.print(self._residual_table())

@@ -153,7 +153,9 @@ def _text_images(path: Path) -> Iterator[tuple[str, list[float], int]]:
                 )
             values = _numbers(words[:9], 9, f"{path}:{number}")
             yield words[9].strip(), values[1:8], int(values[8])
-            next(lines, None)  # the points of the image
+            at, points = next(lines, (number, ""))
+            if len(points.split()) % 3:
+                raise InputError(f"{path}:{at} is {shown(points)}, expected the points of {words[9]}, or an empty line")
 
 
 def _numbers(words: Sequence[str], least: int, where: str) -> list[float]:

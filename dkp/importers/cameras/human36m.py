@@ -1,16 +1,19 @@
-"""Cameras of Human3.6M: its own ``metadata.xml``, and the JSON that is made of it; world to camera, millimetres.
+"""Cameras of Human3.6M: its own ``metadata.xml``, and JSON that is made of it; world to camera, millimetres.
 
-In the JSON, ``intrinsics`` has a camera's ``calibration_matrix`` and ``distortion`` (k1 k2 p1 p2 k3), ``extrinsics``
-its ``R`` and ``t`` for every subject. In the XML, ``w0`` is 300 numbers: for subject s and camera c (both from 0) three
-Euler angles and the camera's centre from 6 (11 c + s), with R = Rx Ry Rz from world to camera; and
-fx fy cx cy k1 k2 k3 p1 p2 from 264 + 9 c. Neither says how large images are, nor where its pixels begin: they are taken
-as OpenCV has them.
+In ``camera-parameters.json``, ``intrinsics`` has a camera's ``calibration_matrix`` and ``distortion`` (k1 k2 p1 p2 k3),
+``extrinsics`` its ``R`` and ``t`` for every subject. In the XML, ``w0`` is 300 numbers: of subject s and camera c, both
+from 0, three Euler angles and the camera's centre from 6 (11 c + s), with R = Rx Ry Rz from world to camera; and
+fx fy cx cy k1 k2 k3 p1 p2 from 264 + 9 c. In ``Human36M_subject1_camera.json``, which pose estimators share, the
+cameras "1" to "4" of one subject have ``R``, ``t``, ``f`` and ``c``, and no lens. None says how large images are, nor
+where its pixels begin: they are taken as OpenCV has them.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
+from typing import Any
 
 from scipy.spatial.transform import Rotation
 
@@ -20,6 +23,8 @@ from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_json, read_text, read_xml
 
+logger = logging.getLogger(__name__)
+
 CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 SUBJECTS = 11
 
@@ -28,7 +33,7 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
     """Read the rig of one subject.
 
     Args:
-        path: ``metadata.xml`` or a JSON file.
+        path: ``metadata.xml`` or one of the JSON files.
         unit: of the translations: "m", "cm" or "mm", or how many metres one is.
         subject: such as "S1"; None where the file has one only.
 
@@ -41,7 +46,10 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
     path, metres = Path(path), parts.metres(unit)
     if read_text(path, "cameras of Human3.6M").lstrip().startswith("<"):
         return _from_xml(path, metres, subject)
-    data = parts.required(read_json(path, "cameras of Human3.6M"), ("intrinsics", "extrinsics"), str(path))
+    data = read_json(path, "cameras of Human3.6M")
+    if "1" in data:
+        return _of_one_subject(data, path, metres, subject)
+    data = parts.required(data, ("intrinsics", "extrinsics"), str(path))
     intrinsics, poses = (parts.required(data[key], (), f"{path}: {key}") for key in ("intrinsics", "extrinsics"))
     subject = _subject(subject, [str(key) for key in poses], path)
     cameras: dict[str, Camera] = {}
@@ -59,6 +67,25 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
         )
         parts.add_camera(cameras, parts.camera_name(name, where), camera, path)
     return parts.at_least_two(cameras, path, f"of {subject}")
+
+
+def _of_one_subject(data: dict[str, Any], path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
+    named = re.search(r"subject(\d+)", path.name)
+    if subject is not None and (named is None or subject != f"S{named[1]}"):
+        raise InputError(f"subject is {subject!r} but {path} has the rig of one, expected the file of that subject")
+    cameras: dict[str, Camera] = {}
+    for name, values in data.items():
+        where = f"{path}: {name}"
+        values = parts.required(values, ("R", "t", "f", "c"), where)
+        inner = [*parts.vector(values["f"], 2, f"{where}: f"), *parts.vector(values["c"], 2, f"{where}: c")]
+        cameras[f"ca_{name.zfill(2)}"] = parts.make_camera(
+            parts.focal_matrix(inner, f"{where}: f"),
+            parts.rotation(values["R"], f"{where}: R"),
+            parts.vector(values["t"], 3, f"{where}: t") * metres,
+            parts.coefficients([], where),
+        )
+    logger.warning("%s has no lenses: images of Human3.6M have distortion, which is ignored so", path)
+    return parts.at_least_two(cameras, path, "with R, t, f and c")
 
 
 def _from_xml(path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
@@ -95,5 +122,8 @@ def _subject(given: str | None, known: list[str], path: Path) -> str:
 
 
 def is_human36m(path: Path, text: str) -> bool:
-    """Whether a text is one of the two kinds."""
-    return ("<w0>" in text) if text.startswith("<") else '"calibration_matrix"' in text and '"extrinsics"' in text
+    """Whether a text is one of the three kinds."""
+    if text.startswith("<"):
+        return "<w0>" in text
+    one_subject = all(f'"{key}"' in text for key in ("1", "R", "t", "f", "c")) and text.startswith("{")
+    return one_subject or ('"calibration_matrix"' in text and '"extrinsics"' in text)

@@ -27,7 +27,13 @@ def read_panoptic_cameras(path: str | Path, unit: str = "cm") -> dict[str, Camer
         InputError: one sentence with file and key, what was found and what was expected.
     """
     path, metres = Path(path), parts.metres(unit)
-    entries = read_json(path, "a calibration of the Panoptic Studio").get("cameras")
+    data = read_json(path, "a calibration of the Panoptic Studio")
+    if "sensors" in data:
+        raise InputError(
+            f"{path} has sensors, as the Kinects' own kcalibration_*.json, expected the calibration_*.json of the same "
+            "recording: it has their colour cameras, too (50_01 to 50_10)"
+        )
+    entries = data.get("cameras")
     if not isinstance(entries, list):
         raise InputError(f"{path}: cameras is {shown(entries)}, expected a list of cameras")
     cameras: dict[str, Camera] = {}
@@ -47,4 +53,4 @@ def read_panoptic_cameras(path: str | Path, unit: str = "cm") -> dict[str, Camer
 
 def is_panoptic(path: Path, text: str) -> bool:
     """Whether a text is JSON with the keys of a calibration of the studio."""
-    return text.startswith("{") and '"cameras"' in text and '"distCoef"' in text
+    return text.startswith("{") and (('"cameras"' in text and '"distCoef"' in text) or '"M_world2sensor"' in text)

@@ -2,7 +2,8 @@
 
 Checked on the demo of Pose2Sim 0.6.1: focal lengths and principal points are in 1/64 px, distances in millimetres, and
 the radial and tangential coefficients are plain numbers (not in 1/64). ``r11 .. r33`` hold, row by row, a matrix A with
-R = diag(1, -1, -1) A from world to camera, and x, y, z the camera's centre C, so t = -R C.
+R = diag(1, -1, -1) A from world to camera, and x, y, z the camera's centre C, so t = -R C. The principal point
+is one of the sensor, of which the video shows the part ``fov_video``.
 """
 
 from __future__ import annotations
@@ -52,7 +53,6 @@ def _read_camera(element: Element, where: str, metres: float) -> Camera:
         _number(element, "intrinsic", key, where) / _SUBPIXELS
         for key in ("focalLengthU", "focalLengthV", "centerPointU", "centerPointV")
     )
-    matrix = [[fu, 0, cu], [0, fv, cv], [0, 0, 1]]
     # The format spells "tangental" without the i.
     names = ("radial", 1), ("radial", 2), ("tangental", 1), ("tangental", 2), ("radial", 3)
     lens = [_number(element, "intrinsic", f"{kind}Distortion{i}", where) for kind, i in names]
@@ -60,6 +60,7 @@ def _read_camera(element: Element, where: str, metres: float) -> Camera:
     size = (round(right - left + 1), round(bottom - top + 1))
     if min(size) < 1:
         raise InputError(f"{where}: fov_video spans {size[0]}x{size[1]} pixels, expected a positive size")
+    matrix = [[fu, 0, cu - left], [0, fv, cv - top], [0, 0, 1]]
     return parts.make_camera(
         intrinsic_matrix(matrix, f"{where}: intrinsic"),
         rotation,

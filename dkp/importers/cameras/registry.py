@@ -58,7 +58,7 @@ FORMATS = {
         "Panoptic Studio: calibration_*.json", panoptic.is_panoptic, panoptic.read_panoptic_cameras
     ),
     "human36m": CameraFormat(
-        "Human3.6M: metadata.xml, or its JSON with calibration_matrix",
+        "Human3.6M: metadata.xml, or JSON: camera-parameters, Human36M_subject1_camera",
         human36m.is_human36m,
         human36m.read_human36m_cameras,
     ),
@@ -125,14 +125,14 @@ def recognised(path: Path) -> str:
     if head.startswith(b"\x80") or path.suffix.lower() in (".pickle", ".pkl"):
         raise InputError(
             f"{path} is a pickle, which can run code when it is read, expected another camera file: for DeepLabCut's "
-            "stereo cameras, docs/own-rig.md has a script that writes one"
+            "stereo cameras, docs/own-rig.md has a script that writes one; Human3.6M has a metadata.xml"
         )
     text = "" if b"\0" in head[:1000] else head.decode("utf-8-sig", errors="replace").lstrip()
     for name, one in FORMATS.items():
         if one.found(path, text):
             return name
-    known = "; ".join(f"{name} ({one.looks})" for name, one in FORMATS.items())
-    raise InputError(f"{path} is no camera file that is known, expected one of {known}")
+    what = "no camera file that is known" if head or path.is_dir() else "empty"
+    raise InputError(f"{path} is {what}, expected one of {', '.join(FORMATS)}: `dkp import --list` shows them")
 
 
 def list_formats() -> str:

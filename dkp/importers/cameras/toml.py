@@ -46,8 +46,9 @@ def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
         InputError: one sentence with file, camera and key, what was found and what was expected.
     """
     path, metres = Path(path), parts.metres(unit)
+    content = read_text(path, "a TOML file with one table per camera")
     try:
-        data = tomllib.loads(read_text(path, "a TOML file with one table per camera"))
+        data = tomllib.loads(content)
     except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
         raise InputError(f"{path} cannot be read ({error}), expected a TOML file with one table per camera") from error
     cameras: dict[str, Camera] = {}

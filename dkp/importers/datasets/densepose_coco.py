@@ -23,7 +23,7 @@ from dkp.surface import Surface
 POINTS = ("dp_x", "dp_y", "dp_I", "dp_U", "dp_V")
 _FAR = 2**16  # px
 CAMERAS = ("picture_0", "picture_1")
-"""A capture has moments that two cameras or more saw: two people each share one, of two pictures."""
+"""A capture has two cameras or more: people are of one and the other in turn, each at a moment of their own."""
 
 
 def import_densepose_coco(
@@ -41,8 +41,8 @@ def import_densepose_coco(
 ) -> Capture:
     """Write a capture of people in pictures, with the points of their surface that DensePose-COCO has labelled.
 
-    The pictures are not calibrated: the two cameras say nothing, and two people who share a frame have nothing in
-    common. So the capture serves only for what is learned from single labelled views, such as a teacher.
+    The pictures are not calibrated: the cameras say nothing, and every person is at a moment of their own. So the
+    capture serves only for what is learned from single labelled views, such as a teacher.
 
     Args:
         annotations: JSON of DensePose-COCO.
@@ -90,12 +90,12 @@ def import_densepose_coco(
             inside = ((placed >= 0) & (placed <= size)).all(-1)
             label = SparseLabel(placed[inside], *_on_surface(part[inside], uv[inside], lookup))
             mask = _outline(person.get("segmentation"), picture.shape[:2], where)
-            frame = f"people_{number // 2:06d}"
+            frame = f"people_{number:06d}"
             writer.add_view(
-                frame, CAMERAS[number % 2], cut.image(picture), sequence="people", time=number // 2, points=label,
+                frame, CAMERAS[number % 2], cut.image(picture), sequence="people", time=number, points=label,
                 mask=None if mask is None else cut.mask(mask), undistorted=True,
             )  # fmt: skip
-        writer.splits = {split: [f"people_{number:06d}" for number in range((len(people[:most]) + 1) // 2)]}
+        writer.splits = {split: [f"people_{number:06d}" for number in range(len(people[:most]))]}
     return Capture.open(out)
 
 

@@ -9,6 +9,7 @@ is not in 1/64 as the other numbers of its file are.
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,7 @@ from dkp.importers.media.synchronise import common_rate, frame_numbers
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
 from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
-from dkp.importers.subject import Lens
+from dkp.importers.subject import Lens, moved_joints
 from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
@@ -88,7 +89,8 @@ def import_person(
     Args:
         out: capture to write.
         source_dir: folder with the four videos, ``pose/`` with a folder of detections a camera, and
-            ``calib_refined.toml`` or ``Calib.qca.txt``, at any depth; None fetches the published demo with pip (23 MB).
+            ``calib_refined.toml`` or ``Calib.qca.txt``, at any depth; None takes the folder `person` of the environment
+            variable DKP_DATA, or, where there is none, fetches the published demo with pip (23 MB).
         size: side of the crops [px].
         margin: background on each side of the joints, as a share of their longer extent.
         overwrite: whether an existing capture is replaced.
@@ -104,6 +106,8 @@ def import_person(
     """
     whole_number(size, "size", least=16)
     between(margin, "margin", 0.0, 2.0)
+    if source_dir is None and (local := Path(os.environ.get("DKP_DATA") or "nowhere") / "person").is_dir():
+        source_dir = local
     if source_dir is not None:
         recording = read_person_recording(Path(source_dir), on_bad=on_bad)
         return _import(recording, out, size, margin, overwrite, workers, executor)
@@ -226,7 +230,7 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
     def chosen() -> dict[str, dict[int, Joints]]:
         lenses = {name: Lens(cameras[name], frame_maps[name]) for name in names}
         person = same_person(people, lenses, numbers, confidence=0.0)
-        return {name: _undistorted(person[name], lenses[name]) for name in names}
+        return {name: moved_joints(person[name], lenses[name]) for name in names}
 
     joints, refinement = chosen(), None
     if refine:
@@ -234,16 +238,6 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
         cameras = refinement.cameras
         joints = chosen()
     return PersonRecording(cameras, media, frame_maps, joints, refinement)
-
-
-def _undistorted(joints: dict[int, Joints], lens: Lens) -> dict[int, Joints]:
-    """Move a camera's joints from pixels of the video to undistorted pixels of the calibration, all at once."""
-    if not joints:
-        raise InputError("no person was detected in the frames of a camera, expected one to crop around")
-    pixels = lens(np.concatenate([joint_pixels(person) for person in joints.values()]))
-    ends = np.cumsum([len(person) for person in joints.values()])[:-1]
-    parts = np.split(pixels, ends)
-    return {index: move_joints(person, part) for (index, person), part in zip(joints.items(), parts, strict=True)}
 
 
 def _only_folder(source: Path) -> Path:

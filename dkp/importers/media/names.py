@@ -1,5 +1,6 @@
 """Which file or folder belongs to which camera, by their names."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -87,7 +88,8 @@ def _by_own_name(folder: Path, cameras: Sequence[str], kind: str, entries: Seque
             names = ", ".join(path.name for path in (candidates or entries)[:8]) or "nothing"
             raise InputError(
                 f"{folder} has {names} for camera {name!r}, expected {kind} with its name, or the paths in the "
-                f"order of the cameras ({', '.join(cameras)}): {_in_order(entries, cameras)}"
+                f"order of the cameras ({', '.join(cameras[:8])}{', ...' if len(cameras) > 8 else ''}): "
+                f"{_in_order(entries, cameras)}{_some(cameras, list(words.values()))}"
             )
         if candidates[0] in found.values():
             raise InputError(f"{candidates[0]} fits camera {name!r} and another one, expected {kind} for each")
@@ -132,6 +134,12 @@ def _in_order(entries: Sequence[Path], cameras: Sequence[str]) -> str:
     """Return what to write where the names say nothing; only an example where their numbers differ."""
     shown = [path.as_posix() for path in entries] if len(entries) == len(cameras) else ["FIRST", "SECOND", "..."]
     return "'[" + ", ".join(f'"{path}"' for path in shown) + "]'"
+
+
+def _some(cameras: Sequence[str], words: Sequence[tuple[str, ...]]) -> str:
+    """Return how to leave out the cameras that have no entry, where others have one each."""
+    have = [name for name in cameras if sum(_contains(own, _words(name)) for own in words) == 1]
+    return f"; or as cameras those that have one: '{json.dumps(have, ensure_ascii=False)}'" if len(have) > 1 else ""
 
 
 def _stem(path: Path) -> str:

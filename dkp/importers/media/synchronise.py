@@ -172,6 +172,18 @@ def frame_maps(
     return maps
 
 
+def other_sizes(cameras: Mapping[str, Camera], sources: Mapping[str, FrameSource]) -> str:
+    """Say which frames differ in size from the calibration, and by how much; empty where none do."""
+    said: dict[str, list[str]] = {}
+    for name, source in sources.items():
+        size, calibrated = source.size, camera_size(cameras[name])
+        if size != calibrated:
+            ratios = " and ".join(f"{own}/{given}" for own, given in zip(size, calibrated, strict=True) if own != given)
+            words = f"have {size[0]}x{size[1]} pixels, calibrated for {calibrated[0]}x{calibrated[1]} ({ratios})"
+            said.setdefault(words, []).append(name)
+    return "; ".join(f"frames of {', '.join(names)} {words}" for words, names in said.items())
+
+
 def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarray, str] | None:
     """Return the map from frames to the calibrated image that their sizes speak for, and its words; None for none."""
     ratio = np.array(calibrated) / size
@@ -180,5 +192,7 @@ def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarr
         return np.column_stack([np.diag(ratio), np.zeros(2)]), f"those of {words} resized"
     if 1 in ratio:
         shift = (np.array(calibrated) - size) / 2
-        return np.column_stack([np.eye(2), shift]), f"the middle of those of {words}: `dkp check` shows if not"
+        return np.column_stack(
+            [np.eye(2), shift]
+        ), f"the middle of those of {words}: if they were resized, say so by frame_map"
     return None

@@ -87,7 +87,7 @@ FAULTS = {
     ),
     "all cut": (
         lambda w: change_pixels(w, ALL, lambda joint, xy: xy + np.array([60, 0])),
-        r"the images of all cameras look shifted by \((59|60|61)\.\d, -?\d\.\d\) px: ",
+        r"the images of all cameras look shifted by \((59|60|61)\.\d, -?\d\.\d\) px \(cut, or turned by \d\.\d deg.*: ",
     ),
     "rows before columns": (
         lambda w: change_pixels(w, ALL, lambda joint, xy: xy[::-1]),
@@ -99,7 +99,7 @@ FAULTS = {
     ),
     "cut": (
         lambda w: change_pixels(w, ["cam1"], lambda joint, xy: xy - np.array([0, 40])),
-        r"the images of cam1 look shifted by \(-?\d\.\d, -(39|40|41)\.\d\) px: ",
+        r"the images of cam1 look shifted by \(-?\d\.\d, -(39|40|41)\.\d\) px \(cut, or turned by \d\.\d deg.*: ",
     ),
     "moved": (
         lambda w: change_pose(w, ["cam2"], lambda r, t: (r, t + torch.tensor([0.1, 0.15, -0.3]))),

@@ -40,6 +40,16 @@ def test_units_and_axes(path):
     assert pixels[0, 1] < 960  # higher in the world is higher in the image
 
 
+def test_a_video_of_a_part_of_the_sensor(path):
+    cut = path.read_text().replace('bottom="1919" left="0" right="1087" top="0"', "{}")
+    path.write_text(
+        cut.format('bottom="1899" left="8" right="1079" top="100"', 'bottom="1919" left="0" right="1" top="0"')
+    )
+    camera = read_qualisys_cameras(path)["a"]
+    assert camera.image_size.tolist() == [1072, 1800]
+    assert camera.intrinsics[:2, 2].tolist() == [536.5, 860.5]
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -154,9 +154,11 @@ def test_a_format_overrides(write_rig):
 
 
 def test_unknown_files_are_named(tmp_path):
-    for name, content in (("a.txt", b"hello"), ("a.json", b"{}"), ("a.bin", bytes(2000)), ("empty", b"")):
+    unknown = "no camera file that is known"
+    files = {"a.txt": (b"hello", unknown), "a.json": (b"{}", unknown), "a.bin": (bytes(2000), unknown)}
+    for name, (content, what) in {**files, "b.json": (b"", "empty")}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(InputError, match=f"{name} is no camera file that is known, expected one of toml"):
+        with pytest.raises(InputError, match=f"{name} is {what}, expected one of toml"):
             read_cameras(tmp_path / name)
     with pytest.raises(InputError, match="is no camera file that is known"):
         read_cameras(tmp_path)

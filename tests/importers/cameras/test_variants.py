@@ -66,6 +66,14 @@ def test_other_images_are_a_camera_each(tmp_path, name, turn):
     assert len(cameras) == 6
 
 
+def test_a_line_of_points_that_is_missing(tmp_path):
+    folder = write_colmap(tmp_path / "c", [(f"c{index}.png", index, 0.0) for index in range(3)])
+    lines = (folder / "images.txt").read_text().splitlines()
+    (folder / "images.txt").write_text("\n".join(lines[::2]))
+    with pytest.raises(InputError, match=r"images.txt:2 is .*, expected the points of c0.png, or an empty line"):
+        read_cameras(folder, unit="m")
+
+
 def write_transforms(path, **top):
     axes = np.diag([1, -1, -1])
     frames = []
@@ -99,3 +107,36 @@ def test_a_file_of_blender_takes_the_size_of_its_images(tmp_path):
         torch.testing.assert_close(
             camera.project(torch.from_numpy(POINTS))[0], seen(index, 700, 700), atol=1e-6, rtol=0
         )
+
+
+def write_one_subject(path, **more):
+    entries = {}
+    for index in range(3):
+        rotation, translation, _ = pose(index)
+        inner = {"f": [700.0, 650.0], "c": [479.5, 269.5]}  # the first pixel's centre is at 0
+        entries[str(index + 1)] = {"R": rotation.tolist(), "t": (1000 * translation).tolist(), **inner, **more}
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_human36m_of_one_subject(tmp_path, caplog):
+    path = write_one_subject(tmp_path / "Human36M_subject9_camera.json")
+    cameras = read_cameras(path)
+    assert "has no lenses: images of Human3.6M have distortion" in caplog.text
+    assert list(cameras) == ["ca_01", "ca_02", "ca_03"]
+    for index, camera in enumerate(cameras.values()):
+        pixels = camera.project(torch.from_numpy(POINTS))[0]
+        torch.testing.assert_close(pixels, seen(index, 700, 650), atol=1e-6, rtol=0)
+    assert read_cameras(path, subject="S9").keys() == cameras.keys()
+    with pytest.raises(InputError, match=r"subject is 'S1' but .*subject9_camera.json has the rig of one"):
+        read_cameras(path, subject="S1")
+    for key, value, match in (("f", [700.0], "1: f is .*, expected 2"), ("R", [[2, 0, 0]] * 3, "1: R has det")):
+        with pytest.raises(InputError, match=match):
+            read_cameras(write_one_subject(tmp_path / "bad.json", **{key: value}))
+
+
+def test_the_kinects_own_file_of_the_panoptic_studio(tmp_path):
+    path = tmp_path / "kcalibration_171204_pose1.json"
+    path.write_text(json.dumps({"sensors": [{"K_color": [], "M_color": [], "M_world2sensor": []}]}))
+    with pytest.raises(InputError, match=r"has sensors, .* expected the calibration_\*.json of the same recording"):
+        read_cameras(path)

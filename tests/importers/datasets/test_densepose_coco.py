@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dkp.captures import Capture
+from dkp.captures.check import check_capture
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.importers.datasets.densepose_coco import import_densepose_coco
@@ -63,8 +64,11 @@ def test_points_lie_where_they_were_labelled(human, tmp_path):
     main(["import", "densepose-coco", *words, "--size", "64"])
     capture = Capture.open(tmp_path / "c")
     seen = [(view.frame, view.camera) for view in capture.views]
-    assert seen == [(f"people_00000{n // 2}", f"picture_{n % 2}") for n in range(4)]
-    assert capture.splits == {"train": ["people_000000", "people_000001"]}
+    assert seen == [(f"people_00000{n}", f"picture_{n % 2}") for n in range(4)]
+    assert capture.splits == {"train": [f"people_00000{n}" for n in range(4)]}
+    report = check_capture(capture)  # nobody is compared with anybody else
+    assert not report.pairs
+    assert report.warnings == ["4 of 4 instants have one view only: they give no pair"]
     label = capture.points(capture.views[0])
     points, chosen = points_of(human, 60)
     coordinates = human.coordinates(label.face, label.barycentric)

@@ -46,6 +46,13 @@ def test_missing_folder_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_folder_of_recordings_is_taken_where_none_is_named(tmp_path, monkeypatch):
+    (tmp_path / "person").mkdir()
+    monkeypatch.setenv("DKP_DATA", str(tmp_path))
+    with pytest.raises(InputError, match=rf"{tmp_path}/person has neither calib_refined.toml"):
+        import_person(tmp_path / "out")
+
+
 def test_fetch_reports_what_pip_says(tmp_path, monkeypatch):
     def failing(command, **_):
         assert "pose2sim==0.6.1" in command

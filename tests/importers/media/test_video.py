@@ -231,6 +231,13 @@ def test_doubt_is_an_error(tmp_path, files, match):
         match_names(tmp_path, ["cam_1", "cam_2"], "a video")
 
 
+def test_cameras_without_a_video_can_be_left_out(tmp_path):
+    for number in (1, 3):
+        (tmp_path / f"hd_00_{number:02d}.avi").write_bytes(b"")
+    with pytest.raises(InputError, match=r"""; or as cameras those that have one: '\["00_01", "00_03"\]'"""):
+        match_names(tmp_path, [f"00_{number:02d}" for number in range(31)], "a video")
+
+
 def test_paths_may_be_given_in_order_or_by_name(tmp_path):
     write_folder(tmp_path / "x", 1)
     write_folder(tmp_path / "y", 2)
