@@ -114,12 +114,12 @@ def _disc(radius: float) -> np.ndarray:
 def _grabcut(image: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Return the foreground (H, W) bool; the same image gives the same mask, though GrabCut starts from k-means."""
     cv2.setRNGSeed(0)
-    models, whole = (np.zeros((1, 65)), np.zeros((1, 65))), (np.ascontiguousarray(image), state)
-    some = tuple(np.ascontiguousarray(array[::_SAMPLED, ::_SAMPLED]) for array in whole)
+    image, models = np.ascontiguousarray(image), (np.zeros((1, 65)), np.zeros((1, 65)))
+    some = tuple(np.ascontiguousarray(array[::_SAMPLED, ::_SAMPLED]) for array in (image, state))
     inside = np.isin(some[1], (cv2.GC_FGD, cv2.GC_PR_FGD))
-    learned = some if min(inside.sum(), (~inside).sum()) >= _COLOURS else whole
-    cv2.grabCut(*learned, (0, 0, 0, 0), *models, 0, cv2.GC_INIT_WITH_MASK)
-    cv2.grabCut(*whole, (0, 0, 0, 0), *models, 1, cv2.GC_EVAL)
+    colours, kinds = some if min(inside.sum(), (~inside).sum()) >= _COLOURS else (image, state)
+    cv2.grabCut(colours, kinds, (0, 0, 0, 0), *models, 0, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(image, state, (0, 0, 0, 0), *models, 1, cv2.GC_EVAL)
     return (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
 
 

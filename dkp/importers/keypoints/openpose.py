@@ -12,13 +12,14 @@ import numpy as np
 from dkp.captures.arrays import parse_json, shown
 from dkp.errors import InputError
 from dkp.importers.keypoints.detections import Detections, collect
+from dkp.importers.media.video import numbered
 
 
 def read_frame_files(folder: Path) -> Detections:
     """Read a folder of ``.json`` files with ``people[].pose_keypoints_2d``, or lists of MMPose's instances.
 
-    The number of a frame is the last number in the name of its file ("cam01.0012.json",
-    "take_000000000012_keypoints.json").
+    The number of a frame is the one in the name of its file that differs from file to file, the last one where several
+    do ("cam01.0012.json", "take_000000000012_keypoints.json", "frame_12_2d.json").
 
     Raises:
         InputError: a file cannot be read, people have different numbers of keypoints, or the coordinates cannot be
@@ -31,8 +32,9 @@ def read_frame_files(folder: Path) -> Detections:
 
 
 def _frames(files: list[Path]) -> Iterator[tuple[int, str, list[np.ndarray]]]:
-    for path in files:
-        yield number_in(path.stem, str(path)), str(path), _read_people(path)
+    number_in(files[0].stem, str(files[0]))
+    for number, path in numbered(files).items():
+        yield number, str(path), _read_people(path)
 
 
 def number_in(name: str, where: str) -> int:

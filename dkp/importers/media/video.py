@@ -344,10 +344,10 @@ def numbered(images: Sequence[Path]) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path, run in zip(images, runs, strict=True):
         if not run:
-            raise InputError(f"{path} has no number in its name as the other images have, expected that of its frame")
+            raise InputError(f"{path} has no number in its name as the other files have, expected that of its frame")
         if run[which] in found:
             raise InputError(
-                f"{path} and {found[run[which]].name} both have the number {run[which]}, expected one image per frame"
+                f"{path} and {found[run[which]].name} both have the number {run[which]}, expected one file per frame"
             )
         found[run[which]] = path
     return dict(sorted(found.items()))

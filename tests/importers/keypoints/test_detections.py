@@ -116,10 +116,16 @@ def test_encodings(tmp_path, encoding, newline):
     assert read_detections(tmp_path).frames[1][0].tolist() == [[30, 40, 0.5]] * 17
 
 
+def test_the_number_of_a_frame_is_the_one_that_differs(tmp_path):
+    for number in (3, 12):
+        write(tmp_path / "d", f"cam1_frame_{number}_2d.json")
+    assert sorted(read_detections(tmp_path / "d").frames) == [3, 12]
+
+
 def test_two_files_for_a_frame_and_unknown_layouts_are_refused(tmp_path):
     write(tmp_path / "d", "a1.json")
     write(tmp_path / "d", "b01.json")
-    with pytest.raises(InputError, match="second entry for frame 1"):
+    with pytest.raises(InputError, match=r"b01.json and a1.json both have the number 1, expected one file per frame"):
         read_detections(tmp_path / "d")
     (tmp_path / "d" / "b01.json").unlink()
     with pytest.raises(InputError, match="layout is 'mpii', expected one of auto, body_25b"):

@@ -308,7 +308,7 @@ def test_cameras_with_the_same_frames_are_named(tmp_path, caplog, kind):
 @pytest.mark.parametrize(
     ("names", "match"),
     [
-        (["a_1", "cover"], "cover.png has no number in its name as the other images have"),
+        (["a_1", "cover"], "cover.png has no number in its name as the other files have"),
         (["a_1", "b_01"], "b_01.png and a_1.png both have the number 1"),
     ],
 )
