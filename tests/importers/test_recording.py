@@ -352,6 +352,8 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path, caplog)
             shown = image[..., 0].astype(int) - image[..., 2] > 80
             assert overlap(shown, true_mask(capture, view, recording)) > 0.8
     assert caplog.text.count("640x480 pixels are taken as those of 320x240 resized") == 3
+    said = "frames of cam_0, cam_1, cam_2 have 640x480 pixels, calibrated for 320x240 (640/320 and 480/240)"
+    assert f"source: {said}\n" in str(check_capture(capture))
 
 
 @pytest.mark.parametrize(

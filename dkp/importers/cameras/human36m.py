@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
     path, metres = Path(path), parts.metres(unit)
     if read_text(path, "cameras of Human3.6M").lstrip().startswith("<"):
         return _from_xml(path, metres, subject)
-    data = read_json(path, "cameras of Human3.6M")
+    data: Mapping[str, Any] = read_json(path, "cameras of Human3.6M")
     if "1" in data:
         return _of_one_subject(data, path, metres, subject)
     data = parts.required(data, ("intrinsics", "extrinsics"), str(path))
@@ -69,7 +70,7 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
     return parts.at_least_two(cameras, path, f"of {subject}")
 
 
-def _of_one_subject(data: dict[str, Any], path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
+def _of_one_subject(data: Mapping[str, Any], path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
     named = re.search(r"subject(\d+)", path.name)
     if subject is not None and (named is None or subject != f"S{named[1]}"):
         raise InputError(f"subject is {subject!r} but {path} has the rig of one, expected the file of that subject")

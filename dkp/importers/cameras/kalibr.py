@@ -41,9 +41,7 @@ def read_kalibr_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
         where = f"{path}: {name}"
         table = parts.required(data[name], [*_REQUIRED, *(["T_cn_cnm1"] if cameras else [])], where)
         if cameras:
-            step = number_array(table["T_cn_cnm1"], (4, 4), f"{where}: T_cn_cnm1")
-            step[:3, :3] = parts.rotation(step[:3, :3], f"{where}: T_cn_cnm1")
-            pose = step @ pose
+            pose = parts.pose_matrix(table["T_cn_cnm1"], f"{where}: T_cn_cnm1") @ pose
         if table["camera_model"] != "pinhole":
             raise InputError(
                 f"{where}: camera_model is {shown(table['camera_model'])}, expected 'pinhole': calibrate with it"

@@ -68,6 +68,17 @@ def rotation(value: Any, where: str) -> np.ndarray:
     return cv2.Rodrigues(turn)[0]
 
 
+def pose_matrix(value: Any, where: str) -> np.ndarray:
+    """Return the (4, 4) of a rotation and a translation, whose last row 0 0 0 1 may be left out."""
+    rows = 3 if isinstance(value, list) and len(value) == 3 else 4
+    matrix = number_array(value, (rows, 4), where)
+    if rows == 4 and (matrix[3] != (0, 0, 0, 1)).any():
+        likely = "" if matrix[:3, 3].any() else ": it looks transposed"
+        raise InputError(f"{where} ends in the row {shown(matrix[3].tolist())}, expected [0, 0, 0, 1]{likely}")
+    matrix[:3, :3] = rotation(matrix[:3, :3], where)
+    return np.vstack([matrix[:3], [[0.0, 0.0, 0.0, 1.0]]])
+
+
 def coefficients(value: Any, where: str, fisheye: bool = False) -> np.ndarray:
     """Return the coefficients of a lens in the order of OpenCV: (12,), or (4,) of a fisheye; all zero for none."""
     expected = "4 numbers k1 k2 k3 k4 of a fisheye" if fisheye else "4 or 5 numbers k1 k2 p1 p2 [k3], or 8 or 12"

@@ -73,10 +73,8 @@ def _with_size(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
 
 
 def _camera(values: Mapping[str, Any], where: str, metres: float) -> Camera:
-    pose = values["transform_matrix"]
-    rows = 3 if isinstance(pose, list) and len(pose) == 3 else 4
-    pose = number_array(pose, (rows, 4), f"{where}.transform_matrix")
-    turn = _AXES @ parts.rotation(pose[:3, :3], f"{where}.transform_matrix").T
+    pose = parts.pose_matrix(values["transform_matrix"], f"{where}.transform_matrix")
+    turn = _AXES @ pose[:3, :3].T
     model, fisheye = values.get("camera_model"), bool(values.get("is_fisheye"))
     if model == "OPENCV_FISHEYE":
         fisheye = True

@@ -1,5 +1,6 @@
 """The same rig in every layout, found by its content."""
 
+import json
 import pickle
 import shutil
 
@@ -218,6 +219,7 @@ BAD = [
     ("kalibr", "", "pinhole", "omni", "cam0: camera_model is 'omni', expected 'pinhole'"),
     ("kalibr", "", "radtan", "fov", "cam0: distortion_model is 'fov', expected 'radtan'"),
     ("kalibr", "", "T_cn_cnm1", "T_cnm1_cn", "cam1 has no key 'T_cn_cnm1'"),
+    ("kalibr", "", "- [0.0, 0.0, 0.0, 1.0]", "- [1.0, 0.0, 0.0, 1.0]", r"cam1: T_cn_cnm1 ends in the row \[1.0,"),
     ("kalibr", "", "resolution: [640, 480]", "resolution: [640]", "cam0: resolution is .*640.*, expected .*width"),
     ("kalibr", "", "intrinsics: [500.0", "intrinsics: [.inf", "cam0: intrinsics is .*, expected 4 finite"),
     ("kalibr", "", "cam2:", "cam1:", "has the key 'cam1' twice"),
@@ -254,6 +256,16 @@ def test_bad_values_are_named(layout, name, old, new, match, write_rig, capsys):
         read_cameras(path, layout.split()[0], unit, SUBJECT.get(layout))
     assert str(file.parent) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_pose_of_columns_looks_transposed(write_rig):
+    path, unit = write_rig("transforms")
+    content = json.loads(path.read_text())
+    for frame in content["frames"]:
+        frame["transform_matrix"] = np.array(frame["transform_matrix"]).T.tolist()
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"frames\[1\].transform_matrix ends in the row .*: it looks transposed"):
+        read_cameras(path, unit=unit)
 
 
 @pytest.mark.parametrize(
