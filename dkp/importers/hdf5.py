@@ -62,7 +62,7 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     """
     found = group.get(name)
     if not isinstance(found, h5py.Dataset):
-        kept = ", ".join(list(group)[:12]) or "nothing"
+        kept = " ".join(", ".join(list(group)[:12]).split()) or "nothing"
         raise InputError(f"{_where(group)} has no data set {name!r} but {kept}, expected one")
     if found.size is None or found.size * max(found.dtype.itemsize, 1) > _LARGEST_ARRAY:
         raise InputError(f"{_where(group)}: {name} has shape {found.shape}, expected at most {_LARGEST_ARRAY} bytes")

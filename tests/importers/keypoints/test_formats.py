@@ -265,6 +265,15 @@ def without(name):
     return write
 
 
+def renamed(name, other):
+    def write(path):
+        write_sleap(path)
+        with h5py.File(path, "r+") as file:
+            file.move(name, other)
+
+    return write
+
+
 def replaced(name, value):
     def write(path):
         write_sleap(path)
@@ -360,6 +369,7 @@ def as_rows(rows):
             lambda path: scipy.io.savemat(path, {"data_2d": np.zeros((2, 5)), "data_frame": [1, 2]}),
             "expected 2 rows of x and y",
         ),
+        ("a.h5", renamed("node_names", "node\nnames"), "has no data set 'node_names' but node names, "),
         ("a.slp", lambda path: path.write_bytes(b""), "project of SLEAP, expected its analysis file"),
         ("a.txt", lambda path: path.write_text("1 2 3"), "no format of detections"),
     ],
