@@ -14,6 +14,9 @@ from dkp.study.recipe import keys
 from dkp.study.record import Record
 
 TRIVIAL = "trivial"
+EXACT = "exact"
+REFERENCES = {"trivial/": TRIVIAL, "exact_": EXACT}
+"""What is measured beside a method, by how the names of its metrics begin."""
 """The field that is no detector: coordinate = position in the crop."""
 
 FLOOR, CEILING = "labelled_only", "oracle"
@@ -131,16 +134,15 @@ def gather(plan: Plan, records: Mapping[str, Record], overrides: Mapping[str, An
         results.records[cell.name] = record
         methods = results.values.setdefault(cell.capture.name, {})
         for name, value in record.metrics.items():
-            own = not name.startswith(f"{TRIVIAL}/")
-            method = cell.method.name if own else TRIVIAL
-            if value is None or not math.isfinite(value) or not (own or trivial_of(plan, cell.method.name)):
+            begin = next((begin for begin in REFERENCES if name.startswith(begin)), None)
+            if value is None or not math.isfinite(value) or (begin and not references_of(plan, cell.method.name)):
                 continue
-            metrics = methods.setdefault(method, {})
-            metrics.setdefault(name.removeprefix(f"{TRIVIAL}/"), {})[cell.seed] = value
+            metrics = methods.setdefault(REFERENCES[begin] if begin else cell.method.name, {})
+            metrics.setdefault(name.removeprefix(begin or ""), {})[cell.seed] = value
     return results
 
 
-def trivial_of(plan: Plan, method: str) -> bool:
+def references_of(plan: Plan, method: str) -> bool:
     """Whether the trivial field is measured on this method's foreground: the last of the ordering, or the only one."""
     return method == (plan.ordering[-1] if plan.ordering else next(iter(plan.methods)))
 

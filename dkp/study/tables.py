@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dkp.study.plan import Ablation, Method
 from dkp.study.summary import (
     CEILING,
+    EXACT,
     FLOOR,
     GAP_METRICS,
     HIGHER,
@@ -129,6 +130,8 @@ def capture_page(results: Results, capture: str, command: str) -> str:
     plan = results.plan
     methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
     titles = {m.name: m.title for m in methods} | {TRIVIAL: "trivial field"}
+    if EXACT in results.values.get(capture, {}):
+        titles[EXACT] = "exact labels: the best that a field can reach"
     parts = [f"## {plan.captures[capture].title}"]
     if capture not in results.values:
         return f"{parts[0]}\n\n{NOTHING.capitalize()}. Command: `{command} {capture}`.\n"

@@ -36,7 +36,7 @@ def test_cells_have_metrics_in_all_three_kinds(study):
             record.metrics
         )
     summary = json.loads((study / "results" / "summary.json").read_text())
-    assert set(summary["plane"]) == {"teacher", "bootstrapping", "ours", "trivial", "gap_closed"}
+    assert set(summary["plane"]) == {"teacher", "bootstrapping", "ours", "trivial", "exact", "gap_closed"}
 
 
 @pytest.mark.slow

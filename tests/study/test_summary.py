@@ -175,3 +175,15 @@ def test_a_failure_is_told_and_does_not_replace_a_result(plan, records, tmp_path
     results = collect(plan, runs, folder, {})
     assert list(results.records) == ["plane/ours/seed0"]
     assert results.failed == {"plane/control/seed0": "no luck"}
+
+
+def test_what_exact_labels_have_is_a_row_where_it_was_measured(plan, records):
+    assert "exact labels" not in capture_page(gather(plan, records, {}), "plane", "dkp study run --only")
+    for one in records.values():
+        one.metrics["exact_epipolar_median_px"] = 0.25
+    results = gather(plan, records, {})
+    assert summary(results)["plane"]["exact"] == {"epipolar_median_px": [0.25, 0.0]}
+    rows = [
+        line for line in capture_page(results, "plane", "dkp study run --only").splitlines() if "exact labels" in line
+    ]
+    assert [row.split("|")[3].strip() for row in rows] == ["–", "0.25 ± 0.00"]  # no accuracy of its own
