@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dkp.files import write_text
+from dkp.recipes import recipe_folder
 from dkp.study.pictures import draw_curve, draw_methods, draw_training
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Folders
@@ -19,9 +21,10 @@ WRITTEN = "Written by `dkp study report`; do not edit. Values are means ± stand
 
 
 def command(plan: Plan) -> str:
-    """Beginning of the command that runs cells of a plan."""
-    name = "" if plan.path.stem == "full" else f" {plan.path.stem}"
-    return f"dkp study run{name} --only"
+    """Beginning of the command that runs cells of a plan: by its name where it is in configs/study, else by its file."""
+    own = plan.path.resolve().parent != recipe_folder() / "study"
+    name = shlex.quote(str(plan.path)) if own else plan.path.stem
+    return f"dkp study run{'' if name == 'full' else f' {name}'} --only"
 
 
 def collect(plan: Plan, runs: Path, folder: Path, overrides: Mapping[str, Any]) -> Results:

@@ -1,12 +1,15 @@
 """Means, spreads and shares of the gap of records with known numbers."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from dkp.study.plan import read_plan
 from dkp.study.recipe import Folders, keys
 from dkp.study.record import Record, StageRecord, read_records
-from dkp.study.report import collect, write_report
+from dkp.study.report import collect, command, write_report
 from dkp.study.summary import gather, mean_and_spread, ordering_holds, summary, verdicts
 from dkp.study.tables import NOTHING, ablation_page, capture_page
 
@@ -134,6 +137,27 @@ def test_tables_say_what_is_missing_and_where_numbers_come_from(plan, records):
     assert "`dkp study run --only plane`" in page
     assert "9 cells, commit abc1234567, 2026-01-02, on 2 cores of abacus (torch 2);" in page
     assert "No result yet. Command: `dkp study run --only few`." in capture_page(results, "few", "dkp study run --only")
+
+
+def test_joints_have_a_table_of_their_own_where_there_are_any(plan, records):
+    """Means and sample deviations by hand: of 8 and 7 cm 7.5 and 1 / sqrt(2); of 0.1 and 0.2 0.15 and 0.1 / sqrt(2)."""
+    assert "**Joints**" not in capture_page(gather(plan, records, {}), "plane", "dkp study run --only")
+    for seed, (median, exchanged) in enumerate([(8.0, 0.1), (7.0, 0.2)]):
+        records[f"plane/ours/seed{seed}"].metrics |= {"joint_cm": median, "left_right_exchanged": exchanged}
+    records["plane/control/seed0"].metrics |= {"joint_cm": 9.25, "left_right_exchanged": 0.25}
+    lines = capture_page(gather(plan, records, {}), "plane", "dkp study run --only").splitlines()
+    table = lines[lines.index("**Joints**") + 2 :]
+    assert table[0] == "| | seeds | joint error, median [cm] ↓ | left and right exchanged ↓ |"
+    assert "| control | 0, 1 | 9.25 | 0.250 |" in table, "a joint error is of the seeds that have one"
+    assert "| ours | 0, 1 | 7.50 ± 0.71 | 0.150 ± 0.071 |" in table
+    assert "| oracle | 0, 1 | – | – |" in table
+
+
+def test_the_command_of_a_row_finds_the_plan_again(plan):
+    assert command(read_plan("full")) == "dkp study run --only"
+    assert command(read_plan("people")) == "dkp study run people --only"
+    assert command(plan) == f"dkp study run {plan.path} --only", "a plan of one's own is no name in configs/study"
+    assert command(replace(plan, path=Path("my plans/full.yaml"))) == "dkp study run 'my plans/full.yaml' --only"
 
 
 def test_every_row_of_an_ablation_has_its_command_and_every_table_control_and_trivial_field(plan, records):
