@@ -49,9 +49,6 @@ def parse_yaml(text: str) -> Any:
 def run_config(config: str | Path) -> dict[str, Any]:
     """Return what a run's saved configuration says, with values in place of its references.
 
-    Args:
-        config: its config.yaml.
-
     Raises:
         InputError: as for `read_mapping`.
     """
@@ -61,10 +58,6 @@ def run_config(config: str | Path) -> dict[str, Any]:
 
 def read_mapping(path: Path, name: str) -> dict[str, Any]:
     """Return what a YAML file says.
-
-    Args:
-        path: the file.
-        name: of the file in messages.
 
     Raises:
         InputError: the file is missing, cannot be read or is no YAML with keys; the sentence says where.

@@ -30,11 +30,6 @@ WARM_CELLS = 512
 def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[str, Any]:
     """Measure time, error and, for one pair, peak memory of each engine at each size.
 
-    Args:
-        sizes: Cells N = M of each of the two views.
-        repeats: Rounds of measuring.
-        pairs: Pairs of views in a call.
-
     Returns:
         "first_call_seconds" of each engine (compiling, or loading what was compiled before); "auto", the engine that
         "auto" takes by size; "runs", a list with "engine", "cells", "pairs", "seconds" (least), "median_seconds",

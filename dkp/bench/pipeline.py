@@ -34,9 +34,6 @@ IMPORTS = ("torch", "dkp.losses", "dkp.tasks", "dkp.cli")
 def bench_pipeline(repeats: int = 15) -> dict[str, Any]:
     """Measure the pipeline on a small rendered capture.
 
-    Args:
-        repeats: Training steps and batches that are timed.
-
     Returns:
         "renderer" (views_per_second), "opening" (seconds to open a capture, its views decoded "anew" or "cached"),
         "loader" (batches_per_second of the main process, and batches_per_step, how many it makes in the time of a

@@ -26,13 +26,7 @@ def shown(value: Any, length: int = 60) -> str:
 
 
 def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-    """Return ``value`` as a float64 array of the given shape, all entries finite and no larger than computing allows.
-
-    Args:
-        value: nested lists of numbers, or an array.
-        shape: the shape that is expected.
-        where: file and key, for the error message.
-    """
+    """Return ``value`` as a float64 array of a shape, all entries finite and no larger than computing allows."""
     expected = "x".join(str(n) for n in shape) + " finite numbers"
     try:
         array = np.asarray(value)

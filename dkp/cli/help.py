@@ -14,13 +14,7 @@ MARKUP = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`|``")
 
 
 def command_help(command: str, function: str, description: str) -> str:
-    """Return the text of ``dkp COMMAND --help``.
-
-    Args:
-        command: its name.
-        function: ``MODULE:NAME`` where it is defined.
-        description: what it does.
-    """
+    """Return the text of ``dkp COMMAND --help``."""
     bare, options = command_options(function)
     lines = [" ".join(["usage: dkp", command, *(shown for shown, _ in bare), "[OPTIONS]"]), "", description, ""]
     for shown, text in [*(entry for entry in bare if entry[1]), *options]:
@@ -29,11 +23,7 @@ def command_help(command: str, function: str, description: str) -> str:
 
 
 def command_options(function: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return what a command has to be given, in order, and its options; each as it is written, and what it is.
-
-    Args:
-        function: ``MODULE:NAME`` where it is defined.
-    """
+    """Return what a command has to be given, in order, and its options; each as it is written, and what it is."""
     from docstring_parser import parse
 
     node = definition(function)

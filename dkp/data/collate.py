@@ -20,9 +20,6 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Images become float32 in [0, 1] with channels first, the three parts of a camera one `Camera` without distortion
     (float32), other arrays tensors; texts stay lists.
 
-    Args:
-        samples: with equal keys and shapes.
-
     Returns:
         The batch, with a leading axis B.
     """

@@ -108,13 +108,7 @@ class Columns:
         self._ended: dict[str, np.ndarray] = {}
 
     def begin(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
-        """Begin an array without rows.
-
-        Args:
-            name: of the array.
-            shape: of a row.
-            dtype: of its entries.
-        """
+        """Begin an array without rows."""
         kind = np.dtype(dtype)
         self._growing[name] = (
             Column(shape, kind) if self.folder is None else FileColumn(self.folder / f"{name}.npy", shape, kind)

@@ -50,13 +50,7 @@ def begin_views(columns: Columns, side: int, charts: bool) -> None:
 
 
 def add_view(columns: Columns, chosen: int, read: ReadView) -> None:
-    """Store a view.
-
-    Args:
-        columns: after `begin_views`.
-        chosen: which of the views that were asked for it is.
-        read: what it holds.
-    """
+    """Store a view in columns that `begin_views` began; `chosen` is which of the views that were asked for it is."""
     dense, points = read.dense, read.points
     columns.append("chosen", chosen)
     columns.append("images", read.image)

@@ -107,13 +107,6 @@ class ViewMaker:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the image of a view.
 
-        Args:
-            index: the view.
-            matrix: from `draw`.
-            rng: randomness.
-            with_mask: also return the capture's mask.
-            around: other surroundings.
-
         Returns:
             image (S, S, 3) uint8 RGB; mask (S, S) bool, empty where the view has none, or None.
         """

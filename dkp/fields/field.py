@@ -120,9 +120,6 @@ class ChartField(DenseField):
     def coordinates(self, atlas: ChartAtlas | None = None) -> Tensor:
         """Return the most likely part's surface coordinates through the atlas, differentiable in `uv`.
 
-        Args:
-            atlas: the chart atlas of the surface.
-
         Returns:
             coordinates: (B, 3, H, W) [m].
 

@@ -299,13 +299,6 @@ def pixel_grid(
 ) -> Tensor:
     """Input pixels at which the cells of an output grid sit.
 
-    Args:
-        height: Rows of the grid.
-        width: Columns of the grid.
-        stride: Input pixels per cell.
-        device: Device of the result.
-        dtype: Type of the result.
-
     Returns:
         (height, width, 2) [px]: cell (row, column) sits at ((column + 0.5) stride, (row + 0.5) stride).
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -11,7 +12,9 @@ from dkp.fields import ChartAtlas, ChartField, Field
 from dkp.losses.engines import Engine
 from dkp.losses.schedule import SigmaSchedule
 from dkp.losses.selection import gather_pixels, pick_cells, select_cells
-from dkp.losses.term import LossTerm
+from dkp.losses.sides import Taking
+from dkp.losses.term import LossContext, LossTerm
+from dkp.losses.value import LossValue
 
 VISIBLE_WITHIN_TWO_SIGMA = math.exp(-2.0)
 
@@ -33,6 +36,10 @@ class Cells:
     pixels: Tensor
     mask: Tensor
     index: Tensor
+
+    def beside(self, other: Cells) -> Taking:
+        """Return what of them takes part in a matching with the cells of another view."""
+        return {"mask": self.mask, "other_mask": other.mask, "parts": self.parts, "other_parts": other.parts}
 
 
 def gather_field(field: Field, mask: Tensor, max_cells: int, atlas: ChartAtlas | None = None) -> Cells:
@@ -57,13 +64,53 @@ def gather_field(field: Field, mask: Tensor, max_cells: int, atlas: ChartAtlas |
     )
 
 
-def foreground_cells(field: Field, threshold: float, max_cells: int, atlas: ChartAtlas | None = None) -> Cells:
-    """Return the cells whose foreground probability is above a threshold; see `gather_field`."""
-    return gather_field(field, field.foreground_probability.detach() > threshold, max_cells, atlas)
+@dataclass(kw_only=True)
+class CellsTerm(SigmaSchedule, LossTerm):
+    """A term on the foreground cells of fields.
+
+    Attributes:
+        max_pixels: Most foreground cells of an image that take part; more are thinned out at random.
+        foreground_threshold: Least foreground probability of a cell that takes part.
+    """
+
+    max_pixels: int = 2048
+    foreground_threshold: float = 0.5
+
+    def cells(self, field: Field, atlas: ChartAtlas | None) -> Cells:
+        """Return the foreground cells of a field; see `gather_field`."""
+        shown = field.foreground_probability.detach() > self.foreground_threshold
+        return gather_field(field, shown, self.max_pixels, atlas)
+
+
+class PairsTerm(CellsTerm):
+    """A term over all valid pairs of views of the batch at once."""
+
+    needs = ("views", "pairs")
+
+    def __call__(self, context: LossContext) -> LossValue:
+        """Return the loss of the pairs of the batch."""
+        field, pairs = context.field, context.pairs
+        return self.loss(
+            field[pairs.first], field[pairs.second], pairs.fundamental, step=context.step, atlas=context.atlas
+        )
+
+    @abstractmethod
+    def loss(
+        self, field: Field, other_field: Field, fundamental: Tensor, *, step: int = 0, atlas: ChartAtlas | None = None
+    ) -> LossValue:
+        """Compute the loss of a batch of pairs of views, in both directions.
+
+        Args:
+            field: First views, batch B.
+            other_field: Second views, batch B.
+            fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view, for undistorted pixels.
+            step: Of σ.
+            atlas: The way from charts to surface coordinates; an embedding needs none.
+        """
 
 
 @dataclass(kw_only=True)
-class MatchingTerm(SigmaSchedule, LossTerm):
+class MatchingTerm(CellsTerm):
     """A term that averages a distance over the matches of each cell.
 
     Attributes:
@@ -71,18 +118,10 @@ class MatchingTerm(SigmaSchedule, LossTerm):
         visibility_threshold: Least best matchability of a cell that counts as visible in the other image; the default
             is that of a candidate at 2 sigma.
         normalisation: Pixels that make a loss of one (squared pixels if the distance is squared).
-        max_pixels: Most foreground cells of an image that take part; more are thinned out at random.
-        foreground_threshold: Least foreground probability of a cell that takes part.
         engine: "auto" or the engine of the matching; see docs/speed.md.
     """
 
     clip: float | None = 20.0
     visibility_threshold: float = VISIBLE_WITHIN_TWO_SIGMA
     normalisation: float = 10.0
-    max_pixels: int = 2048
-    foreground_threshold: float = 0.5
     engine: Engine = "auto"
-
-    def cells(self, field: Field, atlas: ChartAtlas | None) -> Cells:
-        """Return the foreground cells of a field."""
-        return foreground_cells(field, self.foreground_threshold, self.max_pixels, atlas)

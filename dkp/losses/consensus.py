@@ -16,11 +16,9 @@ from torch import Tensor
 from dkp.fields import ChartAtlas, Field
 from dkp.geometry import epipolar_lines, full_precision
 from dkp.geometry.arguments import blank, expect_positive
-from dkp.losses.cells import VISIBLE_WITHIN_TWO_SIGMA, foreground_cells
+from dkp.losses.cells import VISIBLE_WITHIN_TWO_SIGMA, PairsTerm
 from dkp.losses.penalty import coordinate_penalty
-from dkp.losses.schedule import SigmaSchedule
 from dkp.losses.sides import Sides
-from dkp.losses.term import LossContext, LossTerm
 from dkp.losses.value import LossValue, Mean, masked_mean, share
 
 BLOCK = 1 << 22
@@ -99,7 +97,7 @@ def consistent_mean(
 
 
 @dataclass(kw_only=True)
-class ConsensusTerm(SigmaSchedule, LossTerm):
+class ConsensusTerm(PairsTerm):
     """Penalty on each cell's distance from the `consistent_mean` of the other view, over a batch of pairs both ways.
 
     A cell takes part if some candidate supports it at least as well as one at two standard deviations.
@@ -108,12 +106,9 @@ class ConsensusTerm(SigmaSchedule, LossTerm):
         radius: Width of the epipolar line [px].
         beta: Where smooth L1 turns linear [m].
         scale: Coordinate difference that makes a loss of one [m].
-        max_pixels: Most foreground cells of a view that take part; more are thinned out at random.
-        foreground_threshold: Least foreground probability of a cell that takes part.
     """
 
     symbol = "consensus along epipolar lines"
-    needs = ("views", "pairs")
     hint = (
         "check that the unlabelled frames have pairs of views whose fields match near epipolar lines; a larger sigma "
         "finds more"
@@ -122,42 +117,18 @@ class ConsensusTerm(SigmaSchedule, LossTerm):
     radius: float = 2.0
     beta: float = 0.03
     scale: float = 0.1
-    max_pixels: int = 2048
-    foreground_threshold: float = 0.5
-
-    def __call__(self, context: LossContext) -> LossValue:
-        """Agreement with what the other views say, over all valid pairs of the batch at once."""
-        field, pairs = context.field, context.pairs
-        return self.loss(
-            field[pairs.first], field[pairs.second], pairs.fundamental, step=context.step, atlas=context.atlas
-        )
 
     def loss(
-        self,
-        field: Field,
-        other_field: Field,
-        fundamental: Tensor,
-        *,
-        step: int = 0,
-        atlas: ChartAtlas | None = None,
+        self, field: Field, other_field: Field, fundamental: Tensor, *, step: int = 0, atlas: ChartAtlas | None = None
     ) -> LossValue:
-        """Compute the loss of a batch of pairs.
-
-        Args:
-            field: First views, batch B.
-            other_field: Second views, batch B.
-            fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
-            step: Of σ.
-            atlas: The way from charts to surface coordinates; an embedding needs none.
+        """Compute the loss of a batch of pairs of views, see `PairsTerm.loss`.
 
         Returns:
             The loss, the share of the cells that are supported, and ``difference``, the mean distance to the consensus
             [m].
         """
         sigma = self.sigma_at(step)
-        first, second = (
-            foreground_cells(one, self.foreground_threshold, self.max_pixels, atlas) for one in (field, other_field)
-        )
+        first, second = self.cells(field, atlas), self.cells(other_field, atlas)
         penalties, lengths, shown, looked = [], [], [], []
         for cells, other, matrix in ((first, second, fundamental), (second, first, fundamental.mT)):
             said, support = consistent_mean(

@@ -13,7 +13,7 @@ have the least loss of all.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Unpack, get_args
 
 from torch import Tensor
 
@@ -31,7 +31,7 @@ from dkp.losses.costs import (
 )
 from dkp.losses.engines import EXPECTATIONS, Engine, find_engine
 from dkp.losses.ragged import over_groups
-from dkp.losses.sides import Sides
+from dkp.losses.sides import Sides, Taking
 
 
 class Matched(NamedTuple):
@@ -56,13 +56,10 @@ def expected_epipolar_distance(
     fundamental: Tensor,
     sigma: float,
     *,
-    mask: Tensor | None = None,
-    other_mask: Tensor | None = None,
-    parts: Tensor | None = None,
-    other_parts: Tensor | None = None,
     distance: Distance = "point_line",
     clip: float | None = None,
     engine: Engine = "auto",
+    **taking: Unpack[Taking],
 ) -> Matched:
     """Compute the expected epipolar distance Σ_j p_ij d_ij of each pixel of one view.
 
@@ -73,14 +70,11 @@ def expected_epipolar_distance(
         other_pixels: (B, M, 2) [px], undistorted.
         fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
         sigma: Width of the matchability [m], the unit of the fields.
-        mask: (B, N) bool, pixels that take part (default all).
-        other_mask: (B, M) bool, candidates that take part (default all).
-        parts: (B, N, K) part probabilities; given together with ``other_parts`` or not at all.
-        other_parts: (B, M, K) part probabilities.
         distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
         clip: Largest distance [px] (before squaring) that counts; None = no limit.
         engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled) or
             "auto" (one of these, see `dkp.losses.engines`).
+        **taking: What takes part, and part probabilities: see `Taking`.
 
     Returns:
         The expected distance and the best matchability. Gradients reach the fields and the parts; not the geometry.
@@ -88,7 +82,7 @@ def expected_epipolar_distance(
     Raises:
         ValueError: A shape or an option does not fit.
     """
-    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    sides = Sides.create(field, other_field, **taking)
     cost = EpipolarCost.create(
         sides.rows("pixels", pixels),
         sides.columns("other_pixels", other_pixels),
@@ -108,37 +102,17 @@ def expected_warp_distance(
     other_pixels: Tensor,
     sigma: float,
     *,
-    mask: Tensor | None = None,
-    other_mask: Tensor | None = None,
-    parts: Tensor | None = None,
-    other_parts: Tensor | None = None,
     distance: PointDistance = "euclidean",
     clip: float | None = None,
     engine: Engine = "auto",
+    **taking: Unpack[Taking],
 ) -> Matched:
     """Compute the expected distance Σ_j p_ij |w(x_i) - x'_j| to where a known warp says each pixel went.
 
-    Args:
-        field: (B, N, D) surface coordinates of the pixels of the first image [m].
-        other_field: (B, M, D) those of the other image [m].
-        warped_pixels: (B, N, 2) [px] in the other image, the points w(x_i).
-        other_pixels: (B, M, 2) [px].
-        sigma: Width of the matchability [m].
-        mask: (B, N) bool, pixels with a known point there.
-        other_mask: (B, M) bool, candidates.
-        parts: (B, N, K) part probabilities.
-        other_parts: (B, M, K) part probabilities.
-        distance: "euclidean" or "squared".
-        clip: Largest distance [px] (before squaring) that counts; None = no limit.
-        engine: As in `expected_epipolar_distance`.
-
-    Returns:
-        The expected distance and the best matchability.
-
-    Raises:
-        ValueError: A shape or an option does not fit.
+    Args and returns as in `expected_epipolar_distance`, with the points w(x_i) (B, N, 2) [px] in the other image, the
+    distance "euclidean" or "squared", and for a mask of the first image the pixels with a known point there.
     """
-    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    sides = Sides.create(field, other_field, **taking)
     cost = PointCost.create(
         sides.rows("warped_pixels", warped_pixels), sides.columns("other_pixels", other_pixels), distance, clip
     )
@@ -155,13 +129,10 @@ def expected_point_distance(
     fundamental: Tensor,
     sigma: float,
     *,
-    mask: Tensor | None = None,
-    other_mask: Tensor | None = None,
-    parts: Tensor | None = None,
-    other_parts: Tensor | None = None,
     distance: Distance = "point_line",
     clip: float | None = None,
     engine: Engine = "auto",
+    **taking: Unpack[Taking],
 ) -> Matched:
     """Compute the epipolar distance of the expected match, |l_i · Σ_j p_ij x̃'_j|.
 
@@ -172,7 +143,7 @@ def expected_point_distance(
     Args and returns as in `expected_epipolar_distance`; the clip acts on the distance of the expected match.
     """
     check_distance(distance, get_args(Distance), clip)
-    sides = Sides.create(field, other_field, mask, other_mask, parts, other_parts)
+    sides = Sides.create(field, other_field, **taking)
     rows, matrix = sides.rows("pixels", pixels), sides.matrices("fundamental", fundamental)
     cost = PositionCost.create(field.shape[1], sides.columns("other_pixels", other_pixels))
     position, best = _expectation(sides, sigma, cost, engine)

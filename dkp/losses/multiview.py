@@ -14,17 +14,16 @@ import torch
 from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
-from dkp.losses.cells import Cells, MatchingTerm
+from dkp.losses.cells import Cells, MatchingTerm, PairsTerm
 from dkp.losses.costs import Distance, check_distance
 from dkp.losses.matching import Matched, expected_epipolar_distance, expected_point_distance
-from dkp.losses.term import LossContext
 from dkp.losses.value import LossValue, Mean, masked_mean, share
 
 Kind = Literal["expected_distance", "expected_point"]
 
 
 @dataclass(kw_only=True)
-class MultiviewTerm(MatchingTerm):
+class MultiviewTerm(MatchingTerm, PairsTerm):
     """½ (Σ_i V_i ē_i / Σ_i V_i + the same with the views exchanged), over the foreground cells of a batch of pairs.
 
     V_i = 1 where the best matchability of pixel i exceeds a threshold: pixels that the other view does not show are
@@ -38,7 +37,6 @@ class MultiviewTerm(MatchingTerm):
     """
 
     symbol = "L_M"
-    needs = ("views", "pairs")
     hint = (
         "check that the unlabelled frames have views whose angle lies within the bounds for pairs, and that the "
         "teacher finds any foreground in them"
@@ -53,30 +51,10 @@ class MultiviewTerm(MatchingTerm):
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind is {self.kind!r}, expected one of {', '.join(get_args(Kind))}")
 
-    def __call__(self, context: LossContext) -> LossValue:
-        """L_M over all valid pairs of the batch at once."""
-        field, pairs = context.field, context.pairs
-        return self.loss(
-            field[pairs.first], field[pairs.second], pairs.fundamental, step=context.step, atlas=context.atlas
-        )
-
     def loss(
-        self,
-        field: Field,
-        other_field: Field,
-        fundamental: Tensor,
-        *,
-        step: int = 0,
-        atlas: ChartAtlas | None = None,
+        self, field: Field, other_field: Field, fundamental: Tensor, *, step: int = 0, atlas: ChartAtlas | None = None
     ) -> LossValue:
-        """Compute the loss of a batch of pairs of views.
-
-        Args:
-            field: First views, batch B.
-            other_field: Second views, batch B.
-            fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view, for undistorted pixels.
-            step: Of σ.
-            atlas: The way from charts to surface coordinates; an embedding needs none.
+        """Compute the loss of a batch of pairs of views, see `PairsTerm.loss`.
 
         Returns:
             The loss, the visible share of the cells that took part, and ``distance`` (mean over visible cells [px], or
@@ -113,13 +91,10 @@ class MultiviewTerm(MatchingTerm):
             other.pixels,
             fundamental,
             sigma,
-            mask=cells.mask,
-            other_mask=other.mask,
-            parts=cells.parts,
-            other_parts=other.parts,
             distance=self.distance,
             clip=self.clip,
             engine=self.engine,
+            **cells.beside(other),
         )
 
 

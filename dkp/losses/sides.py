@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from torch import Tensor
 
 from dkp.geometry import promote
 from dkp.geometry.arguments import blank, expect_mask, expect_shape
+
+
+class Taking(TypedDict, total=False):
+    """What takes part in a matching of two views, and what it says of parts; keywords of all matching functions.
+
+    Attributes:
+        mask: (B, N) bool, pixels that take part (default all).
+        other_mask: (B, M) bool, candidates that take part (default all).
+        parts: (B, N, K) part probabilities; given together with ``other_parts`` or not at all.
+        other_parts: (B, M, K) part probabilities.
+    """
+
+    mask: Tensor | None
+    other_mask: Tensor | None
+    parts: Tensor | None
+    other_parts: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -35,8 +52,8 @@ class Sides:
         cls,
         field: Tensor,
         other_field: Tensor,
-        mask: Tensor | None,
-        other_mask: Tensor | None,
+        mask: Tensor | None = None,
+        other_mask: Tensor | None = None,
         parts: Tensor | None = None,
         other_parts: Tensor | None = None,
     ) -> Sides:

@@ -76,13 +76,10 @@ class WarpTerm(MatchingTerm):
             gather_cells(warped_pixels.movedim(-1, 1), cells.index),
             other.pixels,
             self.sigma_at(step),
-            mask=cells.mask,
-            other_mask=other.mask,
-            parts=cells.parts,
-            other_parts=other.parts,
             distance=self.distance,
             clip=self.clip,
             engine=self.engine,
+            **cells.beside(other),
         )
         visible = (matched.max_matchability > self.visibility_threshold) & cells.mask
         mean = Mean.of((matched.distance, visible))

@@ -133,10 +133,6 @@ def renamed(state: dict[str, Tensor], model: str) -> dict[str, Tensor]:
 
     Publishers name the same layers differently but keep their order.
 
-    Args:
-        state: tensors by any names.
-        model: name of the timm model.
-
     Returns:
         The state as it is where it has any of the model's names.
 

@@ -95,7 +95,7 @@ class Job:
         first = ("teacher", self.fit("teacher", overrides)) if self.teacher is None else self.test_teacher()
         teacher = self.stage(*first)
         file = self.folder / LEDGER
-        ledger = StageLedger.read(file)
+        ledger = StageLedger.read(file) if file.is_file() else StageLedger()
         begun = has(ledger, teacher) or ledger.begun.get(teacher.name) == teacher.key
         if not begun or (self.folder / SUMMARY).exists():
             move_aside(self.folder)

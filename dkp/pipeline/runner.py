@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.files import move_aside, write_text
-from dkp.pipeline.stages import Ledger, Stage, StageRecord
+from dkp.pipeline.stages import Stage, StageLedger, StageRecord
 from dkp.progress import Progress
 from dkp.workers import cores
 
@@ -123,7 +123,7 @@ class Runner:
                 self.stop()
                 raise
 
-    def run(self, stage: Stage, ledger: Ledger, file: Path, threads: int, title: str = "") -> None:
+    def run(self, stage: Stage, ledger: StageLedger, file: Path, threads: int, title: str = "") -> None:
         """Run a stage, or go on with it, and note it in a ledger.
 
         Args:

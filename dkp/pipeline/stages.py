@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Self
 
 from dkp.errors import InputError
 from dkp.files import write_text
@@ -63,7 +63,8 @@ class StageRecord:
     resumed: bool = False
 
 
-class Ledger(Protocol):
+@dataclass(kw_only=True)
+class StageLedger:
     """What has been run.
 
     Attributes:
@@ -71,57 +72,38 @@ class Ledger(Protocol):
         begun: keys of the stages that have begun and not ended, by name.
     """
 
-    stages: dict[str, StageRecord]
-    begun: dict[str, str]
-
-    def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-
-
-@dataclass
-class StageLedger:
-    """A ledger with nothing else in it."""
-
     stages: dict[str, StageRecord] = field(default_factory=dict)
     begun: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the file, whole or not at all."""
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = asdict(self)
+        held |= {key: held.pop(key) for key in ("stages", "begun")}  # long: below what a reader looks for
+        write_text(path, json.dumps(held, indent=1) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> StageLedger:
-        """Read what `write` wrote; an empty ledger where there is no file.
+    def read(cls, path: Path) -> Self:
+        """Read what `write` wrote.
 
         Raises:
             InputError: it is no such file.
         """
-        if not path.is_file():
-            return cls()
         try:
             held = json.loads(path.read_text())
-            return cls(records(held["stages"]), dict(held["begun"]))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            stages = {name: StageRecord(**stage) for name, stage in held["stages"].items()}
+            return cls(**{**held, "stages": stages})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{path}: found {type(error).__name__}, expected a ledger of stages") from error
 
 
-def records(stages: dict[str, dict[str, Any]]) -> dict[str, StageRecord]:
-    """Return the records that a ledger's file holds."""
-    return {name: StageRecord(**stage) for name, stage in stages.items()}
-
-
-def has(ledger: Ledger, stage: Stage) -> bool:
+def has(ledger: StageLedger, stage: Stage) -> bool:
     """Whether a ledger has a stage by its present key."""
     return stage.name in ledger.stages and ledger.stages[stage.name].key == stage.key
 
 
-def to_do(stages: Sequence[Stage], ledger: Ledger) -> list[Stage]:
-    """Return the stages from the first that the ledger does not have by its present key; it forgets all others.
-
-    Args:
-        stages: one after the other.
-        ledger: of them.
-    """
+def to_do(stages: Sequence[Stage], ledger: StageLedger) -> list[Stage]:
+    """Return the stages from the first that the ledger does not have by its present key; it forgets all others."""
     done = list(takewhile(lambda stage: has(ledger, stage), stages))
     ledger.stages = {stage.name: ledger.stages[stage.name] for stage in done}
     return list(stages[len(done) :])

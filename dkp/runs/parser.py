@@ -40,11 +40,6 @@ class RunParser(LightningArgumentParser):
 def require_effect(command: str, words: Sequence[str], said: dict[str, Any]) -> str | None:
     """Refuse shared values of the command line that would change nothing.
 
-    Args:
-        command: of the words.
-        words: of the command line.
-        said: the configuration with its references.
-
     Returns:
         A warning, where values are of no use to a task that uses others.
 
@@ -107,9 +102,6 @@ def own_run(words: Sequence[str]) -> Path | None:
 
 def without_shipped(words: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
     """Take `--ckpt_path NAME` of a shipped detector out of a command line.
-
-    Args:
-        words: the options.
 
     Returns:
         The other words, with a recipe for evaluation where they name none; and the settings in place of the name: the

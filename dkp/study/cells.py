@@ -63,9 +63,6 @@ class Cells:
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Run cells, each after the one that it starts from.
 
-        Args:
-            cells: with those that they start from.
-
         Returns:
             Cell -> why it failed, for those that did; a cell whose start failed is among them.
         """

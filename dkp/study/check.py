@@ -14,11 +14,6 @@ class NotReproduced(Exception):
 def differences(old: Record, new: Record, tolerance: Mapping[str, float]) -> list[tuple[str, float, float, float]]:
     """How far two records of a cell are apart.
 
-    Args:
-        old: the committed one.
-        new: of the run.
-        tolerance: metric -> greatest relative difference.
-
     Returns:
         Metric, old value, new value, relative difference (infinite where a value is missing), for each of the metrics.
     """

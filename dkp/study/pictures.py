@@ -67,13 +67,7 @@ def draw_curve(results: Results, ablation: Ablation, capture: str, path: Path) -
 
 @torch.no_grad()
 def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
-    """Fields and epipolar errors of a pair of test views over a cell's training; None where no snapshots were kept.
-
-    Args:
-        cell: whose training.
-        folder: of the cell.
-        path: of the picture.
-    """
+    """Fields and epipolar errors of a pair of test views over a cell's training; None where no snapshots were kept."""
     config_file = detector(folder, cell)[0]
     files = sorted((config_file.parent / FOLDER).glob("step-*.safetensors"))
     if not files:

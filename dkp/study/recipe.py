@@ -88,13 +88,7 @@ def test_folder(folder: Path, cell: Cell) -> Path:
 
 
 def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
-    """Return the commands of a cell.
-
-    Args:
-        plan: the cell's.
-        cell: whose captures are there.
-        folders: where it reads and writes.
-    """
+    """Return the commands of a cell."""
     folder, method = folders.folder(cell), cell.method
     start = plan.start(cell)
     known = keys(plan, cell, folders.overrides)

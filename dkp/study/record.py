@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from dkp.bench.machine import describe_machine
-from dkp.errors import InputError
-from dkp.files import write_text
 from dkp.metrics.names import is_detail
-from dkp.pipeline.stages import StageRecord, records
+from dkp.pipeline.stages import StageLedger
 from dkp.recipes import recipe_folder
 from dkp.study.plan import Cell
 
@@ -24,7 +21,7 @@ State = Literal["unfinished", "done", "failed"]
 
 
 @dataclass
-class Record:
+class Record(StageLedger):
     """A cell's file.
 
     Attributes:
@@ -37,8 +34,6 @@ class Record:
         commit: of the code.
         machine: that it ran on.
         steps: of its fits together, its teacher's not counted.
-        stages: by name, in order.
-        begun: keys of the stages that have begun and not ended, by name.
         metrics: of the test.
     """
 
@@ -53,8 +48,6 @@ class Record:
     commit: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
-    stages: dict[str, StageRecord] = field(default_factory=dict)
-    begun: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float | None] = field(default_factory=dict)
 
     @property
@@ -66,24 +59,6 @@ class Record:
     def new(cls, cell: Cell) -> Record:
         """Return the record of a cell of which nothing has been run."""
         return cls(cell.name, cell.capture.name, cell.method.name, cell.seed)
-
-    def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(asdict(self), indent=1) + "\n")
-
-    @classmethod
-    def read(cls, path: Path) -> Record:
-        """Read what `write` wrote.
-
-        Raises:
-            InputError: it is no such file.
-        """
-        try:
-            held = json.loads(path.read_text())
-            return cls(**{**held, "stages": records(held["stages"])})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InputError(f"{path}: found {type(error).__name__}, expected a cell's record") from error
 
 
 def read_records(folder: Path) -> dict[str, Record]:

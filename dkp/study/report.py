@@ -21,7 +21,7 @@ WRITTEN = "Written by `dkp study report`; do not edit. Values are means ± stand
 
 
 def command(plan: Plan) -> str:
-    """Beginning of the command that runs cells of a plan: by its name where it is in configs/study, else by its file."""
+    """Beginning of the command that runs cells of a plan: by its name if it is in configs/study, else by its file."""
     own = plan.path.resolve().parent != recipe_folder() / "study"
     name = shlex.quote(str(plan.path)) if own else plan.path.stem
     return f"dkp study run{'' if name == 'full' else f' {name}'} --only"

@@ -120,13 +120,7 @@ def row(
 
 
 def capture_page(results: Results, capture: str, command: str) -> str:
-    """All tables of a capture's methods.
-
-    Args:
-        results: the study.
-        capture: which.
-        command: begins the command that makes a row.
-    """
+    """All tables of a capture's methods; `command` begins the command that makes a row."""
     plan = results.plan
     methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
     titles = {m.name: m.title for m in methods} | {TRIVIAL: "trivial field"}

@@ -112,11 +112,7 @@ class Sweep:
         return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*lists)]
 
     def words(self, values: Mapping[str, Scalar]) -> list[str]:
-        """Return the command of a trial, without what stands before "fit".
-
-        Args:
-            values: option -> value.
-        """
+        """Return the command of a trial, without what stands before "fit"."""
         options = options_of({name: values[name] for name in self.parameters})
         words = self.command[self.command.index("fit") :]
         return [word for part in words for word in (options if part == "${args}" else [part])]

@@ -89,11 +89,6 @@ class ClipRenderer:
     def render(self, subject: int, clip: int, count: int) -> list[dict[str, Any]]:
         """Render and write all views of one clip.
 
-        Args:
-            subject: Whose clip.
-            clip: Which clip.
-            count: Its instants.
-
         Returns:
             The rows of the views.
         """

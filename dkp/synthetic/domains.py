@@ -367,10 +367,6 @@ DOMAINS["sport"] = replace(
 def find_domain(domain: str | Domain, domains: Mapping[str, Domain] = DOMAINS) -> Domain:
     """Return a domain by name, or the given one.
 
-    Args:
-        domain: What is asked for.
-        domains: Those that have a name.
-
     Raises:
         InputError: no domain has that name.
     """

@@ -39,9 +39,6 @@ def surface_axes(surface: "Surface") -> np.ndarray:
     right and the longest other side is upright; else the sides of the bounding box by length: upright, across, deep.
     A flat surface keeps x across and y upright.
 
-    Args:
-        surface: The template.
-
     Returns:
         (3, 3), orthonormal rows: to the subject's left, up, to the front.
     """

@@ -36,12 +36,6 @@ def comparison_figure(
 ) -> Figure:
     """Methods from top to bottom, quantities side by side, a dot and an error bar for each.
 
-    Args:
-        panels: all with the same methods.
-        title: above the figure.
-        emphasised: the method whose dots stand out.
-        path: write the figure there.
-
     Returns:
         The figure; it belongs to no window and needs no closing.
     """

@@ -12,7 +12,7 @@ from dkp.pipeline.stages import Stage, StageLedger, StageRecord, digest, to_do
 
 def test_stages_after_one_that_is_not_done_are_forgotten():
     stages = [Stage(name, ["fit"], Path(name), "k") for name in ("a", "b", "c")]
-    ledger = StageLedger({stage.name: StageRecord("k", "dkp fit", 1.0, 1) for stage in stages})
+    ledger = StageLedger(stages={stage.name: StageRecord("k", "dkp fit", 1.0, 1) for stage in stages})
     assert to_do(stages, ledger) == []
     changed = [stages[0], replace(stages[1], key="other"), stages[2]]
     assert to_do(changed, ledger) == changed[1:]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dkp.pipeline.stages import StageRecord
 from dkp.study.plan import read_plan
 from dkp.study.recipe import Folders, keys
-from dkp.study.record import Record, StageRecord, read_records
+from dkp.study.record import Record, read_records
 from dkp.study.report import collect, command, write_report
 from dkp.study.summary import gather, mean_and_spread, ordering_holds, summary, verdicts
 from dkp.study.tables import NOTHING, ablation_page, capture_page

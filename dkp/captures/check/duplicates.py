@@ -18,12 +18,7 @@ _SAME_PIXEL = 0.02  # px by which copied points may differ
 
 
 def duplicate_sentences(capture: Capture, instants: Sequence[Instant]) -> list[str]:
-    """Say which cameras have one pose, or show the same images.
-
-    Args:
-        capture: the capture.
-        instants: some of it.
-    """
+    """Say which cameras have one pose, or show the same images."""
     sentences = []
     for first, second in combinations(capture.cameras, 2):
         one, other = capture.cameras[first], capture.cameras[second]

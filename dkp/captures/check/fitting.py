@@ -24,12 +24,7 @@ _SCALES = (1.0, 0.5, 2.0)  # of images against the calibration, where a fit star
 
 
 def fitted(looks: Looks, cameras: tuple[int, ...]) -> Iterator[Hypothesis]:
-    """Yield what explains cameras best that do not fit: images resized or cut alike; of one camera, another pose.
-
-    Args:
-        looks: points, not outlines.
-        cameras: indices.
-    """
+    """Yield what explains cameras best that do not fit: images resized or cut alike; of one camera, another pose."""
     thin, some = _thinned(looks, cameras), list(cameras)
     starts = [np.array([scale, 0.0, 0.0]) for scale in _SCALES]
     for kind, axes in (("resized", (0,)), ("shifted", (1, 2)), ("resized", (0, 1, 2))):

@@ -36,12 +36,7 @@ def fold_radius(camera: Camera) -> tuple[float, float]:
 
 
 def fold_sentences(capture: Capture, views: Sequence[View]) -> list[str]:
-    """Say which cameras' views show what lies beyond the fold of their lens.
-
-    Args:
-        capture: the capture.
-        views: some of it.
-    """
+    """Say which cameras' views show what lies beyond the fold of their lens."""
     sentences = []
     for name, camera in capture.cameras.items():
         fold, frame = fold_radius(camera)

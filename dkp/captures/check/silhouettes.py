@@ -22,12 +22,7 @@ _NEAR = 0.03  # of the image's size: so far outside of a mask a joint still belo
 
 
 def mask_sentences(capture: Capture, instants: Sequence[Instant]) -> list[str]:
-    """Say which cameras' masks hold nearly everything, or not the joints.
-
-    Args:
-        capture: the capture.
-        instants: some of it.
-    """
+    """Say which cameras' masks hold nearly everything, or not the joints."""
     filled: dict[str, list[float]] = {}
     edges: dict[str, list[float]] = {}
     inside: dict[str, list[float]] = {}
@@ -89,12 +84,7 @@ def _joints_inside(view: View, mask: np.ndarray) -> float | None:
 
 
 def outlines(capture: Capture, instants: Sequence[Instant]) -> Looks | None:
-    """Return the convex hulls of the masks as what the views have in common; None where there are none.
-
-    Args:
-        capture: the capture.
-        instants: some of it, in the order of their times.
-    """
+    """Return the convex hulls of the masks of instants, in the order of time, as what the views have in common."""
     names = list(capture.cameras)
     pixels = np.full((len(instants), len(names), _CORNERS, 2), np.nan)
     cut = np.zeros(pixels.shape[:-1], bool)
