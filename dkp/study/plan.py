@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -21,6 +21,9 @@ Experiment = Literal["teacher", "labelled_only", "oracle", "bootstrapping", "con
 
 Options = Mapping[str, Any]
 """Dotted names of `dkp fit` and their values."""
+
+PLAN_KEYS = ("seeds", "metrics", "captures", "methods", "ablations", "cuts", "ordering", "check", "pictures")
+"""What a plan's file may say."""
 
 
 @dataclass(frozen=True)
@@ -233,8 +236,7 @@ def read_plan(name: str) -> Plan:
         content = parse_yaml(path.read_text())
     except yaml.YAMLError as error:
         raise InputError(f"plan {path}: not YAML ({error})") from error
-    reader = PlanReader(path)
-    return reader.plan(content)
+    return PlanReader(path).plan(content)
 
 
 class PlanReader:
@@ -247,113 +249,98 @@ class PlanReader:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def refused(self, what: str) -> InputError:
+        """Return the error of a plan that does not fit."""
+        return InputError(f"plan {self.path}: {what}")
+
     def plan(self, content: Any) -> Plan:
         """Return the plan."""
-        known = ("seeds", "metrics", "captures", "methods", "ablations", "cuts", "ordering", "check", "pictures")
-        self.keys(content, "the plan", known, ("seeds", "captures", "methods"))
+        self.keys(content, "the plan", PLAN_KEYS, ("seeds", "captures", "methods"))
         captures = {name: self.capture(name, entry) for name, entry in content["captures"].items()}
         methods = {name: self.method(name, entry) for name, entry in content["methods"].items()}
-        ablations = {}
-        for name, entry in (content.get("ablations") or {}).items():
-            ablations[name] = self.ablation(name, entry, methods)
+        given = {key: content.get(key) or {} for key in PLAN_KEYS}
+        ablations = {name: self.ablation(name, entry, methods) for name, entry in given["ablations"].items()}
         plan = Plan(
             self.path,
             tuple(content["seeds"]),
-            content.get("metrics") or {},
+            given["metrics"],
             captures,
             methods,
             ablations,
-            {name: tuple(patterns) for name, patterns in (content.get("cuts") or {}).items()},
-            tuple(content.get("ordering") or ()),
-            content.get("check") or {},
-            tuple(content.get("pictures") or ()),
+            {name: tuple(patterns) for name, patterns in given["cuts"].items()},
+            tuple(given["ordering"]),
+            given["check"],
+            tuple(given["pictures"]),
         )
         self.references(plan)
         return plan
 
-    def keys(self, entry: Any, where: str, known: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    def keys(self, entry: Any, where: str, known: Sequence[str], needed: Sequence[str] = ("title",)) -> None:
         """Refuse unknown and missing keys."""
         if not isinstance(entry, Mapping):
-            raise InputError(f"plan {self.path}: {where} is {entry!r} where keys with values are expected")
+            raise self.refused(f"{where} is {entry!r} where keys with values are expected")
         for key in entry:
             if key not in known:
-                raise InputError(f"plan {self.path}: {where} has the key {key!r}, expected one of {', '.join(known)}")
+                raise self.refused(f"{where} has the key {key!r}, expected one of {', '.join(known)}")
         for key in needed:
             if key not in entry:
-                raise InputError(f"plan {self.path}: {where} has no key {key!r}")
+                raise self.refused(f"{where} has no key {key!r}")
+
+    def choice(self, where: str, found: str, known: Sequence[str]) -> None:
+        """Refuse a word that is none of a choice."""
+        if found not in known:
+            raise self.refused(f"{where} is {found!r}, expected one of {', '.join(known)}")
 
     def capture(self, name: str, entry: Any) -> CaptureSetting:
         """Return a capture's entry."""
-        known = ("title", "kind", "source", "target", "labels", "share", "options", "pseudo_label", "teacher")
         where = f"captures.{name}"
-        self.keys(entry, where, known, ("title", "kind"))
+        self.keys(
+            entry, where, [key for key in CaptureSetting.__dataclass_fields__ if key != "name"], ("title", "kind")
+        )
         setting = CaptureSetting(name, **entry)
-        if setting.labels not in ("source", "target"):
-            raise InputError(f"plan {self.path}: {where}.labels is {setting.labels!r}, expected 'source' or 'target'")
-        if setting.kind not in BUILT_IN:
-            raise InputError(
-                f"plan {self.path}: {where}.kind is {setting.kind!r}, expected one of {', '.join(BUILT_IN)}"
-            )
+        self.choice(f"{where}.labels", setting.labels, ("source", "target"))
+        self.choice(f"{where}.kind", setting.kind, BUILT_IN)
         if setting.teacher is not None:
             card(setting.teacher)
         return setting
 
     def method(self, name: str, entry: Any) -> Method:
         """Return a method's entry."""
-        known = tuple(key for key in Method.__dataclass_fields__ if key not in ("name", "group"))
-        self.keys(entry, f"methods.{name}", known, ("title", "experiment"))
-        if entry["experiment"] not in get_args(Experiment):
-            raise InputError(
-                f"plan {self.path}: methods.{name}.experiment is {entry['experiment']!r}, expected one of "
-                f"{', '.join(get_args(Experiment))}"
-            )
+        where, own = f"methods.{name}", ("name", "group")
+        self.keys(entry, where, [key for key in Method.__dataclass_fields__ if key not in own], ("title", "experiment"))
+        self.choice(f"{where}.experiment", entry["experiment"], get_args(Experiment))
         start = entry.get("start", None if entry["experiment"] == "teacher" else "teacher")
         return Method(name, **{**tuples(entry), "start": start})
 
     def ablation(self, name: str, entry: Any, methods: dict[str, Method]) -> Ablation:
         """Return a group of rows, which become methods."""
         where = f"ablations.{name}"
-        known = ("title", "captures", "base", "seeds", "rows", "axis", "lines")
-        self.keys(entry, where, known, ("title", "captures", "base", "rows"))
-        if entry["base"] not in methods:
-            raise InputError(f"plan {self.path}: {where}.base is {entry['base']!r}, expected a method")
+        self.keys(entry, where, list(Ablation.__dataclass_fields__)[1:], ("title", "captures", "base", "rows"))
+        self.choice(f"{where}.base", entry["base"], list(methods))
         seeds = tuple(entry["seeds"]) if entry.get("seeds") else None
         for row, change in entry["rows"].items():
-            rows = ("title", "files", "options", "start", "rounds", "share", "line", "x", "base")
-            self.keys(change, f"{where}.rows.{row}", rows, ("title",))
+            own = ("title", "files", "options", "start", "rounds", "share", "line", "x", "base")
+            self.keys(change, f"{where}.rows.{row}", own)
             base = methods.get(change.get("base", entry["base"]))
             if row in methods or base is None:
                 problem = "is a method already" if row in methods else f"varies {change['base']!r}, which is no method"
-                raise InputError(f"plan {self.path}: {where}.rows.{row} {problem}")
-            options = {**base.options, **(change.get("options") or {})}
-            shared = {"captures": entry["captures"], "seeds": seeds or base.seeds}
-            own = {key: value for key, value in change.items() if key != "base"}
-            fields = tuples({**shared, **own, "options": options})
-            methods[row] = replace(base, name=row, group=name, **fields)
+                raise self.refused(f"{where}.rows.{row} {problem}")
+            fields: dict[str, Any] = {"captures": entry["captures"], "seeds": seeds or base.seeds, **change}
+            fields |= {"name": row, "group": name, "options": {**base.options, **(change.get("options") or {})}}
+            methods[row] = replace(base, **tuples({key: fields[key] for key in fields if key != "base"}))
         lines = {method: (line, float(x)) for method, (line, x) in (entry.get("lines") or {}).items()}
-        return Ablation(
-            name,
-            entry["title"],
-            tuple(entry["captures"]),
-            entry["base"],
-            tuple(entry["rows"]),
-            seeds,
-            entry.get("axis"),
-            lines,
-        )
+        return Ablation(name, **{**tuples(entry), "rows": tuple(entry["rows"]), "seeds": seeds, "lines": lines})
 
     def references(self, plan: Plan) -> None:
         """Refuse names that stand for nothing."""
         for method in plan.methods.values():
             for name in method.captures or ():
                 if name not in plan.captures:
-                    raise InputError(f"plan {self.path}: {method.name} runs on {name!r}, which is no capture")
+                    raise self.refused(f"{method.name} runs on {name!r}, which is no capture")
             seen, start = {method.name}, method.start
             while start is not None:
                 if start not in plan.methods or start in seen:
-                    raise InputError(
-                        f"plan {self.path}: {method.name} starts from {start!r}, which is no method before"
-                    )
+                    raise self.refused(f"{method.name} starts from {start!r}, which is no method before")
                 seen.add(start)
                 start = plan.methods[start].start
         named = {
@@ -364,11 +351,11 @@ class PlanReader:
         for key, names in named.items():
             for name in names:
                 if name not in plan.methods:
-                    raise InputError(f"plan {self.path}: {key} has {name!r}, which is no method")
+                    raise self.refused(f"{key} has {name!r}, which is no method")
         for name, patterns in plan.cuts.items():
             for pattern in patterns:
                 if not any(matches(cell.name, pattern) for cell in plan.cells()):
-                    raise InputError(f"plan {self.path}: cuts.{name} has {pattern!r}, which matches no cell")
+                    raise self.refused(f"cuts.{name} has {pattern!r}, which matches no cell")
 
 
 def tuples(entry: Mapping[str, Any]) -> dict[str, Any]:
