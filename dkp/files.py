@@ -134,7 +134,7 @@ def cannot_write(path: str | Path, error: Exception, rest: str = "") -> InputErr
 
 
 def hold(folder: Path, patience: float = 0.0) -> int | None:
-    """Lock a folder for as long as this process lives, or until what is returned is closed.
+    """Lock a folder or a file for as long as this process lives, or until what is returned is closed.
 
     Args:
         folder: to be locked.
@@ -152,18 +152,19 @@ def hold(folder: Path, patience: float = 0.0) -> int | None:
         number = os.open(folder, os.O_RDONLY)
     except OSError:
         return None
-    try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(number)
-        if patience > 0:
+    while True:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return number
+        except BlockingIOError as error:
+            if patience <= 0:
+                os.close(number)
+                raise InputError(f"{folder} is in use by another dkp, expected it to have ended") from error
             time.sleep(0.2)
-            return hold(folder, patience - 0.2)
-        raise InputError(f"{folder} is in use by another dkp, expected it to have ended") from error
-    except OSError:
-        os.close(number)
-        return None
-    return number
+            patience -= 0.2
+        except OSError:
+            os.close(number)
+            return None
 
 
 def move_aside(path: Path) -> None:

@@ -67,10 +67,10 @@ def ratios(result: Mapping[str, Any]) -> dict[str, float]:
 ENGINE_ORDER = {"dense": 0, "tiled": 1, "fused": 2}
 
 
-def compare(found: Mapping[str, float], committed: Mapping[str, float], allowed: float = ALLOWED) -> list[str]:
-    """Sentences on the ratios that got worse by more than is allowed; only ratios in both are compared."""
+def compare(found: Mapping[str, float], committed: Mapping[str, float]) -> list[str]:
+    """Sentences on the ratios that got worse by more than `ALLOWED`; only ratios in both are compared."""
     return [
         f"{name} is {value:.3g}, committed {committed[name]:.3g}"
         for name, value in found.items()
-        if name in committed and value < (1 - allowed) * committed[name]
+        if name in committed and value < (1 - ALLOWED) * committed[name]
     ]

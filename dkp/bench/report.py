@@ -13,9 +13,9 @@ from rich.table import Table
 COLOURS = {"dense": "#9aa1ab", "tiled": "#c98a2b", "fused": "#2b6cb0"}
 
 
-def print_tables(result: Mapping[str, Any], console: Console | None = None) -> None:
+def print_tables(result: Mapping[str, Any]) -> None:
     """Print what a result holds."""
-    console = console or Console()
+    console = Console()
     machine = result["machine"]
     console.print(
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, torch {machine['torch']}, "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from dkp.geometry import Camera
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
+
+Label = TypeVar("Label", DenseLabel, SparseLabel)
 
 
 class Capture:
@@ -131,23 +134,21 @@ class Capture:
 
     def label(self, view: View) -> DenseLabel | None:
         """Read and check a view's dense label, or return None where it has none."""
-        if view.label is None:
-            return None
-        label = read_dense_label(self.path / view.label)
-        problem = label.problem(len(self.surface.faces), view.size)
-        if problem:
-            raise InputError(f"{self.path / view.label} {problem}")
-        return normalised(label)
+        label = self._checked(view, view.label, read_dense_label)
+        return None if label is None else normalised(label)
 
     def points(self, view: View) -> SparseLabel | None:
         """Read and check a view's sparse label, or return None where it has none."""
-        if view.points is None:
+        return self._checked(view, view.points, read_sparse_label)
+
+    def _checked(self, view: View, file: str | None, read: Callable[[Path], Label]) -> Label | None:
+        """Read a label of a view from its file, where it has one, and refuse what cannot be of the view."""
+        if file is None:
             return None
-        points = read_sparse_label(self.path / view.points)
-        problem = points.problem(len(self.surface.faces), view.size)
-        if problem:
-            raise InputError(f"{self.path / view.points} {problem}")
-        return points
+        label = read(self.path / file)
+        if problem := label.problem(len(self.surface.faces), view.size):
+            raise InputError(f"{self.path / file} {problem}")
+        return label
 
     def rig_camera(self, view: View) -> Camera:
         """Return the camera that took the view, before any crop: the rig's, or the view's own where it differs."""

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import cv2
 import pytorch_lightning as pl
-from torch import distributed
 from torch.utils.data import DataLoader, Dataset
 
 from dkp.captures import Capture
@@ -20,7 +19,7 @@ from dkp.data.labelled import LabelledViews, choose_labelled
 from dkp.data.loader import ReadAheadLoader
 from dkp.data.multiview import MultiviewInstants
 from dkp.data.pairing import Pairing
-from dkp.data.sampling import EvaluationSampler, KeyedSampler
+from dkp.data.sampling import EvaluationSampler, KeyedSampler, process
 from dkp.data.views import HideBackground
 from dkp.errors import InputError
 
@@ -181,7 +180,7 @@ class CaptureDataModule(pl.LightningDataModule):
     def _evaluation_loaders(self, role: str) -> list[DataLoader]:
         if role != "val" and not self.evaluated[role]:
             raise InputError(f"data.{role} names no capture, expected PATH or PATH{SPLIT_MARK}SPLIT")
-        grouped = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+        grouped = process()[1] > 1
         return [
             DataLoader(
                 dataset,
@@ -256,12 +255,6 @@ class CaptureDataModule(pl.LightningDataModule):
                 raise InputError(f"{', '.join(captures)}: no view has a label")
             return None
         return LabelledViews(images, self.size, self.stride, augmentation, self.hide_background, self.seed)
-
-
-def process() -> tuple[int, int]:
-    """Return the number of this process in its group and size of the group."""
-    grouped = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
 
 
 def one_pass(samples: int, batch_size: int) -> int:

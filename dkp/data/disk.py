@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import shutil
@@ -22,11 +23,7 @@ from dkp.captures import Capture
 from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
 from dkp.data.columns import Columns, mapped
 from dkp.errors import InputError
-
-try:
-    import fcntl
-except ImportError:  # a system without them: processes that start at once write side by side, and one's work is kept
-    fcntl = None  # type: ignore[assignment]
+from dkp.files import hold
 
 logger = logging.getLogger("dkp.data")
 
@@ -245,11 +242,11 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
     It saves work and room, nothing more: without it all of them write, and the first to end is taken by the others.
     """
-    with path.open("w") as file:
-        if fcntl is not None:
-            with suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    path.touch()
+    held = hold(path, patience=math.inf)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if held is not None:
+            os.close(held)

@@ -10,6 +10,12 @@ from torch import distributed
 from torch.utils.data import DistributedSampler
 
 
+def process() -> tuple[int, int]:
+    """Return the number of this process in its group and the size of the group."""
+    grouped = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+
+
 class KeyedSampler(DistributedSampler):
     """Draws (index, serial number) keys, permutation after permutation.
 
@@ -27,12 +33,11 @@ class KeyedSampler(DistributedSampler):
     def __init__(self, size: int, draws: int, seed: int = 0, rank: int | None = None, world: int | None = None) -> None:
         if size < 1 or draws < 1:
             raise ValueError(f"size and draws are {size} and {draws} where 1 or more is expected")
-        grouped = distributed.is_available() and distributed.is_initialized()
         self.size = size
         self.draws = draws
         self.seed = seed
-        self.rank = rank if rank is not None else distributed.get_rank() if grouped else 0
-        self.num_replicas = world if world is not None else distributed.get_world_size() if grouped else 1
+        self.rank = process()[0] if rank is None else rank
+        self.num_replicas = process()[1] if world is None else world
         self.epoch = 0
         self.drop_last = False
         self.shuffle = True
@@ -64,8 +69,8 @@ class EvaluationSampler(DistributedSampler):
     """
 
     def __init__(self, size: int, rank: int | None = None, world: int | None = None) -> None:
-        self.rank = distributed.get_rank() if rank is None else rank
-        self.num_replicas = distributed.get_world_size() if world is None else world
+        self.rank = process()[0] if rank is None else rank
+        self.num_replicas = process()[1] if world is None else world
         self.keys: list[int | None] = [*range(self.rank, size, self.num_replicas)] or [None]
         self.epoch = 0
         self.drop_last = False

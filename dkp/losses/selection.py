@@ -23,13 +23,12 @@ class Selection(NamedTuple):
     mask: Tensor
 
 
-def select_cells(mask: Tensor, max_cells: int, generator: torch.Generator | None = None) -> Selection:
+def select_cells(mask: Tensor, max_cells: int) -> Selection:
     """Pick the marked cells of each image, at random where there are too many.
 
     Args:
         mask: (B, H, W) bool.
         max_cells: Most cells per image.
-        generator: Source of randomness on the device of the mask (default torch's own).
 
     Returns:
         N is the greatest number of marked cells in an image, ``max_cells`` at most.
@@ -39,7 +38,7 @@ def select_cells(mask: Tensor, max_cells: int, generator: torch.Generator | None
     """
     expect_mask("mask", mask, *mask.shape)
     flat = mask.flatten(1)
-    priority = torch.rand(flat.shape, device=flat.device, generator=generator).masked_fill(~flat, -1.0)
+    priority = torch.rand(flat.shape, device=flat.device).masked_fill(~flat, -1.0)
     most = int(flat.sum(1).max()) if flat.numel() else 0
     chosen = priority.topk(min(max_cells, most), dim=1)
     return Selection(chosen.indices, chosen.values >= 0)

@@ -294,9 +294,7 @@ class PlanReader:
     def capture(self, name: str, entry: Any) -> CaptureSetting:
         """Return a capture's entry."""
         where = f"captures.{name}"
-        self.keys(
-            entry, where, [key for key in CaptureSetting.__dataclass_fields__ if key != "name"], ("title", "kind")
-        )
+        self.keys(entry, where, list(CaptureSetting.__dataclass_fields__)[1:], ("title", "kind"))
         setting = CaptureSetting(name, **entry)
         self.choice(f"{where}.labels", setting.labels, ("source", "target"))
         self.choice(f"{where}.kind", setting.kind, BUILT_IN)

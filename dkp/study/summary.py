@@ -206,13 +206,14 @@ def verdicts(results: Results, capture: str, method: str, rivals: Iterable[str])
     return sentences
 
 
-def ordering_holds(results: Results, metric: str = KEY_METRICS[0]) -> list[tuple[str, bool | None]]:
+def ordering_holds(results: Results) -> list[tuple[str, bool | None]]:
     """Say whether each method of the plan's ordering is better than the one before, by capture and seed.
 
     Returns:
         ("CAPTURE, seed N", whether it holds) for each; None where one of the methods has no result.
     """
     found: list[tuple[str, bool | None]] = []
+    metric = KEY_METRICS[0]
     for capture in results.values:
         for seed in results.plan.seeds:
             values = [results.of(capture, method, metric).get(seed) for method in results.plan.ordering]

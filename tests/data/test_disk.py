@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dkp import files
 from dkp.captures import Capture
 from dkp.captures.images import write_image
 from dkp.captures.labels import write_npz
@@ -279,7 +280,7 @@ def read_slowly(path, cache, begun):
 
 def without_locks(path, cache, begun):
     """The same where processes do not know of each other."""
-    disk.fcntl = None
+    files.fcntl = None
     read_slowly(path, cache, begun)
 
 
