@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dkp.geometry import Camera, fundamental_matrix
 from dkp.losses import expected_epipolar_distance
-from dkp.losses.costs import EpipolarCost
+from dkp.losses.costs import PairCost, epipolar_cost
 from dkp.losses.engines import Engine
 from dkp.surface import Surface
 
@@ -45,9 +45,9 @@ class Problem:
             made[0].sigma,
         )
 
-    def cost(self) -> EpipolarCost:
+    def cost(self) -> PairCost:
         """Return what the engines average."""
-        return EpipolarCost.create(self.pixels, self.other_pixels, self.fundamental, "point_line", CLIP)
+        return epipolar_cost(self.pixels, self.other_pixels, self.fundamental, "point_line", CLIP)
 
     def run(self, engine: Engine) -> list[Tensor]:
         """Forward and backward pass; the distances and both gradients."""

@@ -68,9 +68,9 @@ class _FusedExpectation(torch.autograd.Function):
         bias = torch.zeros_like(v[0])
         if other_mask is not None:
             bias = bias.masked_fill(~other_mask, SHUT_OUT)
-        form, rows, columns, clip = cost.values()
+        form, clip = cost.form, field.new_full((), torch.inf if cost.clip is None else cost.clip)
         ctx.form, ctx.device = form, field.device.type
-        of_rows, of_columns = separate(rows, 0), separate(columns, 0)
+        of_rows, of_columns = separate(cost.rows, 0), separate(cost.columns, 0)
         peak: Any = kernel("peaks", None, len(u), ctx.device)(u, v, bias)
         sums: Any = kernel("row_sums", form, len(u), ctx.device)(u, v, bias, peak, of_rows, of_columns, clip)
         total, errors, offsets, moments = sums

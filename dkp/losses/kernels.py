@@ -65,7 +65,7 @@ def cost_values(form: Form, rows: list[Tensor], columns: list[Tensor], clip: Ten
     """Return the channels of a cost, from numbers of rows and of columns that broadcast against each other.
 
     Args:
-        form: The formula; see `PairValues`.
+        form: The formula; see `PairCost`.
         rows: What the formula needs of rows.
         columns: What it needs of columns.
         clip: Scalar.

@@ -21,12 +21,12 @@ from dkp.geometry import epipolar_distance, full_precision
 from dkp.geometry.arguments import blank, expect_positive
 from dkp.losses.costs import (
     Distance,
-    EpipolarCost,
     PairCost,
-    PointCost,
     PointDistance,
-    PositionCost,
     check_distance,
+    epipolar_cost,
+    point_cost,
+    position_cost,
     shape_distance,
 )
 from dkp.losses.engines import EXPECTATIONS, Engine, find_engine
@@ -83,7 +83,7 @@ def expected_epipolar_distance(
         ValueError: A shape or an option does not fit.
     """
     sides = Sides.create(field, other_field, **taking)
-    cost = EpipolarCost.create(
+    cost = epipolar_cost(
         sides.rows("pixels", pixels),
         sides.columns("other_pixels", other_pixels),
         sides.matrices("fundamental", fundamental),
@@ -113,7 +113,7 @@ def expected_warp_distance(
     distance "euclidean" or "squared", and for a mask of the first image the pixels with a known point there.
     """
     sides = Sides.create(field, other_field, **taking)
-    cost = PointCost.create(
+    cost = point_cost(
         sides.rows("warped_pixels", warped_pixels), sides.columns("other_pixels", other_pixels), distance, clip
     )
     average, best = _expectation(sides, sigma, cost, engine)
@@ -145,7 +145,7 @@ def expected_point_distance(
     check_distance(distance, get_args(Distance), clip)
     sides = Sides.create(field, other_field, **taking)
     rows, matrix = sides.rows("pixels", pixels), sides.matrices("fundamental", fundamental)
-    cost = PositionCost.create(field.shape[1], sides.columns("other_pixels", other_pixels))
+    cost = position_cost(field.shape[1], sides.columns("other_pixels", other_pixels))
     position, best = _expectation(sides, sigma, cost, engine)
     kind = "point_line" if distance == "squared" else distance
     value = shape_distance(epipolar_distance(rows, position, matrix, kind), squared=distance == "squared", clip=clip)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dkp.fields import Field
 from dkp.geometry import full_precision, promote
 from dkp.geometry.arguments import expect_positive, expect_shape
-from dkp.losses.costs import EpipolarCost
+from dkp.losses.costs import epipolar_cost
 from dkp.losses.selection import gather_pixels, pick_cells, select_cells
 from dkp.losses.term import LossContext, LossTerm
 from dkp.losses.tiled import BlockBuffers, row_blocks
@@ -56,7 +56,7 @@ def epipolar_support(
     batch, rows, columns = pixels.shape[0], pixels.shape[1], other_pixels.shape[1]
     support = pixels.new_zeros(batch, rows)
     crosses = torch.zeros(batch, rows, dtype=torch.bool, device=pixels.device)
-    cost = EpipolarCost.create(pixels, other_pixels, fundamental, "point_line", None)
+    cost = epipolar_cost(pixels, other_pixels, fundamental, "point_line", None)
     buffers = BlockBuffers(pixels)
     for images, lines in row_blocks(batch, rows, columns, pixels.device) if columns else ():
         shape = (*pixels[images, lines].shape[:2], columns)

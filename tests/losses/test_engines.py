@@ -16,7 +16,7 @@ from dkp.losses import (
     fused,
     kernels,
 )
-from dkp.losses.costs import EpipolarCost, Form
+from dkp.losses.costs import Form, epipolar_cost
 from dkp.losses.ragged import WASTE, extent, group_images
 from dkp.losses.tiled import tiled_expectation
 
@@ -218,7 +218,7 @@ def test_a_compiler_that_fails_is_not_an_error(monkeypatch):
 
 def test_the_fused_engine_refuses_parts_and_double_precision():
     data = surface_problem(8, 9)
-    cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
+    cost = epipolar_cost(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
     assert "part" in str(engines.compiling_refused(data["field"], data["mask"].unsqueeze(-1).float(), cost))
     assert "float64" in str(engines.compiling_refused(data["field"].double(), None, cost))
 
@@ -233,7 +233,7 @@ def test_auto_goes_by_the_size_of_the_call_alone(monkeypatch, caplog):
 
     def taken(count: int) -> str:
         data = surface_problem(count, count, batch=1)
-        cost = EpipolarCost.create(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
+        cost = epipolar_cost(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
         return engines.find_engine("auto", data["field"], data["other_field"], None, cost)
 
     with caplog.at_level(logging.INFO, logger="dkp.losses"):
