@@ -47,7 +47,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[s
     for cells in sizes:
         problem = Problem.make(cells, pairs)
         sigma[str(cells)] = problem.sigma
-        auto[str(cells)] = find_engine("auto", problem.field, problem.other_field, None, problem.cost())
+        auto[str(cells)] = find_engine("auto", problem.sides(), problem.cost())
         taking = [engine for engine in engines if cells in taken_by(engine, sizes, pairs)]
         reference: list[torch.Tensor] | None = None
         errors: dict[str, float] = {}
@@ -89,7 +89,7 @@ def taken_by(engine: Engine, sizes: Sequence[int], pairs: int = 1) -> list[int]:
 def why_not_fused() -> str | None:
     """Say why the fused engine cannot be had on this machine; None if it can."""
     problem = Problem.make(2)
-    return compiling_refused(problem.field, None, problem.cost())
+    return compiling_refused(problem.sides(), problem.cost())
 
 
 def first_calls(engines: Sequence[Engine]) -> dict[str, float]:

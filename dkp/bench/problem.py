@@ -13,6 +13,7 @@ from dkp.geometry import Camera, fundamental_matrix
 from dkp.losses import expected_epipolar_distance
 from dkp.losses.costs import PairCost, epipolar_cost
 from dkp.losses.engines import Engine
+from dkp.losses.sides import Sides
 from dkp.surface import Surface
 
 CLIP = 20.0
@@ -48,6 +49,10 @@ class Problem:
     def cost(self) -> PairCost:
         """Return what the engines average."""
         return epipolar_cost(self.pixels, self.other_pixels, self.fundamental, "point_line", CLIP)
+
+    def sides(self) -> Sides:
+        """Return what is matched."""
+        return Sides.create(self.field, self.other_field)
 
     def run(self, engine: Engine) -> list[Tensor]:
         """Forward and backward pass; the distances and both gradients."""

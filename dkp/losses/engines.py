@@ -12,6 +12,7 @@ from torch import Tensor
 from dkp.losses.costs import Form, PairCost
 from dkp.losses.fused import fused_expectation
 from dkp.losses.kernels import Kernel, compiler_missing, kernel
+from dkp.losses.sides import Sides
 from dkp.losses.tiled import PART_FLOOR, Expectation, tiled_expectation
 
 Engine = Literal["auto", "dense", "tiled", "fused"]
@@ -30,20 +31,13 @@ _SHUT_OUT = -1e30
 _noted: set[tuple[str, str]] = set()
 
 
-def dense_expectation(
-    field: Tensor,
-    other_field: Tensor,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    other_mask: Tensor | None,
-    cost: PairCost,
-) -> tuple[Tensor, Tensor]:
+def dense_expectation(sides: Sides, cost: PairCost) -> tuple[Tensor, Tensor]:
     """Return what `tiled_expectation` does, with both affinity matrices written out: to read, and to test against."""
-    exponent = -(field.unsqueeze(2) - other_field.unsqueeze(1)).square().sum(-1)
-    if parts is not None and other_parts is not None:
-        exponent = exponent + (parts @ other_parts.mT).clamp_min(PART_FLOOR).log()
-    if other_mask is not None:
-        exponent = torch.where(other_mask.unsqueeze(1), exponent, exponent.new_full((), _SHUT_OUT))
+    exponent = -(sides.field.unsqueeze(2) - sides.other_field.unsqueeze(1)).square().sum(-1)
+    if sides.parts is not None and sides.other_parts is not None:
+        exponent = exponent + (sides.parts @ sides.other_parts.mT).clamp_min(PART_FLOOR).log()
+    if sides.other_mask is not None:
+        exponent = torch.where(sides.other_mask.unsqueeze(1), exponent, exponent.new_full((), _SHUT_OUT))
     matchability = torch.exp(exponent - exponent.logsumexp(-1, keepdim=True))  # M up to a factor per row
     error = matchability.unsqueeze(-1) * cost.matrix()  # E = M ⊙ d
     return error.sum(2), exponent.detach().amax(-1).exp()
@@ -56,7 +50,7 @@ EXPECTATIONS: dict[Engine, Expectation] = {
 }
 
 
-def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tensor | None, cost: PairCost) -> Engine:
+def find_engine(engine: Engine, sides: Sides, cost: PairCost) -> Engine:
     """Return the engine for a call: the one asked for, or one that can stand in for it; never "auto".
 
     "auto" takes "dense" for very small problems, "fused" for large ones and "tiled" between. It looks at the sizes of
@@ -65,9 +59,7 @@ def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tenso
 
     Args:
         engine: What was asked for.
-        field: (B, N, D), promoted.
-        other_field: (B, M, D).
-        parts: (B, N, K) or None.
+        sides: What is matched.
         cost: What to average.
 
     Raises:
@@ -76,28 +68,28 @@ def find_engine(engine: Engine, field: Tensor, other_field: Tensor, parts: Tenso
     if engine not in get_args(Engine):
         raise ValueError(f"engine is {engine!r}, expected one of {', '.join(get_args(Engine))}")
     if engine == "fused":
-        reason = compiling_refused(field, parts, cost)
+        reason = compiling_refused(sides, cost)
         return note(engine, engine, "as asked for") if reason is None else note(engine, "tiled", reason, warn=True)
     if engine != "auto":
         return note(engine, engine, "as asked for")
-    pairs = field.shape[0] * field.shape[1] * other_field.shape[1]
+    pairs = sides.field.shape[0] * sides.field.shape[1] * sides.other_field.shape[1]
     if pairs <= DENSE_PAIRS:
         return note(engine, "dense", f"up to {DENSE_PAIRS} pairs are written out")
     if pairs < FUSED_PAIRS:
         return note(engine, "tiled", f"compiling pays from {FUSED_PAIRS} pairs in a call")
-    reason = compiling_refused(field, parts, cost)
+    reason = compiling_refused(sides, cost)
     if reason is not None:
         return note(engine, "tiled", reason)
     return note(engine, "fused", f"compiling pays from {FUSED_PAIRS} pairs in a call")
 
 
-def compiling_refused(field: Tensor, parts: Tensor | None, cost: PairCost) -> str | None:
+def compiling_refused(sides: Sides, cost: PairCost) -> str | None:
     """Why a call cannot take the fused engine; None if it can, and then that is compiled."""
-    if parts is not None:
+    if sides.parts is not None:
         return "the fused engine takes no part probabilities"
-    if field.dtype != torch.float32:
-        return f"the fused engine takes float32, not {field.dtype}"
-    return compilation_failed(cost.form, field.shape[-1], field.device)
+    if sides.field.dtype != torch.float32:
+        return f"the fused engine takes float32, not {sides.field.dtype}"
+    return compilation_failed(cost.form, sides.field.shape[-1], sides.field.device)
 
 
 @cache

@@ -21,30 +21,25 @@ from torch.nn import functional
 from dkp.geometry import full_precision
 from dkp.losses.costs import PairCost
 from dkp.losses.kernels import SHUT_OUT, kernel
+from dkp.losses.sides import Sides
 from dkp.losses.tiled import tiled_expectation
 
 _ROOT = math.sqrt(math.log2(math.e))  # fields times this have exponents to base two
 
 
-def fused_expectation(
-    field: Tensor,
-    other_field: Tensor,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    other_mask: Tensor | None,
-    cost: PairCost,
-) -> tuple[Tensor, Tensor]:
+def fused_expectation(sides: Sides, cost: PairCost) -> tuple[Tensor, Tensor]:
     """Return the same as `tiled_expectation`, for float32 fields without parts.
 
     Raises:
         ValueError: Parts are given.
         Exception: Whatever stops the compiler, at the first call for a formula and a number of channels.
     """
-    if parts is not None:
+    if sides.parts is not None:
         raise ValueError("the fused engine takes no part probabilities")
+    field, other_field, other_mask = sides.field, sides.other_field, sides.other_mask
     images, count, size = field.shape
     if min(count, other_field.shape[1]) < 2:  # sizes of one would get graphs of their own
-        return tiled_expectation(field, other_field, parts, other_parts, other_mask, cost)
+        return tiled_expectation(sides, cost)
     if images > 1:
         result = _FusedExpectation.apply(field, other_field, other_mask, cost)
         return result[0], result[1]

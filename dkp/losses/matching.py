@@ -158,15 +158,13 @@ def _expectation(sides: Sides, sigma: float, cost: PairCost, engine: Engine) -> 
     """Scale the fields, let the engine average the cost, and blank the rows that do not take part."""
     expect_positive("sigma", sigma)
     scale = 1.0 / (math.sqrt(2.0) * sigma)
-    field, other_field = sides.field * scale, sides.other_field * scale
-    parts, other_parts, mask, other_mask = sides.parts, sides.other_parts, sides.mask, sides.other_mask
-    taken = find_engine(engine, field, other_field, parts, cost)
-    if 0 in (*field.shape[:2], other_field.shape[1]):
-        zero = 0.0 * sum(tensor.sum() for tensor in (field, other_field, parts, other_parts) if tensor is not None)
-        return zero + field.new_zeros(*field.shape[:2], cost.channels), field.new_zeros(field.shape[:2])
+    sides = sides.scaled(scale)
+    field, taken = sides.field, find_engine(engine, sides, cost)
+    if 0 in (*field.shape[:2], sides.other_field.shape[1]):
+        return sides.zero() + field.new_zeros(*field.shape[:2], cost.channels), field.new_zeros(field.shape[:2])
     function = EXPECTATIONS[taken]
     if field.device.type == "cpu" and taken != "dense":
-        average, best = over_groups(function, field, other_field, parts, other_parts, mask, other_mask, cost)
+        average, best = over_groups(function, sides, cost)
     else:
-        average, best = function(field, other_field, parts, other_parts, other_mask, cost)
+        average, best = function(sides, cost)
     return blank(average, sides.present), blank(best, sides.present)

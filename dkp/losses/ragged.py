@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dkp.losses.costs import PairCost
+from dkp.losses.sides import Sides
 from dkp.losses.tiled import Expectation
 
 WASTE = 1.25
@@ -60,38 +61,20 @@ def group_images(rows: list[int], columns: list[int]) -> list[Group]:
     return result
 
 
-def over_groups(
-    expectation: Expectation,
-    field: Tensor,
-    other_field: Tensor,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    mask: Tensor | None,
-    other_mask: Tensor | None,
-    cost: PairCost,
-) -> tuple[Tensor, Tensor]:
+def over_groups(expectation: Expectation, sides: Sides, cost: PairCost) -> tuple[Tensor, Tensor]:
     """Run an engine on groups of images, where that saves a fifth of the pairs or more.
-
-    Args:
-        expectation: The engine.
-        field: (B, N, D).
-        other_field: (B, M, D).
-        parts: (B, N, K) or None.
-        other_parts: (B, M, K) or None.
-        mask: (B, N) bool or None.
-        other_mask: (B, M) bool or None.
-        cost: What to average.
 
     Returns:
         As the engine; zeros in rows and images beyond the masks.
     """
+    field, other_field = sides.field, sides.other_field
     batch, count, other_count = field.shape[0], field.shape[1], other_field.shape[1]
-    rows = [count] * batch if mask is None else extent(mask)
-    columns = [other_count] * batch if other_mask is None else extent(other_mask)
+    rows = [count] * batch if sides.mask is None else extent(sides.mask)
+    columns = [other_count] * batch if sides.other_mask is None else extent(sides.other_mask)
     groups = group_images(rows, columns)
     computed = sum(len(group.images) * group.rows * group.columns for group in groups)
     if WASTE * computed > batch * count * other_count:
-        return expectation(field, other_field, parts, other_parts, other_mask, cost)
+        return expectation(sides, cost)
     averages, bests = [], []
     for group in groups:
         index = torch.tensor(group.images, device=field.device)
@@ -99,25 +82,22 @@ def over_groups(
         def shortened(tensor: Tensor | None, length: int, index: Tensor = index) -> Tensor | None:
             return None if tensor is None else tensor[index, :length]
 
-        average, best = expectation(
+        some = Sides(
             field[index, : group.rows],
             other_field[index, : group.columns],
-            shortened(parts, group.rows),
-            shortened(other_parts, group.columns),
-            shortened(other_mask, group.columns),
-            cost.pick(
-                index,
-                torch.arange(group.rows, device=field.device).expand(len(index), -1),
-                torch.arange(group.columns, device=field.device).expand(len(index), -1),
-            ),
+            None,
+            shortened(sides.other_mask, group.columns),
+            shortened(sides.parts, group.rows),
+            shortened(sides.other_parts, group.columns),
         )
+        lists = (torch.arange(length, device=field.device) for length in (group.rows, group.columns))
+        average, best = expectation(some, cost.pick(index, *(one.expand(len(index), -1) for one in lists)))
         averages.append(functional.pad(average, (0, 0, 0, count - group.rows)))
         bests.append(functional.pad(best, (0, count - group.rows)))
     taken = [image for group in groups for image in group.images]
     rest = sorted({*range(batch)} - {*taken})
     # Images without a pair give zeros that keep the graph.
-    zero = 0.0 * sum(one.sum() for one in (field, other_field, parts, other_parts) if one is not None)
-    averages.append(zero + field.new_zeros(len(rest), count, cost.channels))
+    averages.append(sides.zero() + field.new_zeros(len(rest), count, cost.channels))
     bests.append(field.new_zeros(len(rest), count))
     back = torch.tensor([*taken, *rest], device=field.device).argsort()
     return torch.cat(averages)[back], torch.cat(bests)[back]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 from torch import Tensor
@@ -89,6 +89,15 @@ class Sides:
             blank(parts, mask),
             blank(other_parts, other_mask),
         )
+
+    def scaled(self, scale: float) -> Sides:
+        """Return the same with fields times a number."""
+        return replace(self, field=self.field * scale, other_field=self.other_field * scale)
+
+    def zero(self) -> Tensor:
+        """Return a zero with the graph of all that is matched."""
+        held = (self.field, self.other_field, self.parts, self.other_parts)
+        return 0.0 * sum((tensor.sum() for tensor in held if tensor is not None), start=self.field.new_zeros(()))
 
     def rows(self, name: str, pixels: Tensor) -> Tensor:
         """Pixels (B, N, 2) of the first view, as constants of the fields' type."""

@@ -16,11 +16,9 @@ from torch.autograd.function import once_differentiable
 
 from dkp.geometry import full_precision
 from dkp.losses.costs import PairCost
+from dkp.losses.sides import Sides
 
-Expectation = Callable[
-    [Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None, PairCost],
-    tuple[Tensor, Tensor],
-]
+Expectation = Callable[[Sides, PairCost], tuple[Tensor, Tensor]]
 """What all engines are: see `tiled_expectation`."""
 
 PART_FLOOR = 1e-12
@@ -34,29 +32,20 @@ _CPU_BLOCK = 2**19
 _ACCELERATOR_BLOCK = 2**24
 
 
-def tiled_expectation(
-    field: Tensor,
-    other_field: Tensor,
-    parts: Tensor | None,
-    other_parts: Tensor | None,
-    other_mask: Tensor | None,
-    cost: PairCost,
-) -> tuple[Tensor, Tensor]:
+def tiled_expectation(sides: Sides, cost: PairCost) -> tuple[Tensor, Tensor]:
     """Average a cost under p = softmax_j(-|u_i - u'_j|² + log Σ_p π_ip π'_jp).
 
     Args:
-        field: (B, N, D), scaled so that the exponent needs no factor.
-        other_field: (B, M, D).
-        parts: (B, N, K) probabilities, or None.
-        other_parts: (B, M, K) probabilities, or None.
-        other_mask: (B, M) bool, candidates that take part, or None for all.
+        sides: Fields, scaled so that the exponent needs no factor, parts, and candidates that take part.
         cost: What to average.
 
     Returns:
         Averages (B, N, C) and the largest matchability (B, N) of each row, which carries no gradient; both meaningless
         (but finite) in an image without candidates. Gradients reach both fields and both parts.
     """
-    result = _TiledExpectation.apply(field, other_field, parts, other_parts, other_mask, cost)
+    result = _TiledExpectation.apply(
+        sides.field, sides.other_field, sides.parts, sides.other_parts, sides.other_mask, cost
+    )
     return result[0], result[1]
 
 

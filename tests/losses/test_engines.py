@@ -16,8 +16,9 @@ from dkp.losses import (
     fused,
     kernels,
 )
-from dkp.losses.costs import Form, epipolar_cost
+from dkp.losses.costs import Form, PairCost, epipolar_cost
 from dkp.losses.ragged import WASTE, extent, group_images
+from dkp.losses.sides import Sides
 from dkp.losses.tiled import tiled_expectation
 
 SIGMA = 0.05
@@ -219,8 +220,10 @@ def test_a_compiler_that_fails_is_not_an_error(monkeypatch):
 def test_the_fused_engine_refuses_parts_and_double_precision():
     data = surface_problem(8, 9)
     cost = epipolar_cost(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
-    assert "part" in str(engines.compiling_refused(data["field"], data["mask"].unsqueeze(-1).float(), cost))
-    assert "float64" in str(engines.compiling_refused(data["field"].double(), None, cost))
+    parts = {"parts": torch.ones(2, 8, 2), "other_parts": torch.ones(2, 9, 2)}
+    assert "part" in str(engines.compiling_refused(Sides.create(data["field"], data["other_field"], **parts), cost))
+    double = Sides.create(data["field"].double(), data["other_field"])
+    assert "float64" in str(engines.compiling_refused(double, cost))
 
 
 # The choice
@@ -234,7 +237,7 @@ def test_auto_goes_by_the_size_of_the_call_alone(monkeypatch, caplog):
     def taken(count: int) -> str:
         data = surface_problem(count, count, batch=1)
         cost = epipolar_cost(data["pixels"], data["other_pixels"], data["fundamental"], "point_line", None)
-        return engines.find_engine("auto", data["field"], data["other_field"], None, cost)
+        return engines.find_engine("auto", Sides.create(data["field"], data["other_field"]), cost)
 
     with caplog.at_level(logging.INFO, logger="dkp.losses"):
         assert [taken(50), taken(199), taken(200)] == ["dense", "tiled", "fused"]
@@ -274,9 +277,9 @@ def test_ragged_lists_equal_dense(parts, monkeypatch):
         data["other_parts"] = torch.rand(4, 180, parts).softmax(-1)
     work = []
 
-    def counted(field: Tensor, other_field: Tensor, *rest: object):
-        work.append(field.shape[0] * field.shape[1] * other_field.shape[1])
-        return tiled_expectation(field, other_field, *rest)
+    def counted(sides: Sides, cost: PairCost):
+        work.append(sides.field.shape[0] * sides.field.shape[1] * sides.other_field.shape[1])
+        return tiled_expectation(sides, cost)
 
     monkeypatch.setitem(engines.EXPECTATIONS, "tiled", counted)
     found = results(expected_epipolar_distance, data, engine="tiled")
