@@ -12,14 +12,14 @@ from dkp.batches import ViewPairs
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field
 from dkp.geometry.arguments import blank_cells
 from dkp.losses.multiview import epipolar_residuals
-from dkp.losses.penalty import Penalty, coordinate_penalty
+from dkp.losses.penalty import CoordinateTerm, Penalty, coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule
-from dkp.losses.term import LossContext, LossTerm
-from dkp.losses.value import LossValue, Mean
+from dkp.losses.term import LossContext
+from dkp.losses.value import LossValue
 
 
 @dataclass(kw_only=True)
-class DistillationTerm(SigmaSchedule, LossTerm):
+class DistillationTerm(SigmaSchedule, CoordinateTerm):
     """L_R: coordinate penalty on the teacher's foreground plus agreement with its foreground probability everywhere.
 
     Embeddings: penalty on the coordinate, and binary cross entropy against the teacher's probability. Charts: penalty
@@ -28,12 +28,6 @@ class DistillationTerm(SigmaSchedule, LossTerm):
 
     Attributes:
         penalty: "smooth_l1" or "l2".
-        beta: Where smooth L1 turns linear [m].
-        scale: Coordinate difference that makes a loss of one [m].
-        uv_beta: The same as ``beta`` for charts, in chart units.
-        uv_scale: The same as ``scale`` for charts, in chart units.
-        coordinate_weight: Weight of the coordinate (or uv) part.
-        foreground_weight: Weight of the foreground (or part distribution) part.
         foreground_threshold: Least foreground probability of the teacher for its coordinate to count.
         trust_radius: Distance from the epipolar line [px] at which a teacher's cell counts half, judged in the other
             view that agrees best, by matches of width σ; None = every cell counts fully, and σ is not used.
@@ -44,12 +38,6 @@ class DistillationTerm(SigmaSchedule, LossTerm):
     hint = "check that the teacher finds any foreground in the unlabelled images"
 
     penalty: Penalty = "smooth_l1"
-    beta: float = 0.03
-    scale: float = 0.1
-    uv_beta: float = 0.05
-    uv_scale: float = 0.1
-    coordinate_weight: float = 1.0
-    foreground_weight: float = 1.0
     foreground_threshold: float = 0.5
     trust_radius: float | None = None
 
@@ -111,13 +99,7 @@ class DistillationTerm(SigmaSchedule, LossTerm):
             coordinate, foreground = self._embedding(student, teacher, on_body)
         else:
             raise TypeError(f"the student gives {type(student).__name__}, the teacher {type(teacher).__name__}")
-        coordinate_mean, foreground_mean = Mean.of((coordinate, weight * on_body)), Mean.of((foreground, every))
-        return LossValue(
-            self.coordinate_weight * coordinate_mean.value + self.foreground_weight * foreground_mean.value,
-            on_body.sum() / max(1, on_body.numel()),
-            {"coordinate": coordinate_mean.value.detach(), "foreground": foreground_mean.value.detach()},
-            (coordinate_mean.times(self.coordinate_weight), foreground_mean.times(self.foreground_weight)),
-        )
+        return self.both((coordinate, weight * on_body), (foreground, every), on_body)
 
     def _embedding(self, student: EmbeddingField, teacher: EmbeddingField, on_body: Tensor) -> tuple[Tensor, Tensor]:
         """Coordinate and foreground loss, each (B, H, W)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -12,9 +11,9 @@ from dkp.batches import flatten_views
 from dkp.fields import ChartField, EmbeddingField, Field
 from dkp.geometry.arguments import blank, blank_cells, expect_mask
 from dkp.losses.likelihood import laplace_loss
-from dkp.losses.penalty import coordinate_penalty
-from dkp.losses.term import LossContext, LossTerm, Need
-from dkp.losses.value import LossValue, Mean, masked_mean
+from dkp.losses.penalty import CoordinateTerm, coordinate_penalty
+from dkp.losses.term import LossContext, Need
+from dkp.losses.value import LossValue, masked_mean
 
 Losses = tuple[Tensor, Tensor, Tensor | None]
 
@@ -22,33 +21,17 @@ LABELS = ("foreground", "coordinate", "known", "part", "uv", "has_label")
 """Entries of a batch that are labels of its views."""
 
 
-@dataclass(kw_only=True)
-class LabelledTerm(LossTerm):
+class LabelledTerm(CoordinateTerm):
     """L_L: foreground on every known cell plus surface coordinates on every known cell of the surface.
 
     Embeddings: binary cross entropy, and smooth L1 of the coordinate; of a field that says how far it may be off, the
     negative log-likelihood instead (`laplace_loss`). Charts: cross entropy over background and parts,
     and smooth L1 of (u, v) of the true part.
-
-    Attributes:
-        beta: Where smooth L1 turns from square to linear [m].
-        scale: Coordinate difference that makes a loss of one [m].
-        uv_beta: The same as ``beta`` for charts, in chart units.
-        uv_scale: The same as ``scale`` for charts, in chart units.
-        coordinate_weight: Weight of the coordinate (or uv) part.
-        foreground_weight: Weight of the foreground (or part) part.
     """
 
     symbol = "L_L"
     needs: ClassVar[tuple[Need, ...]] = ("labelled",)
     hint = "check that the labelled data has labels in this split (dkp check)"
-
-    beta: float = 0.03
-    scale: float = 0.1
-    uv_beta: float = 0.05
-    uv_scale: float = 0.1
-    coordinate_weight: float = 1.0
-    foreground_weight: float = 1.0
 
     def __call__(self, context: LossContext) -> LossValue:
         """L_L on the labelled views."""
@@ -94,12 +77,13 @@ class LabelledTerm(LossTerm):
         if isinstance(field, ChartField):
             if part is None or uv is None:
                 raise ValueError("the labels have no part or no uv, which charts need")
-            values = self._charts(field.part_logits, field.uv, known, surface, part, uv)
+            loss, shown, error = self._charts(field.part_logits, field.uv, known, surface, part, uv)
         else:
             if coordinate is None:
                 raise ValueError("the labels have no coordinate, which embeddings need")
-            values = self._embedding(field, known, surface, coordinate)
-        return self._reduce(*values, known=known, surface=surface)
+            loss, shown, error = self._embedding(field, known, surface, coordinate)
+        parts = {} if error is None else {"error": masked_mean(error, surface)}
+        return self.both((loss, surface), (shown, known), known, **parts)
 
     def _embedding(self, field: EmbeddingField, known: Tensor, surface: Tensor, coordinate: Tensor) -> Losses:
         """Coordinate loss, foreground loss and coordinate error, each (B, H, W)."""
@@ -123,20 +107,6 @@ class LabelledTerm(LossTerm):
         loss = coordinate_penalty(difference, "smooth_l1", self.uv_beta, self.uv_scale)
         logits = blank_cells(logits.float(), known)
         return loss, nn.functional.cross_entropy(logits, part, reduction="none"), None
-
-    def _reduce(
-        self, coordinate: Tensor, foreground: Tensor, error: Tensor | None, *, known: Tensor, surface: Tensor
-    ) -> LossValue:
-        coordinate_mean, foreground_mean = Mean.of((coordinate, surface)), Mean.of((foreground, known))
-        parts = {"coordinate": coordinate_mean.value.detach(), "foreground": foreground_mean.value.detach()}
-        if error is not None:
-            parts["error"] = masked_mean(error, surface)
-        return LossValue(
-            self.coordinate_weight * coordinate_mean.value + self.foreground_weight * foreground_mean.value,
-            known.sum() / max(1, known.numel()),
-            parts,
-            (coordinate_mean.times(self.coordinate_weight), foreground_mean.times(self.foreground_weight)),
-        )
 
 
 class PseudoLabelTerm(LabelledTerm):

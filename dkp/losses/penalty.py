@@ -1,11 +1,15 @@
-"""What a difference of surface coordinates costs."""
+"""What a difference of surface coordinates costs, and what the terms on coordinates and foreground have in common."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from dkp.losses.term import LossTerm
+from dkp.losses.value import LossValue, Mean
 
 Penalty = Literal["smooth_l1", "l2"]
 
@@ -27,3 +31,44 @@ def coordinate_penalty(difference: Tensor, penalty: Penalty, beta: float, scale:
         return (difference / scale).square().sum(1)
     zero = torch.zeros_like(difference)
     return nn.functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta).sum(1) / scale
+
+
+@dataclass(kw_only=True)
+class CoordinateTerm(LossTerm):
+    """A term on surface coordinates and on the foreground; of charts on (u, v) and on the part.
+
+    Attributes:
+        beta: Where smooth L1 turns from square to linear [m].
+        scale: Coordinate difference that makes a loss of one [m].
+        uv_beta: The same as ``beta`` for charts, in chart units.
+        uv_scale: The same as ``scale`` for charts, in chart units.
+        coordinate_weight: Weight of the coordinate (or uv) part.
+        foreground_weight: Weight of the foreground (or part) part.
+    """
+
+    beta: float = 0.03
+    scale: float = 0.1
+    uv_beta: float = 0.05
+    uv_scale: float = 0.1
+    coordinate_weight: float = 1.0
+    foreground_weight: float = 1.0
+
+    def both(
+        self, coordinate: tuple[Tensor, Tensor], foreground: tuple[Tensor, Tensor], cells: Tensor, **parts: Tensor
+    ) -> LossValue:
+        """Return the weighted sum of the mean coordinate loss and the mean foreground loss.
+
+        Args:
+            coordinate: Loss of each cell and its weight.
+            foreground: The same.
+            cells: Bool, whose share is that of valid pixels.
+            **parts: For the log, beside the two means without their weights.
+        """
+        means = Mean.of(coordinate), Mean.of(foreground)
+        named = {name: mean.value.detach() for name, mean in zip(("coordinate", "foreground"), means, strict=True)}
+        return LossValue(
+            self.coordinate_weight * means[0].value + self.foreground_weight * means[1].value,
+            cells.sum() / max(1, cells.numel()),
+            named | parts,
+            (means[0].times(self.coordinate_weight), means[1].times(self.foreground_weight)),
+        )
