@@ -62,14 +62,7 @@ class InstantLabeller:
         capture: path of the capture that the fields are of.
         folder: of the writer of the new capture.
         settings: which surface points, and how they are triangulated.
-        method: "triangulation" or "registration".
-        registration: how the surface is registered.
-        least_agreement: mean weight of the pixels of an instant whose registered surface is believed.
-        least_region: a part of a registered surface labels nothing where its pixels' mean weight is less than this
-            share of that of the whole, as where no view sees an arm.
-        captured_masks: whether a registration looks at the captured masks; if not, or where there is none, it takes the
-            predicted foreground.
-        keypoints: what the joints of the fields are, which pull a registered surface.
+        method, registration, least_agreement, least_region, captured_masks, keypoints: options of `dkp pseudo-label`.
     """
 
     def __init__(

@@ -14,12 +14,13 @@ from dkp.errors import InputError
 Range = tuple[float, float]
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "tops": ("bare", "vest", "short", "long"),
-    "bottoms": ("briefs", "shorts", "skirt", "trousers", "dress"),
+    "tops": ("bare", "vest", "short", "long"),  # sleeves
+    "bottoms": ("briefs", "shorts", "skirt", "trousers", "dress"),  # a dress joins the top
     "feet": ("bare", "socks", "shoes", "boots"),
     "hats": ("none", "cap", "beanie"),
     "hair": ("bald", "short", "medium", "long"),
     "patterns": ("plain", "stripes", "checks", "dots", "noise", "logo"),
+    # points: black and tan; bicolour: white feet, chest and blaze
     "markings": ("solid", "points", "saddle", "mask", "bicolour", "patches", "spots", "merle", "brindle"),
     "backdrops": ("gradient", "noise", "collage", "studio", "room", "outdoor"),
 }
@@ -47,12 +48,7 @@ class Wardrobe:
     """What people wear, as weights of the choices and ranges of the colours.
 
     Attributes:
-        tops: Weights of ``bare``, ``vest``, ``short`` (short sleeves) and ``long`` (long sleeves).
-        bottoms: Weights of ``briefs``, ``shorts``, ``skirt``, ``trousers`` and ``dress`` (joins the top).
-        feet: Weights of ``bare``, ``socks``, ``shoes`` and ``boots``.
-        hats: Weights of ``none``, ``cap`` and ``beanie``.
-        hair: Weights of ``bald``, ``short``, ``medium`` and ``long``.
-        patterns: Weights of ``plain``, ``stripes``, ``checks``, ``dots``, ``noise`` and ``logo``.
+        tops, bottoms, feet, hats, hair, patterns: Weights of the choices in :data:`CHOICES`.
         saturation: Range of the saturation of cloth.
         value: Range of the brightness of cloth.
         melanin: Range of skin tone, 0 palest to 1 darkest.
@@ -80,8 +76,7 @@ class Coats:
     """What dogs look like, as weights of the markings and ranges of the colours.
 
     Attributes:
-        markings: Weights of ``solid``, ``points`` (black and tan), ``saddle``, ``mask``, ``bicolour`` (white feet,
-            chest and blaze), ``patches``, ``spots``, ``merle`` and ``brindle``.
+        markings: Weights of the choices in :data:`CHOICES`.
         darkness: Range of the ground colour, 0 white to 1 black.
         redness: Range of the hue of the ground colour, 0 grey to 1 red.
         length: Range of the length of the hair [m].
@@ -112,7 +107,7 @@ class Domain:
         height: Range of the cameras' height above the floor [m]; a dome's upper cameras are placed by elevation.
         margin: Range of the empty border of a crop, as a share of the body's larger side, on each side.
         shift: Largest shift of a crop, as a share of its side.
-        backdrops: Weights of ``gradient``, ``noise``, ``collage``, ``studio``, ``room`` and ``outdoor``.
+        backdrops: Weights of the choices in :data:`CHOICES`.
         shared_backdrop: All subjects are recorded in the same scene, as in a laboratory; otherwise each has its own.
         clutter: Range of the number of things standing about.
         skin_clutter: Share of the things that have the colour of skin.

@@ -23,8 +23,7 @@ class Lighting:
     """Light of one recording.
 
     Attributes:
-        sky: (3,) light from above, ``ground`` (3,) light from below.
-        ground: See ``sky``.
+        sky, ground: (3,) light from above and from below.
         directions: (L, 3) unit directions towards the lights in the world; the first is the main light.
         colours: (L, 3) their strength.
     """

@@ -34,10 +34,8 @@ class Coat:
 
     Attributes:
         marking: One of :data:`dkp.synthetic.domains.CHOICES` ``["markings"]``.
-        ground: (3,) linear light of most of the coat; ``light``, ``dark`` and ``tan`` of markings.
-        light: See ``ground``.
-        dark: See ``ground``.
-        tan: See ``ground``.
+        ground: (3,) linear light of most of the coat.
+        light, dark, tan: (3,) of markings.
         iris: (3,).
         socks: How far up the legs markings reach, as :attr:`DogRegion.leg`.
         extent: How much of the dog the markings cover, 0 to 1.

@@ -21,23 +21,7 @@ def sample_dog_motion(
     activity: str | None = None,
     shape: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sample a motion of a dog.
-
-    Args:
-        rng: source of all randomness.
-        frames: number T of frames.
-        fps: frames per second.
-        activity: a name in :data:`dkp.synthetic.dog.activities.ACTIVITIES`; by default drawn at random, changing every
-            few seconds.
-        shape: (S,) shape coefficients of the dog that is to stand on the floor; the mean dog by default.
-
-    Returns:
-        Local rotations (T, J, 3, 3) for ``SkinnedBody.pose`` and root maps (T, 4, 4) [m] into a world with y up and
-        the floor at y = 0. The dog stays near the origin and faces any way.
-
-    Raises:
-        InputError: for a count, rate or name that makes no sense.
-    """
+    """Sample a motion of a dog, with its own activities; else as :func:`dkp.synthetic.human.motion.sample_motion`."""
     require_motion(frames, fps, activity, ACTIVITIES)
     times = np.arange(frames) / fps
     rotations, root = dog_rotations(_sample_controls(rng, times, activity), Build.of_shape(shape))

@@ -17,21 +17,13 @@ class DogRegion(NamedTuple):
     """In which region of the dog points lie, and where in it; every field has one entry a point.
 
     Attributes:
-        left: Towards the dog's left, ``up`` and ``front`` likewise, from the middle between shoulders and hips in the
-            rest pose [m].
-        up: See ``left``.
-        front: See ``left``.
+        left, up, front: From the middle between shoulders and hips in the rest pose [m].
         leg: 0 at shoulder or hip, 1 at elbow or knee, 2 at wrist or hock, 3 in the paw.
         neck: 0 at its root, 1 at the head.
         tail: 0 at its root, 1 at its tip.
         ear: 0 at its base, 1 at its tip.
         under: How much the surface faces down, -1 to 1.
-        on_leg: 1 on legs, 0 elsewhere; likewise ``on_neck``, ``on_tail``, ``on_ear``, ``on_head`` and ``in_mouth``.
-        on_neck: See ``on_leg``.
-        on_tail: See ``on_leg``.
-        on_ear: See ``on_leg``.
-        on_head: See ``on_leg``; ears and mouth included.
-        in_mouth: See ``on_leg``.
+        on_leg, on_neck, on_tail, on_ear, on_head, in_mouth: 1 there, 0 elsewhere; ears and mouth are on the head, too.
     """
 
     left: NDArray

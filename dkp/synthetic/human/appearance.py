@@ -80,15 +80,12 @@ class Outfit:
         hair: ``bald``, ``short``, ``medium`` or ``long``.
         beard: Whether there is one.
         hat: ``none``, ``cap`` or ``beanie``.
-        top: Fabric of the upper garment and ``sleeve``, how far down the arm it reaches; below 0 none is worn.
-        sleeve: See ``top``.
+        top, sleeve: Fabric of the upper garment, and how far down the arm it reaches; below 0 none is worn.
         hem: Lower edge of the upper garment, as :attr:`Region.height`.
         neckline: Depth of the neckline [m].
-        bottom: Fabric of the lower garment and ``legs``, how far down the leg it reaches.
-        legs: See ``bottom``.
+        bottom, legs: Fabric of the lower garment, and how far down the leg it reaches.
         waist: Upper edge of the lower garment, as :attr:`Region.height`.
-        shoe: Fabric of what is on the feet and ``shoe_top``, where it begins, as :attr:`Region.leg`.
-        shoe_top: See ``shoe``.
+        shoe, shoe_top: Fabric of what is on the feet, and where it begins, as :attr:`Region.leg`.
         sock_top: Where socks in the shoes begin.
         sole: (3,) colour.
         hat_cloth: Fabric of the hat.

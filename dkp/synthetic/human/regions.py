@@ -37,9 +37,7 @@ class Region(NamedTuple):
         height: 0 at the hips, 1 at the root of the neck.
         head_up: Above the eyes [m].
         head_front: Before the ears [m].
-        on_head: 1 on head and neck, 0 elsewhere; likewise ``on_arm`` and ``on_leg``, hands and feet included.
-        on_arm: See ``on_head``.
-        on_leg: See ``on_head``.
+        on_head, on_arm, on_leg: 1 there, 0 elsewhere; the neck, hands and feet included.
     """
 
     left: NDArray
