@@ -17,7 +17,7 @@ from dkp.importers.media.clocks import Sync
 from dkp.importers.media.synchronise import FrameMap, Rates
 from dkp.inference.frames import Frames
 from dkp.inference.loading import load
-from dkp.inference.output import Output
+from dkp.inference.output import Output, listed
 from dkp.inference.prediction import Prediction
 from dkp.inference.predictor import Predictor
 from dkp.inference.recording import predict_recording
@@ -105,7 +105,7 @@ def predict(
         )  # fmt: skip
     subjects = Subjects(predictor, source, boxes, margin)
     video = (source.rate or 25.0) if source.is_video else None
-    with Output(folder, settings, predictor.surface, video, overlay, iuv) as output:
+    with listed(folder), Output(folder, settings, predictor.surface, video, overlay, iuv) as output:
         done = {number for number, name in source.names.items() if output.has(name)}
         if len(done) == len(source.names) and output.complete():
             return f"dkp: {folder} is complete, there is nothing to predict"

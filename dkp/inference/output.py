@@ -164,6 +164,18 @@ class Output:
 
 
 @contextmanager
+def listed(folder: Path) -> Iterator[None]:
+    """Add to an error of bad input what of a folder of outputs is written, once they are closed."""
+    try:
+        yield
+    except InputError as error:
+        written = sum(1 for _ in folder.glob("**/npz/*.npz"))
+        if not written:
+            raise
+        raise InputError(f"{error}; {folder} keeps the fields of {written} images") from error
+
+
+@contextmanager
 def without_words() -> Iterator[None]:
     """Keep FFmpeg's library silent inside, which says of every WebM video that OpenCV gave it a tag."""
     with SILENCE:  # several outputs share the stream

@@ -26,7 +26,7 @@ from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.subject import Lens
 from dkp.inference.boxes import read_rig_boxes
 from dkp.inference.frames import ahead
-from dkp.inference.output import SETTINGS, Output
+from dkp.inference.output import SETTINGS, Output, listed
 from dkp.inference.prediction import Prediction
 from dkp.inference.predictor import Predictor
 from dkp.inference.rig import RigSubject
@@ -83,7 +83,7 @@ def predict_recording(
         source=f"boxes by {settings['ckpt_path']}", fps=rate,
     )  # fmt: skip
     rows, done, found = [], 0, dict.fromkeys(rig, 0)
-    with writer, ExitStack() as stack:
+    with listed(folder), writer, ExitStack() as stack:
         video = None if any(source.rate is None for source in sources.values()) else (rate or 25.0)
         outputs = {
             name: stack.enter_context(Output(folder / name, settings, predictor.surface, video, overlay, iuv))
@@ -117,7 +117,7 @@ def predict_recording(
     return (
         f"dkp: a subject in {counts} of {len(numbers)} images, {done / seconds:.2g} instants/s; {folder} has a "
         f"folder of each camera ({output.written()}) and a capture: dkp reconstruct {folder / 'capture'} --ckpt-path "
-        f"{settings['ckpt_path']}"
+        f"{settings['ckpt_path']} --out {folder}-3d"
     )
 
 

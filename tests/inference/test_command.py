@@ -232,7 +232,9 @@ def test_errors_are_one_sentence_and_keep_what_is_written(tmp_path, capsys, vide
     folder.mkdir()
     write_image(folder / "a1.png", card(30, 20, 40, 60))
     (folder / "a2.png").write_bytes(b"no image")
-    assert "a2.png cannot be decoded" in error_of(folder, "--out", tmp_path / "half", "--batch", "1")
+    said = error_of(folder, "--out", tmp_path / "half", "--batch", "1")
+    assert "a2.png cannot be decoded" in said
+    assert said.endswith(f"; {tmp_path / 'half'} keeps the fields of 1 images")
     assert (tmp_path / "half" / "npz" / "a1.npz").is_file()
     assert "was begun with margin 0.15" in error_of(folder, "--out", tmp_path / "half", "--margin", "0.2")
     main(["predict", str(folder), "--out", str(tmp_path / "skip"), "--on-bad", "skip"])
