@@ -19,7 +19,7 @@ SIZES = "1024,4096,8192,16384,65536"
 
 
 def bench(
-    what: Literal["all", "loss", "pipeline", "predict"] = "all",
+    what: Literal["all", "loss", "pipeline", "predict", "reconstruct"] = "all",
     *,
     sizes: str = SIZES,
     pairs: int = 1,
@@ -33,7 +33,8 @@ def bench(
 
     Args:
         what: "loss" (the engines of the pairwise loss), "pipeline" (training step, loader, renderer, imports),
-            "predict" (PyTorch as it is, compiled, and ONNX Runtime) or "all".
+            "predict" (PyTorch as it is, compiled, and ONNX Runtime), "reconstruct" (instants of a rendered person) or
+            "all".
         sizes: Cells of each view for the loss, separated by commas.
         pairs: Pairs of views in a call of the loss; memory is measured for one only.
         repeats: Rounds of measuring; fewer for what takes long.
@@ -65,6 +66,10 @@ def bench(
         from dkp.bench.predict import bench_predict
 
         result["predict"] = bench_predict(repeats)
+    if what in ("all", "reconstruct"):
+        from dkp.bench.reconstruct import bench_reconstruct
+
+        result["reconstruct"] = bench_reconstruct(repeats)
     result["load_after"] = load()
     result["ratios"] = ratios(result)
     print_tables(result)

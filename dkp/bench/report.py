@@ -30,6 +30,8 @@ def print_tables(result: Mapping[str, Any]) -> None:
     for name, speed in result.get("predict", {}).items():
         over = f", {speed / result['predict']['eager']:.2f} times eager" if name != "eager" else ""
         console.print(f"prediction {name}: {speed:.3g} images a second{over}", highlight=False)
+    for name, speed in result.get("reconstruct", {}).items():
+        console.print(f"reconstruction, {name}: {speed:.3g} instants a second", highlight=False)
 
 
 def loss_table(loss: Mapping[str, Any]) -> Table:

@@ -164,6 +164,15 @@ def test_prediction_is_measured_side_by_side(capsys):
     assert "prediction onnx: 25 images a second, 2.50 times eager" in capsys.readouterr().out
 
 
+def test_reconstruction_is_measured_in_instants(capsys):
+    from dkp.bench.reconstruct import bench_reconstruct
+
+    speeds = bench_reconstruct(1)
+    assert 1 / speeds["whole"] == pytest.approx(1 / speeds["detector"] + 1 / speeds["surfaces"])
+    print_tables({"machine": MACHINE, "load_after": 0.0, "reconstruct": speeds})
+    assert f"reconstruction, surfaces: {speeds['surfaces']:.3g} instants a second" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_the_pipeline_is_measured_in_parts():
     from dkp.bench.pipeline import bench_pipeline
