@@ -129,11 +129,8 @@ class DenseKeypointTask(pl.LightningModule):
         for dataset in (datasets or [getattr(loaders, "dataset", None)])[len(self.evaluations) :]:
             require_surface(self.surface, getattr(dataset, "surface", None))
             settings = fitted(self.metrics, dataset)
-            settings = replace(
-                settings,
-                reconstruction=settings.reconstruction and stage == "test",
-                exact=settings.exact and stage == "test",
-            )
+            test = stage == "test"
+            settings = replace(settings, reconstruction=settings.reconstruction and test, exact=settings.exact and test)
             self.evaluations.append(Evaluation(self.surface, settings))
 
     def setup(self, stage: str) -> None:
