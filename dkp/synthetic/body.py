@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -131,3 +131,9 @@ class SkinnedBody:
                 at[k] = at[parent] + turned[parent] @ (heads[k] - heads[parent])
         offset = at - np.einsum("jik,jk->ji", turned, heads)
         return np.concatenate([turned, offset[..., None]], axis=2)
+
+
+@cache
+def load_body(name: str) -> SkinnedBody:
+    """Return a shipped body, loaded once per process."""
+    return SkinnedBody.load(name)

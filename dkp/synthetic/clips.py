@@ -9,7 +9,7 @@ import numpy as np
 
 from dkp.captures import DenseLabel, write_truth, write_view_files
 from dkp.synthetic.background import make_backdrop, make_surroundings
-from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.body import SkinnedBody, load_body
 from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import sample_lighting, sample_response
@@ -17,7 +17,7 @@ from dkp.synthetic.likeness import Likenesses
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
 from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
-from dkp.synthetic.species import find_species, load_body
+from dkp.synthetic.species import find_species
 
 # First numbers of the keys under which independent random streams are drawn from the seed; the rig has 0.
 _LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW = range(1, 8)

@@ -18,7 +18,7 @@ from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.noise import linear
 from dkp.synthetic.rasteriser import rasterise
-from dkp.synthetic.regions import neighbour_mean
+from dkp.synthetic.regions import Regions, neighbour_mean
 from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics
 
@@ -42,15 +42,6 @@ SHAPE_SPREAD = 0.3
 
 EDGE_NOISE = 0.5
 """Standard deviation of the logarithm of an edge's length, as if a hundred edges were measured each for itself."""
-
-
-@dataclass
-class Skin:
-    """The vertices of a body as `Subject` takes them: their colours are all that its paint depends on."""
-
-    faces: NDArray[np.int64]
-    columns: NDArray[np.float32]
-    spread: Any
 
 
 @dataclass(frozen=True)
@@ -117,7 +108,7 @@ class Likenesses:
                 colour += light / level
         spread = neighbour_mean(surface.faces, len(surface.vertices))
         albedo = _filled(colour, total, surface, spread).astype(np.float32)
-        subject = Subject(Skin(surface.faces, albedo, spread), np.zeros((len(albedo), 2)), _paint)
+        subject = Subject(Regions(surface.faces, albedo, spread), np.zeros((len(albedo), 2)), _paint)
         return Likeness(subject, fitted_shape(self.body, found.vertices[best]))
 
 

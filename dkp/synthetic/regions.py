@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix, diags
+
+
+@dataclass
+class Regions:
+    """Where on a template its vertices lie, which a subject's paint depends on.
+
+    Attributes:
+        faces: (F, 3) int64.
+        columns: (V, C) float32, what the paint depends on, at every vertex.
+        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
+    """
+
+    faces: NDArray
+    columns: NDArray
+    spread: Any
 
 
 def neighbour_mean(faces: NDArray, count: int) -> Any:

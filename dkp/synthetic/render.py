@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -20,6 +19,7 @@ from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import Lighting, Response
 from dkp.synthetic.noise import random_colour
 from dkp.synthetic.rasteriser import interpolate, rasterise, vertex_normals
+from dkp.synthetic.regions import Regions
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_at
 
 SHADOW_BIAS = 0.03
@@ -39,20 +39,6 @@ def at_pixels(light: NDArray) -> NDArray:
     """Return the fine grid (2 S + 1, 2 S + 1, C) weighted with a tent around each pixel centre: (S, S, C)."""
     tent = np.array([0.25, 0.5, 0.25])
     return cv2.sepFilter2D(light, -1, tent, tent)[CENTRES, CENTRES]
-
-
-class Regions(Protocol):
-    """What is needed of a template.
-
-    Attributes:
-        faces: (F, 3) int64.
-        columns: (V, C) float32, what a subject's paint depends on, at every vertex.
-        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
-    """
-
-    faces: NDArray
-    columns: NDArray
-    spread: Any
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dkp.errors import InputError
 from dkp.surface import Surface
-from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.body import load_body
+from dkp.synthetic.dog.coat import fur, paint_coat, sample_coat
 from dkp.synthetic.dog.domains import DOG_DOMAINS
 from dkp.synthetic.dog.motion import sample_dog_motion
 from dkp.synthetic.dog.regions import DogRegions
-from dkp.synthetic.dog.subject import sample_dog
 from dkp.synthetic.domains import DOMAINS, Coats, Domain, Wardrobe, find_domain
+from dkp.synthetic.human.appearance import paint, sample_outfit, thickness
 from dkp.synthetic.human.motion import sample_motion
 from dkp.synthetic.human.regions import BodyRegions
-from dkp.synthetic.human.subject import sample_person
 from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import ADULT
 
@@ -67,12 +68,6 @@ class Species:
 
 
 @cache
-def load_body(name: str) -> SkinnedBody:
-    """Return a shipped body, loaded once per process."""
-    return SkinnedBody.load(name)
-
-
-@cache
 def _human_regions() -> BodyRegions:
     return BodyRegions(Surface.load("human"))
 
@@ -80,6 +75,18 @@ def _human_regions() -> BodyRegions:
 @cache
 def _dog_regions() -> DogRegions:
     return DogRegions(Surface.load("dog"), load_body("dog"))
+
+
+def _dressed(domain: Domain, rng: np.random.Generator) -> Subject:
+    """Draw a person of a domain of `Species.domain`."""
+    regions, outfit = _human_regions(), sample_outfit(cast(Wardrobe, domain.wardrobe), rng)
+    return Subject(regions, thickness(outfit, regions), partial(paint, outfit, regions))
+
+
+def _coated(domain: Domain, rng: np.random.Generator) -> Subject:
+    """Draw a dog of a domain of `Species.domain`."""
+    regions, coat = _dog_regions(), sample_coat(cast(Coats, domain.wardrobe), rng)
+    return Subject(regions, fur(coat, regions), partial(paint_coat, coat, regions))
 
 
 def _human_motion(
@@ -102,7 +109,7 @@ SPECIES: dict[str, Species] = {
         domains=DOMAINS,
         licence="CC0-1.0",
         looks=Wardrobe,
-        sample_subject=lambda domain, rng: sample_person(_human_regions(), domain, rng),
+        sample_subject=_dressed,
         sample_motion=_human_motion,
         face=_from_ears_to_nose,
     ),
@@ -113,7 +120,7 @@ SPECIES: dict[str, Species] = {
         domains=DOG_DOMAINS,
         licence="Apache-2.0",
         looks=Coats,
-        sample_subject=lambda domain, rng: sample_dog(_dog_regions(), domain, rng),
+        sample_subject=_coated,
         sample_motion=sample_dog_motion,
         face=_from_ears_to_nose,
     ),

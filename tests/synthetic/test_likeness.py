@@ -8,11 +8,12 @@ from dkp.errors import InputError
 from dkp.reconstruction import Reconstruction
 from dkp.surface import Surface
 from dkp.synthetic import synthesize
+from dkp.synthetic.body import load_body
 from dkp.synthetic.captured import CapturedRig
 from dkp.synthetic.likeness import Likenesses, _filled, fitted_shape
 from dkp.synthetic.noise import linear
 from dkp.synthetic.regions import neighbour_mean
-from dkp.synthetic.species import SPECIES, load_body
+from dkp.synthetic.species import SPECIES
 
 from .test_captured import require_exact_labels
 

@@ -9,10 +9,10 @@ from dkp.synthetic import render
 from dkp.synthetic.background import Backdrop, make_backdrop, make_surroundings
 from dkp.synthetic.domains import DOMAINS, Domain, Wardrobe
 from dkp.synthetic.human.regions import BodyRegions
-from dkp.synthetic.human.subject import sample_person
 from dkp.synthetic.light import Lighting, Response, sample_lighting
 from dkp.synthetic.rasteriser import rasterise
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics, look_at, make_rig
+from dkp.synthetic.species import SPECIES
 
 PLAIN = Wardrobe({"short": 1}, {"shorts": 1}, {"shoes": 1}, {"none": 1}, {"short": 1}, {"plain": 1})
 CLEAN = Domain("clean", PLAIN, shift=0.03)
@@ -61,7 +61,7 @@ def test_the_tent_leaves_a_ramp_where_it_is():
 def test_image_and_label_lie_where_the_camera_projects_the_body(regions, monkeypatch):
     """White body on black: the centroid of its light is that of its exact coverage, on the mean of several views."""
     monkeypatch.setattr(render, "_shade", lambda person, moment, camera, light, face, bary: np.ones((len(face), 3)))
-    person = sample_person(regions, CLEAN, np.random.default_rng(0))
+    person = SPECIES["human"].sample_subject(CLEAN, np.random.default_rng(0))
     lighting = light_from([0, -1, 1])
     moment = render.pose_subject(person, upright(regions), np.array([0.0, -1, 0]), lighting)
 
@@ -124,7 +124,7 @@ def test_floor_of_a_place_lies_at_height_zero_for_every_camera(kind):
 
 
 def test_something_nearer_than_the_person_hides_the_person_and_the_label(regions):
-    person = sample_person(regions, CLEAN, np.random.default_rng(0))
+    person = SPECIES["human"].sample_subject(CLEAN, np.random.default_rng(0))
     lighting = light_from([0, -1, 1])
     moment = render.pose_subject(person, upright(regions), np.array([0.0, -1, 0]), lighting)
     camera = camera_at(0.0)
@@ -144,7 +144,7 @@ def test_something_nearer_than_the_person_hides_the_person_and_the_label(regions
 
 
 def test_the_main_light_brightens_its_side_and_shadows_fall_behind(regions):
-    person = sample_person(regions, CLEAN, np.random.default_rng(0))
+    person = SPECIES["human"].sample_subject(CLEAN, np.random.default_rng(0))
     vertices = upright(regions)
     lighting = light_from([0, -1, 0.7])  # from the front
     moment = render.pose_subject(person, vertices, np.array([0.0, -1, 0]), lighting)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.body import load_body
 
 LEGS = ("left_fore", "right_fore", "left_hind", "right_hind")
 
@@ -75,12 +74,6 @@ _CHAINS = {
 }
 
 
-@cache
-def dog_body() -> SkinnedBody:
-    """Return the shipped dog, loaded once per process."""
-    return SkinnedBody.load("dog")
-
-
 @dataclass(frozen=True)
 class Build:
     """One dog's proportions: the heads (3,) of its bones in the rest pose and the height of the floor there [m]."""
@@ -91,8 +84,9 @@ class Build:
     @classmethod
     def of_shape(cls, shape: np.ndarray | None) -> Build:
         """Return the proportions for shape parameters (S,)."""
-        vertices, heads, _ = dog_body().rest(shape)
-        at = {name: heads[k].astype(np.float64) for name, k in dog_body().bone_index.items()}
+        body = load_body("dog")
+        vertices, heads, _ = body.rest(shape)
+        at = {name: heads[k].astype(np.float64) for name, k in body.bone_index.items()}
         return cls(at, float(vertices[:, 1].min()))
 
     def height(self, leg: str) -> float:
@@ -129,7 +123,7 @@ def dog_rotations(controls: np.ndarray, build: Build) -> tuple[np.ndarray, np.nd
     for leg in LEGS:
         local |= _leg(leg, value, build, trunk, offset, pelvis, hips)
 
-    body = dog_body()
+    body = load_body("dog")
     rotations = np.tile(np.eye(3, dtype=np.float32), (len(controls), len(body.bone_names), 1, 1))
     for bone, rotation in local.items():
         rotations[:, body.bone_index[bone]] = rotation

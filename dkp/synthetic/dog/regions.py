@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dkp.surface import Surface
 from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.rasteriser import vertex_normals
-from dkp.synthetic.regions import along_chain, neighbour_mean
+from dkp.synthetic.regions import Regions, along_chain, neighbour_mean
 
 
 class DogRegion(NamedTuple):
@@ -47,14 +47,11 @@ class DogRegion(NamedTuple):
         return cls(*np.ascontiguousarray(columns.T))
 
 
-class DogRegions:
-    """The regions of the dog's surface.
+class DogRegions(Regions):
+    """The regions of the dog's surface, whose columns are the fields of :class:`DogRegion`.
 
     Attributes:
-        faces: (F, 3) int64.
-        columns: (V, 14) float32, the fields of :class:`DogRegion` at every vertex.
         joints: Rest joints (3,) [m] by name.
-        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
     """
 
     def __init__(self, surface: Surface, body: SkinnedBody) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from dkp.synthetic.body import SkinnedBody
+from dkp.synthetic.body import load_body
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "lean": (-15, 60),  # pelvis forwards
@@ -48,7 +48,7 @@ ANGLES: tuple[str, ...] = tuple(LIMITS)
 
 def bone_rotations(angles: np.ndarray) -> np.ndarray:
     """Local rotations (T, J, 3, 3) of the human body for anatomical angles (T, A) [degrees] in the order ANGLES."""
-    body, axes = human_body(), _axes()
+    body, axes = load_body("human"), _axes()
     angle = {name: np.radians(angles[:, k]) for k, name in enumerate(ANGLES)}
     local = {
         "pelvis": _about("z", angle["list"]) * _about("x", angle["lean"]),
@@ -131,15 +131,9 @@ def _between(start: np.ndarray, goal: np.ndarray) -> Rotation:
 
 
 @cache
-def human_body() -> SkinnedBody:
-    """Return the shipped human, loaded once per process."""
-    return SkinnedBody.load("human")
-
-
-@cache
 def _axes() -> dict[str, np.ndarray]:
     """Return unit directions of the rest pose: upper arm, palm, hand and leg of both sides."""
-    body = human_body()
+    body = load_body("human")
     _, heads, _ = body.rest()
     at = {name: heads[k].astype(np.float64) for name, k in body.bone_index.items()}
     axes: dict[str, np.ndarray] = {}

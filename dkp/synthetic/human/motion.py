@@ -11,8 +11,9 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
+from dkp.synthetic.body import load_body
 from dkp.synthetic.human.activities import ACTIVITIES, ODD, SHARES, standing
-from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations, human_body
+from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations
 from dkp.synthetic.motion import Pose, Style, key_poses, mirrored, require_motion, wander
 
 SKIN = {"heel": 0.025, "toe": 0.025, "knee": 0.055}
@@ -60,7 +61,7 @@ def _with_root(
     root[:, :3, :3] = Rotation.from_rotvec(heading[:, None] * [0, 1, 0]).as_matrix()
     root[:, [0, 2], 3] = position
     for k in range(len(times)):
-        joints = human_body().joint_positions(shape, rotations[k])
+        joints = load_body("human").joint_positions(shape, rotations[k])
         root[k, 1, 3] = -min(float(joints[f"{side}_{name}"][1]) - SKIN[name] for side in _SIDES for name in SKIN)
     return rotations, root
 
@@ -128,7 +129,7 @@ def _acceptable_pose(rng: np.random.Generator, style: Style, other_side: bool) -
 def _clearance(pose: Pose) -> float:
     """How far forearms and hands keep from trunk, head, thighs and each other [m]; negative where they meet."""
     angles = np.array([[pose[name] for name in ANGLES]])
-    joints = human_body().joint_positions(None, bone_rotations(angles)[0])
+    joints = load_body("human").joint_positions(None, bone_rotations(angles)[0])
     chest = 0.5 * (joints["left_shoulder"] + joints["right_shoulder"])
     across = joints["left_shoulder"] - joints["right_shoulder"]
     across = across / np.linalg.norm(across)

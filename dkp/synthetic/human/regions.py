@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dkp.synthetic.regions import along_chain, neighbour_mean
-
-
-class Template(Protocol):
-    """What is needed of the canonical surface: :class:`dkp.surface.Surface` has it."""
-
-    @property
-    def vertices(self) -> NDArray: ...
-    @property
-    def faces(self) -> NDArray: ...
-    @property
-    def face_part(self) -> NDArray: ...
-    @property
-    def part_names(self) -> tuple[str, ...] | list[str]: ...
-    @property
-    def joints(self) -> dict[str, NDArray]: ...
+from dkp.surface import Surface
+from dkp.synthetic.regions import Regions, along_chain, neighbour_mean
 
 
 class Region(NamedTuple):
@@ -58,17 +44,14 @@ class Region(NamedTuple):
         return cls(*np.ascontiguousarray(columns.T))
 
 
-class BodyRegions:
-    """The regions of a template.
+class BodyRegions(Regions):
+    """The regions of a person, whose columns are the fields of :class:`Region`.
 
     Attributes:
-        faces: (F, 3) int64.
-        columns: (V, 11) float32, the fields of :class:`Region` at every vertex.
         eyes: (2, 2) left and up of the eyes, ``mouth`` (2,) likewise of the mouth [m].
-        spread: Sparse (V, V) matrix that averages a vertex with its neighbours.
     """
 
-    def __init__(self, template: Template) -> None:
+    def __init__(self, template: Surface) -> None:
         """Measure a template whose joints and part names are those of the human surface."""
         joints = {name: np.asarray(point, np.float64) for name, point in template.joints.items()}
         vertices = np.asarray(template.vertices, np.float64)
@@ -111,7 +94,7 @@ class BodyRegions:
 
         self.spread = neighbour_mean(self.faces, len(vertices))
 
-    def _membership(self, template: Template, count: int) -> dict[str, NDArray]:
+    def _membership(self, template: Surface, count: int) -> dict[str, NDArray]:
         """Share of each vertex's faces that belong to a region."""
         faces, part = self.faces, np.asarray(template.face_part)
         total = np.maximum(np.bincount(faces.ravel(), minlength=count), 1)

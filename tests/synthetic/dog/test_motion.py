@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 
 from dkp.errors import InputError
+from dkp.synthetic.body import load_body
 from dkp.synthetic.dog.activities import ACTIVITIES
 from dkp.synthetic.dog.motion import sample_dog_motion
-from dkp.synthetic.dog.pose import LEGS, dog_body
+from dkp.synthetic.dog.pose import LEGS
 
 
 def joints_over_time(activity: str | None, seed: int, frames: int, fps: float) -> dict[str, np.ndarray]:
     rotations, root = sample_dog_motion(np.random.default_rng(seed), frames, fps, activity)
-    each = [dog_body().joint_positions(None, r, m) for r, m in zip(rotations, root, strict=True)]
+    each = [load_body("dog").joint_positions(None, r, m) for r, m in zip(rotations, root, strict=True)]
     return {name: np.array([joints[name] for joints in each]) for name in each[0]}
 
 
 @pytest.mark.parametrize("activity", list(ACTIVITIES))
 def test_motion_is_proper_smooth_and_on_the_floor(activity: str) -> None:
-    body = dog_body()
+    body = load_body("dog")
     rotations, root = sample_dog_motion(np.random.default_rng(3), 60, 30.0, activity)
     assert rotations.shape == (60, len(body.bone_names), 3, 3)
     assert root.shape == (60, 4, 4)
@@ -71,7 +72,7 @@ def test_poses_and_headings_are_varied() -> None:
     noses, facing = [], []
     for seed in range(40):
         rotations, root = sample_dog_motion(np.random.default_rng(seed), 1, 1.0)
-        joints = dog_body().joint_positions(None, rotations[0], root[0])
+        joints = load_body("dog").joint_positions(None, rotations[0], root[0])
         noses.append(joints["nose"])
         facing.append(root[0, [0, 2], 2])
     assert np.ptp(np.array(noses)[:, 1]) > 0.4, "heads are both high and at the floor"
@@ -79,7 +80,7 @@ def test_poses_and_headings_are_varied() -> None:
 
 
 def test_shape_decides_where_the_floor_is() -> None:
-    body = dog_body()
+    body = load_body("dog")
     legs = np.zeros(body.shape_dim)
     legs[1] = 2.0
     for shape in (legs, -legs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dkp.synthetic.body import load_body
 from dkp.synthetic.dog.activities import ODD, standing
 from dkp.synthetic.dog.pose import (
     CONTROLS,
@@ -13,7 +14,6 @@ from dkp.synthetic.dog.pose import (
     RANGES,
     SPREAD_LIMITS,
     Build,
-    dog_body,
     dog_rotations,
 )
 from dkp.synthetic.motion import mirrored
@@ -24,7 +24,7 @@ STANDING = {"front": 0.96, "rear": 1.0} | {f"{leg}_forward": -0.03 if "fore" in 
 def joints_of(shape: np.ndarray | None = None, **controls: float) -> dict[str, np.ndarray]:
     pose = dict.fromkeys(CONTROLS, 0.0) | STANDING | controls
     rotations, root = dog_rotations(np.array([[pose[name] for name in CONTROLS]]), Build.of_shape(shape))
-    return dog_body().joint_positions(shape, rotations[0], root[0])
+    return load_body("dog").joint_positions(shape, rotations[0], root[0])
 
 
 @pytest.mark.parametrize("leg", LEGS)
@@ -78,7 +78,7 @@ def test_joints_stay_within_their_limits() -> None:
     controls = rng.uniform(low, high, (400, len(CONTROLS)))
     rotations, _ = dog_rotations(controls, Build.of_shape(None))
     np.testing.assert_allclose(np.linalg.det(rotations), 1, atol=1e-5)
-    index = dog_body().bone_index
+    index = load_body("dog").bone_index
     reached = []
     for bone, (least, greatest) in JOINT_LIMITS.items():
         for side in ("left", "right"):
@@ -108,7 +108,7 @@ def test_mirrored_controls_give_the_mirror_image() -> None:
 
 
 def test_paws_reach_the_floor_for_any_proportions() -> None:
-    body = dog_body()
+    body = load_body("dog")
     for direction in range(body.shape_dim):
         for amount in (-2.5, 2.5):
             shape = np.zeros(body.shape_dim)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dkp.errors import InputError
+from dkp.synthetic.body import load_body
 from dkp.synthetic.human.activities import ACTIVITIES, ODD
-from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations, human_body
+from dkp.synthetic.human.anatomy import ANGLES, LIMITS, bone_rotations
 from dkp.synthetic.human.motion import sample_motion
 from dkp.synthetic.motion import mirrored
 
@@ -17,12 +18,12 @@ def pose(**angles: float) -> np.ndarray:
 
 
 def joints_of(**angles: float) -> dict[str, np.ndarray]:
-    return human_body().joint_positions(None, pose(**angles))
+    return load_body("human").joint_positions(None, pose(**angles))
 
 
 @pytest.mark.parametrize("activity", list(ACTIVITIES))
 def test_motion_is_proper_smooth_and_on_the_floor(activity: str) -> None:
-    body = human_body()
+    body = load_body("human")
     rotations, root = sample_motion(np.random.default_rng(3), 60, 30.0, activity)
     assert rotations.shape == (60, len(body.bone_names), 3, 3)
     assert root.shape == (60, 4, 4)
@@ -48,7 +49,7 @@ def test_same_seed_same_motion_and_other_seed_another() -> None:
 
 
 def test_shape_decides_where_the_floor_is() -> None:
-    body = human_body()
+    body = load_body("human")
     tall = np.zeros(body.shape_dim)
     tall[0] = 2.0
     for shape in (tall, -tall):
@@ -58,7 +59,7 @@ def test_shape_decides_where_the_floor_is() -> None:
 
 
 def test_poses_are_varied() -> None:
-    body = human_body()
+    body = load_body("human")
     wrists, heads = [], []
     for seed in range(40):
         rotations, _ = sample_motion(np.random.default_rng(seed), 2, 1.0)
@@ -97,7 +98,7 @@ def test_angles_mean_what_their_names_say() -> None:
 
 
 def test_fingers_curl_towards_the_palm() -> None:
-    body = human_body()
+    body = load_body("human")
     still, _ = body.pose(None, pose())
     curled, _ = body.pose(None, pose(left_curl=45.0, right_curl=45.0))
     moved = np.linalg.norm(curled - still, axis=1) > 0.03
@@ -127,7 +128,7 @@ def test_level_soles_when_bending_the_knees() -> None:
 
 
 def test_walking_legs_alternate() -> None:
-    body = human_body()
+    body = load_body("human")
     rotations, _ = sample_motion(np.random.default_rng(1), 120, 30.0, "walk")
     apart = []
     for r in rotations:
