@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dkp.captures.check.evidence import Evidence
+from dkp.captures.check.hypotheses import Looks
 from dkp.captures.check.sight import Sight
 from dkp.captures.joints import BONES, LAYOUTS, bone_lengths, renamed
 
@@ -46,20 +46,17 @@ def lengths_of(points: np.ndarray, names: list[str]) -> np.ndarray:
     return lengths
 
 
-def bone_sentences(
-    evidence: Evidence, sight: Sight, rest: Mapping[str, np.ndarray], surface: str, unit: str
-) -> list[str]:
+def bone_sentences(looks: Looks, rest: Mapping[str, np.ndarray], surface: str, unit: str) -> list[str]:
     """Say what is wrong with the sizes, proportions or the constancy of the bones; the first of them.
 
     Args:
-        evidence: joints.
-        sight: through them.
+        looks: at joints.
         rest: joints of the surface at rest [m].
         surface: its name.
         unit: of the capture.
     """
-    points = meeting_points(sight)
-    lengths = lengths_of(points, evidence.names)
+    points = meeting_points(looks.sight())
+    lengths = lengths_of(points, looks.names)
     known = np.isfinite(lengths).sum(axis=0) >= _LEAST_INSTANTS
     at_rest = bone_lengths(rest)
     known &= np.isfinite(at_rest)
@@ -70,10 +67,10 @@ def bone_sentences(
     if _unlikeness(ratios) > _UNLIKE:
         worst = int(np.abs(np.log(np.maximum(ratios, 1e-12) / size)).argmax())
         bone = BONES[np.flatnonzero(known)[worst]]
-        return [_proportion_sentence(points, evidence.names, at_rest, bone, float(ratios[worst] / size), surface)]
+        return [_proportion_sentence(points, looks.names, at_rest, bone, float(ratios[worst] / size), surface)]
     if not _SMALLEST < size < _LARGEST:
         return [_size_sentence(size, surface, unit)]
-    spread = _spread(lengths[:, known], evidence.sequences)
+    spread = _spread(lengths[:, known], looks.sequences)
     if spread is not None and spread > _UNSTABLE:
         return [
             f"the lengths of the subject's bones change by {100 * spread:.0f} % from instant to instant: the joints of "

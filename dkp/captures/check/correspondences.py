@@ -10,8 +10,8 @@ from dkp.captures.manifest import View
 from dkp.surface import Surface
 
 _NEIGHBOURS = np.array([(dx, dy) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
-_LEAST_CONFIDENCE = 0.3  # of a joint in both views
-_SAME_POINT = 1e-3  # m on the surface, labelled points nearer than this are one point
+LEAST_CONFIDENCE = 0.3  # of a joint in both views
+SAME_POINT = 1e-3  # m on the surface, labelled points nearer than this are one point
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def sparse_matches(first: SparseLabel, second: SparseLabel, surface: Surface) ->
         return np.zeros((0, 2)), np.zeros((0, 2))
     own, other = (surface.coordinates(points.face, points.barycentric) for points in (first, second))
     distance, nearest = cKDTree(other).query(own)
-    same = distance < _SAME_POINT
+    same = distance < SAME_POINT
     return first.pixels[same], second.pixels[nearest[same]]
 
 
 def joint_matches(first: View, second: View) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels (N, 2) and (N, 2) [px] of the joints that both views show with enough confidence."""
     own, other = first.joints or {}, second.joints or {}
-    names = [n for n in own if n in other and min(own[n][2], other[n][2]) >= _LEAST_CONFIDENCE]
+    names = [n for n in own if n in other and min(own[n][2], other[n][2]) >= LEAST_CONFIDENCE]
     left, right = (np.array([joints[n][:2] for n in names]).reshape(-1, 2) for joints in (own, other))
     return left, right

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,8 @@ import torch
 from scipy.spatial import cKDTree
 
 from dkp.captures.capture import Capture
-from dkp.captures.check.correspondences import CoordinateImage
+from dkp.captures.check.correspondences import LEAST_CONFIDENCE, SAME_POINT, CoordinateImage
+from dkp.captures.check.hypotheses import Looks
 from dkp.captures.crops import apply_affine, invert_affine
 from dkp.captures.manifest import Instant, View
 from dkp.captures.rig import camera_size
@@ -23,39 +23,9 @@ Points = dict[str, dict[Any, Any]]
 
 PointsOf = Callable[[Capture, Instant], Points]
 
-LEAST_CONFIDENCE = 0.3
 _MOST_INSTANTS = 240  # of which joints are compared
 _BLOCK = 24  # instants that follow each other, where not all are taken: a delay shows in them
 _SEEDS = 8  # labelled pixels of every view that are looked for in the others
-_SAME_POINT = 1e-3  # m on the surface, labelled points nearer than this are one point
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """Points that several views show.
-
-    Attributes:
-        kind: "joints", "points" or "label".
-        cameras: names, C of them.
-        sequences: (T,) name of each instant's recording.
-        times: (T,) number of each instant in it.
-        rig: the cameras that took the views, batch (T, C); as the rig has them where an instant lacks the view.
-        pixels: (T, C, P, 2) [px of the camera, with distortion]; NaN where not seen.
-        names: (P,) of joints; empty for other points.
-    """
-
-    kind: str
-    cameras: list[str]
-    sequences: np.ndarray
-    times: np.ndarray
-    rig: Camera
-    pixels: np.ndarray
-    names: list[str]
-
-    def matches(self) -> int:
-        """Return the number of pairs of views of a point."""
-        seen = np.isfinite(self.pixels[..., 0]).sum(axis=1)
-        return int((seen * (seen - 1) // 2).sum())
 
 
 def source_pixels(capture: Capture, view: View, pixels: np.ndarray) -> np.ndarray:
@@ -68,16 +38,21 @@ def source_pixels(capture: Capture, view: View, pixels: np.ndarray) -> np.ndarra
     return pixels
 
 
+def in_order(instants: Sequence[Instant]) -> list[Instant]:
+    """Return instants as their recordings have them one after another."""
+    return sorted(instants, key=lambda instant: (instant.sequence, instant.time))
+
+
 def consecutive(instants: Sequence[Instant]) -> list[Instant]:
     """Return at most some hundred instants: all, or blocks of instants that follow each other, evenly spread."""
-    ordered = sorted(instants, key=lambda instant: (instant.sequence, instant.time))
+    ordered = in_order(instants)
     if len(ordered) <= _MOST_INSTANTS:
         return ordered
     starts = np.linspace(0, len(ordered) - _BLOCK, _MOST_INSTANTS // _BLOCK).round().astype(int)
     return [ordered[i] for i in sorted({start + step for start in starts.tolist() for step in range(_BLOCK)})]
 
 
-def gather(capture: Capture, chosen: Sequence[Instant], usable: Sequence[Instant]) -> Evidence | None:
+def gather(capture: Capture, chosen: Sequence[Instant], usable: Sequence[Instant]) -> Looks | None:
     """Collect what the views have in common: joints, else labelled points, else dense labels.
 
     Args:
@@ -89,10 +64,9 @@ def gather(capture: Capture, chosen: Sequence[Instant], usable: Sequence[Instant
         found = _evidence(capture, "joints", consecutive(usable), _joints)
         if found.matches():
             return found
-    for kind, points_of in (("points", _points), ("label", _labelled)):
-        if any(getattr(view, kind) for instant in chosen for view in instant.views):
-            ordered = sorted(chosen, key=lambda instant: (instant.sequence, instant.time))
-            found = _evidence(capture, kind, ordered, points_of)
+    for key, kind, points_of in (("points", "labelled points", _points), ("label", "labelled pixels", _labelled)):
+        if any(getattr(view, key) for instant in chosen for view in instant.views):
+            found = _evidence(capture, kind, in_order(chosen), points_of)
             if found.matches():
                 return found
     return None
@@ -114,7 +88,7 @@ def cameras_of(capture: Capture, instants: Sequence[Instant]) -> Camera:
     return Camera.stack(rows)
 
 
-def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_of: PointsOf) -> Evidence:
+def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_of: PointsOf) -> Looks:
     """Arrange what ``points_of`` an instant says, camera -> point -> pixel of the view, as arrays."""
     cameras = list(capture.cameras)
     found = [points_of(capture, instant) for instant in instants]
@@ -133,14 +107,27 @@ def _evidence(capture: Capture, kind: str, instants: Sequence[Instant], points_o
                 pixels[row, cameras.index(view.camera), columns] = source_pixels(
                     capture, view, np.array(list(points.values()))
                 )
-    return Evidence(
+    return looks_of(capture, instants, kind, pixels, names)
+
+
+def looks_of(
+    capture: Capture,
+    instants: Sequence[Instant],
+    kind: str,
+    pixels: np.ndarray,
+    names: list[str],
+    cut: np.ndarray | None = None,
+) -> Looks:
+    """Return how the views of instants look at the subject: see `Looks`."""
+    return Looks(
         kind=kind,
-        cameras=cameras,
-        sequences=np.array([instant.sequence for instant in instants]),
-        times=np.array([instant.time for instant in instants]),
         rig=cameras_of(capture, instants),
         pixels=pixels,
         names=names,
+        sizes=np.array([camera_size(camera) for camera in capture.cameras.values()], np.float64),
+        sequences=np.array([instant.sequence for instant in instants]),
+        times=np.array([instant.time for instant in instants]),
+        cut=cut,
     )
 
 
@@ -168,7 +155,7 @@ def _points(capture: Capture, instant: Instant) -> Points:
     if not known:
         return {}
     points = np.concatenate([capture.surface.coordinates(label.face, label.barycentric) for label in known.values()])
-    first = np.array([min(near) for near in cKDTree(points).query_ball_point(points, _SAME_POINT)])
+    first = np.array([min(near) for near in cKDTree(points).query_ball_point(points, SAME_POINT)])
     _, numbers = np.unique(first, return_inverse=True)
     ends = np.cumsum([0, *(len(label.face) for label in known.values())])
     return {
@@ -196,8 +183,3 @@ def _labelled(capture: Capture, instant: Instant) -> Points:
                 for shown in np.flatnonzero(there).tolist():
                     found[other][index * _SEEDS + shown] = tuple(pixels[shown])
     return found
-
-
-def sizes_of(capture: Capture) -> np.ndarray:
-    """Return (C, 2) width and height of the cameras' frames [px]."""
-    return np.array([camera_size(camera) for camera in capture.cameras.values()], np.float64)

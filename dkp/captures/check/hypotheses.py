@@ -23,16 +23,18 @@ class Looks:
     """How the views look at the subject: what a hypothesis changes.
 
     Attributes:
-        rig: cameras, batch (T, C).
-        pixels: (T, C, P, 2) [px, with distortion].
+        kind: what is looked at, in words: "joints", "labelled points", "labelled pixels" or "outlines of the masks".
+        rig: the cameras that took the views, batch (T, C); as the rig has them where an instant lacks the view.
+        pixels: (T, C, P, 2) [px of the camera, with distortion]; NaN where not seen.
         names: (P,) of joints; empty for other points.
         sizes: (C, 2) frames [px].
-        sequences: (T,) of the instants.
-        times: (T,) of the instants.
+        sequences: (T,) name of each instant's recording.
+        times: (T,) number of each instant in it.
         cut: (T, C, P) bool where pixels are corners of outlines: those at the border of an image.
         local: (T, C, P, 3) rays in each camera's axes, where they are known already.
     """
 
+    kind: str
     rig: Camera
     pixels: np.ndarray
     names: list[str]
@@ -41,6 +43,11 @@ class Looks:
     times: np.ndarray
     cut: np.ndarray | None = None
     local: np.ndarray | None = None
+
+    def matches(self) -> int:
+        """Return the number of pairs of views of a point."""
+        seen = np.isfinite(self.pixels[..., 0]).sum(axis=1)
+        return int((seen * (seen - 1) // 2).sum())
 
     def through_lens(self) -> Looks:
         """Return the same with the rays in each camera's axes, which poses and moments do not change."""

@@ -42,17 +42,11 @@ class Finding:
     after: float
 
 
-def judge(looks: Looks, cameras: Sequence[str], kind: str) -> list[Finding]:
-    """Return what explains the disagreement, in the order in which it was found: the rest is tried on what remains.
-
-    Args:
-        looks: how the views look at the subject.
-        cameras: names.
-        kind: what the distances are of, for the sentences.
-    """
+def judge(looks: Looks, cameras: Sequence[str]) -> list[Finding]:
+    """Return what explains the disagreement, in the order in which it was found: the rest is tried on what remains."""
     findings: list[Finding] = []
     for _ in range(_MOST_FAULTS):
-        found = _explained(looks, cameras, kind)
+        found = _explained(looks, cameras)
         if found is None:
             break
         finding, looks = found
@@ -62,10 +56,9 @@ def judge(looks: Looks, cameras: Sequence[str], kind: str) -> list[Finding]:
     return findings
 
 
-def _explained(looks: Looks, cameras: Sequence[str], kind: str) -> tuple[Finding, Looks] | None:
+def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | None:
     count = len(cameras)
-    seen = np.isfinite(looks.pixels[..., 0]).sum(axis=1)
-    if (seen * (seen - 1) // 2).sum() < _LEAST_MATCHES and looks.cut is None:
+    if looks.matches() < _LEAST_MATCHES and looks.cut is None:
         return None
     looks = looks.through_lens()
     sight = looks.sight()
@@ -91,7 +84,7 @@ def _explained(looks: Looks, cameras: Sequence[str], kind: str) -> tuple[Finding
             names = [cameras[index] for index in hypothesis.cameras]
             sentence = hypothesis.says.format(_listed(names, len(cameras)))
             figures = f"{_pixels(first)} as given, {_pixels(second)} {_AFTER.get(hypothesis.kind, 'otherwise')}"
-            sentence = f"{sentence}: {figures} (median distance of {kind} from their epipolar lines)"
+            sentence = f"{sentence}: {figures} (median distance of {looks.kind} from their epipolar lines)"
             finding = Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second))
             best = (total, finding, changed)
     return None if best is None else best[1:]

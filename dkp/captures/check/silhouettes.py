@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from dkp.captures.capture import Capture
-from dkp.captures.check.evidence import LEAST_CONFIDENCE, cameras_of, sizes_of, source_pixels
+from dkp.captures.check.correspondences import LEAST_CONFIDENCE
+from dkp.captures.check.evidence import in_order, looks_of, source_pixels
 from dkp.captures.check.hypotheses import Looks
 from dkp.captures.manifest import Instant, View
 from dkp.captures.rig import camera_size
@@ -84,8 +85,8 @@ def _joints_inside(view: View, mask: np.ndarray) -> float | None:
 
 
 def outlines(capture: Capture, instants: Sequence[Instant]) -> Looks | None:
-    """Return the convex hulls of the masks of instants, in the order of time, as what the views have in common."""
-    names = list(capture.cameras)
+    """Return the convex hulls of the masks as what the views have in common; None where there are none."""
+    instants, names = in_order(instants), list(capture.cameras)
     pixels = np.full((len(instants), len(names), _CORNERS, 2), np.nan)
     cut = np.zeros(pixels.shape[:-1], bool)
     for row, instant in enumerate(instants):
@@ -101,12 +102,4 @@ def outlines(capture: Capture, instants: Sequence[Instant]) -> Looks | None:
             cut[row, column, : len(hull)] = ((hull < 2) | (hull >= np.array(view.size) - 2)).any(axis=1)
     if not np.isfinite(pixels).any():
         return None
-    return Looks(
-        rig=cameras_of(capture, instants),
-        pixels=pixels,
-        names=[],
-        sizes=sizes_of(capture),
-        sequences=np.array([instant.sequence for instant in instants]),
-        times=np.array([instant.time for instant in instants]),
-        cut=cut,
-    )
+    return looks_of(capture, instants, "outlines of the masks", pixels, [], cut)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dkp.captures.capture import Capture
 from dkp.captures.check.bones import bone_sentences
 from dkp.captures.check.duplicates import duplicate_sentences, same_points
-from dkp.captures.check.evidence import gather, sizes_of
-from dkp.captures.check.hypotheses import Looks
+from dkp.captures.check.evidence import gather
 from dkp.captures.check.judge import Finding, judge
 from dkp.captures.check.lens_folds import fold_sentences
 from dkp.captures.check.silhouettes import mask_sentences, outlines
@@ -29,24 +28,15 @@ def suspicions(
     sentences = duplicate_sentences(capture, chosen)
     masks = mask_sentences(capture, chosen)
     findings: list[Finding] = []
-    evidence = gather(capture, chosen, usable)
-    if evidence is not None:
-        sentences += same_points(evidence.pixels, names, _WORDS[evidence.kind])
-        looks = Looks(
-            evidence.rig, evidence.pixels, evidence.names, sizes_of(capture), evidence.sequences, evidence.times
-        )
+    looks = gather(capture, chosen, usable)
+    if looks is not None:
+        sentences += same_points(looks.pixels, names, looks.kind)
         if not sentences:  # two copies of a camera fit nothing
-            findings = judge(looks, names, _WORDS[evidence.kind])
-        if evidence.kind == "joints" and not findings:
+            findings = judge(looks, names)
+        if looks.names and not findings:
             surface = capture.surface
-            sentences += bone_sentences(evidence, looks.sight(), surface.joints, surface.name, capture.unit)
-    elif not masks and not sentences:
-        ordered = sorted(chosen, key=lambda instant: (instant.sequence, instant.time))
-        hulls = outlines(capture, ordered)
-        if hulls is not None:
-            findings = judge(hulls, names, "outlines of the masks")
+            sentences += bone_sentences(looks, surface.joints, surface.name, capture.unit)
+    elif not masks and not sentences and (hulls := outlines(capture, chosen)) is not None:
+        findings = judge(hulls, names)
     views = [view for instant in chosen for view in instant.views]
     return findings, [*sentences, *masks, *fold_sentences(capture, views)]
-
-
-_WORDS = {"joints": "joints", "points": "labelled points", "label": "labelled pixels"}
