@@ -27,6 +27,8 @@ _SILHOUETTE_WIDTH = 0.12
 """Width of the silhouettes' robust weight, as a share of the surface's largest side: 20 cm for a human."""
 _DOUBT, _SOFTEST = 0.25, 0.05
 """Where less than the first share of the pixels disagrees, the surface is less stiff at the end; at least so much."""
+_FILLING = 10.0
+"""Times what is left of the stiffness is left of the silhouettes' pull at the end: exact pixels know edges better."""
 _LEAST_PIXELS = 0.5
 """A view agrees with the surface around a node where so many of its cells do, counted by their weights."""
 _FAR = 8.0
@@ -45,7 +47,8 @@ class RegistrationSettings:
         stiffness: weight of the nodes' edges against the pixels, at the start.
         stiffness_final: at the end. None = 1, and down to 0.05 where more than three quarters of the pixels agree. A
             surface that bends little, like a board, wants more.
-        silhouette: weight of the silhouettes against the pixels; 0 = they do not count.
+        silhouette: weight of the silhouettes against the pixels, of which less is left at the end where nearly all
+            pixels agree; 0 = they do not count.
         mirror: a pixel may be taken for its mirror image on the other side of the body where that is nearer by this
             much, and the surface is also started with its sides exchanged; None = neither.
         keypoint: weight of the detected keypoints, where some are given, against the pixels.
@@ -155,15 +158,15 @@ class Scene:
             self._pull_points(weights, targets, matrix, right)
             if anchors is not None:
                 anchors.pull(body, matrix, right)
+            doubt = torch.ones_like(stiffness)
+            if share == 1 and settings.stiffness_final is None:  # the better the pixels agree, the more detail they say
+                doubt = ((1 - self._agreement(weights)) / _DOUBT).square().clamp(_SOFTEST, 1)
             if late and settings.silhouette:
-                for node, target, pull in self._silhouette_pulls(body):
+                for node, target, pull in self._silhouette_pulls(body, (_FILLING * doubt).clamp(max=1)):
                     right.view(-1, 3).index_add_(0, node, pull[:, None] * target)
                     diagonal = torch.zeros_like(right[..., 0]).view(-1).index_add_(0, node, pull)
                     matrix.diagonal(dim1=1, dim2=2).add_(diagonal.view(self.batch, -1))
-            if share == 1 and settings.stiffness_final is None:  # the better the pixels agree, the more detail they say
-                doubt = (1 - self._agreement(weights)) / _DOUBT
-                stiffness = stiffness * doubt.square().clamp(_SOFTEST, 1)
-            body = self.graph.pulled(body, matrix, right, stiffness)
+            body = self.graph.pulled(body, matrix, right, stiffness * doubt)
         weights = self._believed(body, settings.width_final * self.extent, True)[0]
         return body, self._agreement(weights), *self._regions(weights)
 
@@ -206,8 +209,8 @@ class Scene:
         for side, weight, target in zip(self.sides, weights, targets, strict=False):
             side.pull(weight * strength, target, matrix, right)
 
-    def _silhouette_pulls(self, body: Deformation) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield pulls on nodes: which of the B N nodes (K,), where to (K, 3) and how strongly (K,)."""
+    def _silhouette_pulls(self, body: Deformation, share: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield a share (B,) of the pulls: which of the B N nodes (K,), where to (K, 3) and how strongly (K,)."""
         seen, depth = self.camera.project(body.position[:, None])
         seen = seen / self.step  # (B, C, N, 2) in cells
         size = seen.new_tensor([self.width, self.height])
@@ -226,7 +229,7 @@ class Scene:
         pulls = [self._unfilled(b, c, cell, seen, usable) for b, c, cell in self.filled if bool(usable[b, c].any())]
         if pulls:
             owner, view, node, cell = (torch.cat(one) for one in zip(*pulls, strict=True))
-            strength = self.settings.silhouette * len(self.graph) / self.count[owner]
+            strength = self.settings.silhouette * share[owner] * len(self.graph) / self.count[owner]
             yield self._pull(body, owner, view, node, cell, strength)
 
     def _unfilled(

@@ -22,7 +22,7 @@ NODES = ["--registration.nodes", "150"]
 def person(tmp_path_factory):
     """Two instants of a rendered person at 128 px, and the reconstruction of their exact labels."""
     folder = tmp_path_factory.mktemp("reconstruct")
-    synthesize(str(folder / "capture"), subjects=1, frames=2, cameras=6, clip=2, seed=3, workers=1)
+    synthesize(str(folder / "capture"), subjects=1, frames=2, cameras=6, clip=2, seed=3, size=128, workers=1)
     main(["reconstruct", str(folder / "capture"), str(folder / "out"), "--shrinkage", "0.02", "--workers", "1", *NODES])
     return Capture.open(folder / "capture"), folder / "out"
 
