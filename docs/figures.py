@@ -107,7 +107,7 @@ def draw_concepts() -> None:
         images, cameras = opened_views(capture, list(instant.views))
         truth = capture.truth(instant.frame)
     surface = capture.surface
-    coordinate, foreground = predicted(load("human-small"), images, 128)
+    coordinate, foreground = predicted(load("human-small"), images, 160)
     draw_fields(images[0], coordinate[0], foreground[0], surface, DOCS / "concepts-field.png")
     draw_matching(images, coordinate, foreground, cameras, surface, DOCS / "concepts-matching.png")
     found = SurfaceRegistration(surface)(coordinate[None], foreground[None], Camera.stack(cameras)[None])
