@@ -16,7 +16,7 @@ import torch
 from dkp.captures import Capture, View
 from dkp.captures.check import CheckReport, check_capture
 from dkp.captures.check.evidence import Points, shown_points
-from dkp.captures.check.measure import epipolar_residual
+from dkp.captures.check.measure import LARGE_RESIDUAL, epipolar_residual
 from dkp.captures.check.subject_point import spread
 from dkp.errors import InputError
 from dkp.files import write_text
@@ -83,14 +83,16 @@ def check(
 def check_page(capture: Capture, report: CheckReport) -> str:
     """Return a check as one html page that asks nothing of any other machine."""
     found = [finding.sentence for finding in report.findings]
-    causes = found or ["Nothing that was tried explains how far views disagree." if report.warnings else "None found."]
+    causes = found or ["Nothing that was tried explains how far views disagree."] * bool(report.warnings)
     lists = [("Problems", report.problems), ("Warnings", [one for one in report.warnings if one not in found])]
-    body = [_STYLE, "<h2>Likely cause</h2>", *(f'<p class="cause">{text.escape(one)}</p>' for one in causes)]
+    body = [_STYLE, "<h2>Likely cause</h2>" if causes else "<p class='note'>Nothing looks wrong.</p>"]
+    body += [f'<p class="cause">{text.escape(one)}</p>' for one in causes]
     for title, sentences in lists:
         if sentences:
             items = "".join(f"<li>{text.escape(one)}</li>" for one in sentences)
             body.append(f"<h2>{title}</h2><ul>{items}</ul>")
-    body += [_matrix(report, kind) for kind in report.residuals]
+    limit = LARGE_RESIDUAL * max(view.size[0] for view in capture.views)
+    body += [_matrix(report, kind, limit) for kind in report.residuals]
     body += ["<h2>Epipolar lines</h2>", _EXPLAINED, *_instants(capture, report)]
     body.append(f"<h2>All that was measured</h2><pre>{text.escape(str(report))}</pre>")
     return page(f"Check of {report.name}", "\n".join(body))
@@ -101,11 +103,10 @@ cameras. Where the views agree, lines pass through the points of their colour. P
 image under the pointer is larger.</p>"""
 
 
-def _matrix(report: CheckReport, kind: str) -> str:
-    """Return a table of the pairs' distances, cameras along both sides."""
+def _matrix(report: CheckReport, kind: str, limit: float) -> str:
+    """Return a table of the pairs' distances, cameras along both sides, coloured up to `limit` [px] and beyond it."""
     found = {tuple(pair.cameras): pair.residuals[kind] for pair in report.pairs if kind in pair.residuals}
     names = [camera.name for camera in report.cameras]
-    most = max((residual.source_median for residual in found.values()), default=0.0) or 1.0
     rows = ["<tr><th></th>" + "".join(f"<th>{text.escape(name)}</th>" for name in names) + "</tr>"]
     for name in names:
         cells = []
@@ -114,12 +115,13 @@ def _matrix(report: CheckReport, kind: str) -> str:
             if residual is None:
                 cells.append("<td></td>")
                 continue
-            shade = f"background:rgba(230,25,75,{0.5 * residual.source_median / most:.2f})"
-            title = f"{residual.matches} matches, mean {residual.source_mean:.2f} px"
-            cells.append(f'<td style="{shade}" title="{title}">{residual.source_median:.2f}</td>')
+            shade = f"background:rgba(230,25,75,{min(max(residual.median / limit - 0.5, 0), 0.5):.2f})"
+            title = f"{residual.matches} matches, mean {residual.mean:.2f} px ({residual.source_median:.2f} in frames)"
+            cells.append(f'<td style="{shade}" title="{title}">{residual.median:.2f}</td>')
         rows.append(f"<tr><th>{text.escape(name)}</th>{''.join(cells)}</tr>")
     return (
-        f"<h2>Distance of {kind} from their epipolar lines</h2><p class='note'>Median, px of the cameras' frames.</p>"
+        f"<h2>Distance of {kind} from their epipolar lines</h2><p class='note'>Median, px of the capture's images; "
+        f"from {limit:.1f} px on something is wrong.</p>"
         f"<table>{''.join(rows)}</table>"
     )
 

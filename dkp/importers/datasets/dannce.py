@@ -84,6 +84,7 @@ def import_dannce(
         raise InputError(f"names are {names}, expected a different one for each of {', '.join(known)}")
     media = _videos(folder / "videos", names)
     labels = _labels(folder / "labels", names)
+    images = None if labelled_frames is None else _images(Path(labelled_frames), names)
     out = Path(out).resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
@@ -105,7 +106,7 @@ def import_dannce(
                     view.frame, called[view.camera], take.path / view.image, sequence=view.sequence, time=view.time,
                     mask=take.mask(view), crop=view.crop, undistorted=view.undistorted,
                 )  # fmt: skip
-            found = _labelled_views(labels, layout, media, labelled_frames, rig) if labels else ()
+            found = _labelled_views(labels, layout, media, images, rig) if labels else ()
             for joint_view in found:
                 writer.add_row(view_row(writer.folder, joint_view, rig[joint_view.camera], size, margin, False))
                 if joint_view.frame not in writer.splits["test"]:
@@ -151,18 +152,17 @@ def _labelled_views(
     labels: Mapping[str, Detections],
     layout: str | Path | None,
     media: Mapping[str, Path],
-    folder: str | Path | None,
+    images: Mapping[tuple[str, int], Path] | None,
     rig: Mapping[str, Camera],
 ) -> Iterator[JointView]:
     """Yield the labelled views of which there is an image."""
     count = next(len(person) for some in labels.values() for person in some.people)
     called = joint_names(list(labels.values()), layout) if layout else [f"keypoint_{index}" for index in range(count)]
-    images = {} if folder is None else _images(Path(folder), list(labels))
     shown: dict[int, int] = {}
     views = []
     for name, some in labels.items():
         wanted = sorted(number for number, people in some.frames.items() if people)
-        if folder is None:
+        if images is None:
             source = FrameSource(media[name])
             pictures = source.frames(number for number in wanted if number in source)
         else:
