@@ -19,7 +19,8 @@ FLOORS = (
     "tasks viz",
     "callbacks",
     "runs inference",
-    "pipeline bench",
+    "pipeline",
+    "bench",
     "study sweep",
     "cli",
 )

@@ -120,7 +120,10 @@ ROWS = {
     "domain": (row("domain", 3), ":5: domain is 3, expected a string"),
     "list": (lambda rows: rows.__setitem__(4, [1]), r":5 is \[1\], expected an object"),
     "empty": (lambda rows: rows.clear(), "views.jsonl has no lines"),
-    "one view each": (lambda rows: [r for r in rows if r["camera"] == "cam_0"], "has 4 views of 4 frames, expected fr"),
+    "one view each": (
+        lambda rows: [{**r, "label": None} for r in rows if r["camera"] == "cam_0"],
+        "has 4 views of 4 frames, expected fr",
+    ),
 }
 
 
