@@ -1,6 +1,7 @@
 """Which file or folder belongs to which camera, by their names."""
 
 import json
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -8,6 +9,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from dkp.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
 def match_names(
@@ -23,6 +26,7 @@ def match_names(
     ("cam01_json", "session_cam1.mp4"). Where that leaves a camera without a path, the names of all cameras together
     are tried in two more ways: every camera's name contains the name of one file ("int_cam01_img", "cam01.mp4"); or
     names are equal without what all of the cameras', and all of the files', have in common ("A", "vid1-camA.mp4").
+    What is given for each camera is taken so, with a warning where its name is another camera's.
 
     Args:
         given: a folder, a list in the order of the cameras, or camera name -> path.
@@ -40,12 +44,12 @@ def match_names(
         for name in given:
             if name not in cameras:
                 raise InputError(f"{name!r} is given {kind} but is no camera, expected one of {', '.join(cameras)}")
-        return {name: Path(given[name]).absolute() for name in cameras}
+        return _doubted({name: Path(given[name]).absolute() for name in cameras}, kind)
     if not isinstance(given, str | Path):
         paths = [Path(path).absolute() for path in given]
         if len(paths) != len(cameras):
             raise InputError(f"{len(paths)} paths are given for {len(cameras)} cameras, expected {kind} for each")
-        return dict(zip(cameras, paths, strict=True))
+        return _doubted(dict(zip(cameras, paths, strict=True)), kind)
     folder = Path(given).absolute()
     if not folder.is_dir():
         raise InputError(
@@ -53,6 +57,22 @@ def match_names(
         )
     entries = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and accept(path))
     return match_entries(folder, cameras, kind, entries)
+
+
+def _doubted(given: dict[str, Path], kind: str) -> dict[str, Path]:
+    """Warn where the names of the files say another order than they are given in."""
+    try:
+        named = match_entries(Path(), list(given), kind, list(given.values()))
+    except InputError:
+        return given
+    for name, path in given.items():
+        if named[name] != path:
+            logger.warning(
+                "%s is taken for camera %r, but by the names that would be %s: is the order that of the cameras (%s)?",
+                path.name, name, named[name].name, ", ".join(given),
+            )  # fmt: skip
+            break
+    return given
 
 
 def match_entries(where: Path, cameras: Sequence[str], kind: str, entries: Sequence[Path]) -> dict[str, Path]:
