@@ -23,6 +23,7 @@ EXCEPTIONS = {
     "hypothesis": "MPL-2.0: for tests only; the licence covers changes of its own files only",
     "pathspec": "MPL-2.0: for mypy and MkDocs only; the licence covers changes of its own files only",
     "tqdm": "MPL-2.0 AND MIT: used unchanged; the licence covers changes of its own files only",
+    "openexr": "BSD-3-Clause: said in its own files, not in its metadata; for tests and `make weights` only",
     "nvidia": "NVIDIA's own terms: CUDA's runtime, which torch's CUDA builds ask for; not part of dkp",
     "cuda": "NVIDIA's own terms: CUDA's runtime, which torch's CUDA builds ask for; not part of dkp",
 }

@@ -151,6 +151,8 @@ def run(
         numbers = [number for number in numbers if number not in done]
     start = time.monotonic()
     with Progress(Console()) as progress, progress.shown("predict", "image", rate=True) as show:
+        if done:
+            progress.say(f"{len(done)} of {len(source.names)} images were predicted before; going on with the others")
         for count, (number, image) in enumerate(source.read(numbers), start=1):
             if number in done:
                 flush()

@@ -15,8 +15,6 @@ from dkp.pipeline.reconstruct import detector_words, rest_of
 from dkp.reconstruction import Reconstruction
 from dkp.synthetic.synthesis import synthesize
 
-NODES = ["--registration.nodes", "150"]
-
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory):
@@ -132,7 +130,6 @@ def test_an_interrupted_command_goes_on(person, tmp_path, monkeypatch, capsys):
         "0.02",
         "--workers",
         "1",
-        *NODES,
     ]
     add = KeptInstants.add
 

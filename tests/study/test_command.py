@@ -7,8 +7,9 @@ import pytest
 import yaml
 
 from dkp.cli import main
+from dkp.pipeline.stages import StageRecord
 from dkp.study.check import differences
-from dkp.study.record import Record, StageRecord
+from dkp.study.record import Record
 
 from .conftest import content
 
