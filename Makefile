@@ -45,7 +45,7 @@ train: $(VENV)/.ready ## Teacher -> adapted on unlabelled views -> table and fig
 
 # What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.
 LEARN := captures/weights-human
-RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size $(if $(findstring large,$@),192,128) --splits '{"train": 1.0}'
+RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size $(if $(filter large-%,$(notdir $@)),192,128) --splits '{"train": 1.0}'
 VIEWS := $(addprefix $(LEARN)/,varied varied2 wild-ring wild-ring2 wild-ring3 wild-ring4 wild-ring5 wild-ring6 \
   wild-dome wild-dome2 wild-dome3 wild-dome4 sport sport2 \
   large-wild large-wild2 large-wild3 large-wild4 large-sport large-sport2 large-varied large-varied2)
