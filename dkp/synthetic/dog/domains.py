@@ -63,6 +63,8 @@ DOG_DOMAINS: dict[str, Domain] = {
         motions={"trot": 0.25, "sit": 0.2, "sniff": 0.2, "bow": 0.1, "paw": 0.15, "walk": 0.1},
     ),
     "varied": replace(DOMAINS["varied"], wardrobe=_ANY, height=(0.4, 1.8)),
+    # Crowded places, hard light, any camera.
+    "wild": replace(DOMAINS["wild"], wardrobe=_ANY, height=(0.4, 1.9), motions={}),
     "studio": replace(DOMAINS["studio"], wardrobe=_ANY, height=(0.5, 1.2)),
     "outdoor": replace(DOMAINS["outdoor"], wardrobe=_ANY, height=(0.5, 1.4)),
 }
