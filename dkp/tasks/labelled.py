@@ -20,7 +20,7 @@ class LabelledTask(DenseKeypointTask):
         surface: name or file of the canonical surface, or the surface itself.
         terms: the loss terms by name; None = "labelled" with its defaults.
         initial_weights: file to start from (.ckpt, .pt or .safetensors), or the name of shipped ones (`dkp weights`);
-            None = the detector as it is.
+            None = the detector as it is. They may be of another surface: coordinates are on this one from the start.
         **shared: what the tasks share, see `DenseKeypointTask`.
     """
 
@@ -41,3 +41,5 @@ class LabelledTask(DenseKeypointTask):
         super().configure_models(stage)
         if stage == "fit" and self.initial_weights is not None:
             load_state(self.detector, read_state(weights_file(self.initial_weights)), self.initial_weights)
+            centre, half_extent = self.surface.bounds  # the weights may be those of another surface
+            self.detector.set_surface_bounds(centre.tolist(), half_extent.tolist())

@@ -45,11 +45,14 @@ def test_the_surface_fills_in_the_bounds_of_a_detector_without(make_trainer, pla
 
 def test_initial_weights_are_loaded_before_training(make_detector, make_trainer, plane, plane_data, tmp_path):
     source = make_detector(seed=7)
+    source.set_surface_bounds((5.0, 0.0, 1.0), (3.0, 2.0, 1.0))  # of another surface
     path = save_detector(source, tmp_path / "start.safetensors")
     task = make_task(make_detector, plane, initial_weights=str(path), learning_rate=0.0)
     make_trainer(limit_train_batches=1, limit_val_batches=0).fit(task, plane_data("labelled"))
     for mine, other in zip(task.detector.parameters(), source.parameters(), strict=True):
         assert torch.equal(mine, other)
+    assert task.detector.surface_centre.tolist() == pytest.approx(plane.bounds[0].tolist())
+    assert task.detector.surface_half_extent[:2].tolist() == pytest.approx(plane.bounds[1][:2].tolist())
 
 
 def test_initial_weights_that_do_not_exist_are_an_input_error(make_detector, make_trainer, plane, plane_data):
