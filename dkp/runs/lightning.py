@@ -43,7 +43,7 @@ from dkp.lightning_internals import RunProgressBar
 from dkp.metrics.names import summary
 from dkp.recipes import one_config
 from dkp.runs.options import SHARED, given, with_underscores
-from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, without_shipped
+from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, saved_by_dkp, without_shipped
 
 # "omegaconf+" resolves ${...} once, after all files and overrides.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
@@ -360,14 +360,17 @@ def run(
         resumed: the run that goes on in its folder; None = a new run.
     """
     words = with_underscores(words)
+    saved = resumed.folder if resumed else None
     if words and not words[0].startswith("-") and command != "fit":
+        saved = Path(words[0])
         words = [f"--config={saved_config(Path(words[0]))}", *words[1:]]
     for name in CHATTY:
         logging.getLogger(name).addFilter(useful)
     with warnings.catch_warnings():
         for message in NO_USE:
             warnings.filterwarnings("ignore", message=message)
-        cli = TrainingCLI(command, words, callbacks, resumed)
+        with saved_by_dkp(saved, words):
+            cli = TrainingCLI(command, words, callbacks, resumed)
         cli.execute()
     folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:

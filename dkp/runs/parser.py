@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from dkp.captures.splits import Captures, all_captures, split_of
 from dkp.errors import InputError
 from dkp.recipes import CONFIG, recipe_folder
 from dkp.runs.options import SHARED, given
+from dkp.sentences import one_sentence
 from dkp.weights import configuration, names
 
 EVALUATED = {"validate": ("val",), "test": ("test",), "predict": ("predict", "test")}
@@ -35,6 +38,29 @@ class RunParser(LightningArgumentParser):
         if "${" in text:
             self.said = text
         return text
+
+
+@contextmanager
+def saved_by_dkp(run: Path | None, words: Sequence[str]) -> Iterator[None]:
+    """Say of a run whose own configuration cannot be parsed that another version of dkp has written it.
+
+    Args:
+        run: the run's folder; None = the configuration is the user's.
+        words: options of the user beside it, which may be what is wrong.
+
+    Raises:
+        InputError: in place of the parser's error.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        sentence = one_sentence(str(error))
+        if run is None or any(given(words, key.strip(":")) is not None for key in sentence.split()[:1]):
+            raise
+        raise InputError(
+            f"{run}/config.yaml: {sentence}; another version of dkp has written the run: go on with that version, or "
+            "begin a new run"
+        ) from error
 
 
 def require_effect(command: str, words: Sequence[str], said: dict[str, Any]) -> str | None:

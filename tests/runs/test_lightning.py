@@ -286,6 +286,18 @@ def test_resuming_with_a_mistake_changes_nothing(run, capsys, words, expected):
     assert contents(run) == before
 
 
+@pytest.mark.parametrize("command", ["resume", "test"])
+def test_a_run_of_another_version_says_so(run, capsys, command):
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("    learning_rate:", "    pace:"))
+    before = contents(run)
+    message = refused(capsys, [command, run, *(["--trainer.max_steps", "4"] if command == "resume" else [])])
+    assert f"{config}: " in message
+    assert "model.pace is not an option of dkp.tasks." in message
+    assert "another version of dkp has written the run" in message
+    assert contents(run) == before
+
+
 def test_what_was_half_written_is_gone_when_a_run_goes_on(run):
     (run / "checkpoints" / "last.ckpt.partial").write_text("half")
     main(["resume", str(run), "--trainer.max_steps", "4"])
