@@ -7,8 +7,10 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 import yaml
 
@@ -73,7 +75,7 @@ def test_dkp_knows_the_command_and_its_options(words, monkeypatch, capsys):
                 if rest[: len(name.split())] == name.split())  # fmt: skip
     rest = rest[len(name.split()) :]
     if name in FUNCTIONS and (
-        name not in LIGHTNING or (not rest[0].startswith(("runs/", "captures/")) and predicts_media(rest))
+        name not in LIGHTNING or (not re.match(r"runs/|captures/[^/]+$", rest[0]) and predicts_media(rest))
     ):
         if whole:
             parsed(name, rest)
@@ -106,6 +108,22 @@ def test_blocks_have_a_language_and_python_imports_what_is_there(page):
         for module, names in re.findall(r"^from (dkp[\w.]*) import (.+)$", block, re.MULTILINE):
             for one in names.split(","):
                 assert hasattr(importlib.import_module(module), one.strip()), (module, one)
+
+
+def test_the_snippets_of_readme_and_of_the_losses_run(tmp_path, monkeypatch):
+    """After the command that renders what they read."""
+    words = next(line for line in lines_of(ROOT / "README.md") if line[1:2] == ["synthesize"])
+    monkeypatch.chdir(tmp_path)
+    main([*words[1:], "--subjects", "1", "--frames", "2", "--clip", "2", "--workers", "1"])
+    (snippet,), (loss,) = (blocks(ROOT / name, "python") for name in ("README.md", "docs/losses.md"))
+    found: dict[str, Any] = {}
+    exec(compile(snippet, "README.md", "exec"), found)
+    assert found["seen"].vertex[0] >= 0
+    assert np.isfinite(found["surface"].at(found["seen"].vertex)).all()
+    found = {}
+    exec(compile(loss, "losses.md", "exec"), found)
+    distance = found["matched"].distance[found["mask"]]
+    assert 0 < distance.median() < 10  # of images of 128 px
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)

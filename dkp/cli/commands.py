@@ -274,9 +274,9 @@ def run_words(command: str, words: list[str]) -> None:
     """Run a command of `LIGHTNING`; what is no option of it is named before anything is imported."""
     if not words:
         raise UsageError(f"dkp {command} needs words after it, expected {USAGE[command]}")
-    known = [f"--{name}" for name in SHARED] + with_underscores([key.split()[0] for key in FURTHER])
-    known = [*(option.partition(".")[0] for option in known), "--weights_only"]
-    for option in (word.partition("=")[0] for word in with_underscores(words) if word.startswith("--")):
+    known = [f"--{name.replace('_', '-')}" for name in SHARED] + [key.split()[0] for key in FURTHER]
+    known = [*(option.partition(".")[0] for option in known), "--weights-only"]
+    for option in (word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")):
         if "." not in option and option not in known:
             raise UsageError(f"{option} is not an option of dkp {command}{near(option, known)}")
     lightning = importlib.import_module("dkp.runs.lightning")

@@ -208,7 +208,7 @@ def from_labels(views: str, found: FoundInstants, keypoints: list[str] | None) -
     data.setup("predict")
     for batch in data.predict_dataloader()[0]:
         if "coordinate" not in batch:
-            raise InputError(f"{views.rstrip(SPLIT_MARK)} has no labels, expected a detector: --ckpt_path NAME")
+            raise InputError(f"{views.rstrip(SPLIT_MARK)} has no labels, expected a detector: --ckpt-path NAME")
         foreground = batch["foreground"] & batch["has_label"][..., None, None]
         found.hand_over(Fields.of_batch(batch, batch["coordinate"], foreground))
     found.finish()

@@ -192,7 +192,7 @@ class TrainingCLI(LightningCLI):
         if self.config.get("model.init_args.detector.init_args.weights"):
             return None
         raise InputError(
-            f"dkp {self.command} has no trained weights: name a run (dkp {self.command} RUN), or give --ckpt_path FILE "
+            f"dkp {self.command} has no trained weights: name a run (dkp {self.command} RUN), or give --ckpt-path FILE "
             "or --model.detector.init_args.weights FILE"
         )
 

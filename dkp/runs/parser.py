@@ -85,7 +85,7 @@ def require_effect(command: str, words: Sequence[str], said: dict[str, Any]) -> 
             if command != "fit" or not referring:
                 raise InputError(
                     f"--{name} {value} would change nothing: no key of the configuration refers to ${{{name}}}; give "
-                    "the keys themselves, which --print_config lists"
+                    "the keys themselves, which --print-config lists"
                 )
             useless.append(f"--{name}")
     return f"{', '.join(useless)}: nothing in this configuration uses it" if useless else None
