@@ -11,7 +11,7 @@ import pickle
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any, Generic, TypeVar
@@ -29,6 +29,9 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 AHEAD = 4
 """So many things wait for each process: it is never idle, and little waits in memory."""
+
+BEAT = 2.0
+"""How often it is shown that work goes on, where a thing takes long [s]."""
 
 
 def cores() -> int:
@@ -139,6 +142,8 @@ class Workers(Generic[Item, Result]):
                 show(number, len(items))
                 while left and len(waiting) <= self.ahead:
                     waiting.append(self.submit(left.popleft()))
+                while wait([waiting[0]], BEAT).not_done:
+                    show(number, len(items))
                 yield self.result(waiting.popleft())
 
 

@@ -1,6 +1,6 @@
 """Where the subject is in a frame: boxes from points, from masks and from a static camera's background."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -9,6 +9,9 @@ from dkp.errors import InputError
 
 DIFFERENCE = 30.0
 """Least difference of a colour channel that counts as foreground, in grey levels."""
+
+BACKGROUND_FRAMES = 93
+"""From how many frames, spread over a recording, the background is learned."""
 
 
 def box_of_points(points: np.ndarray) -> np.ndarray:
@@ -53,6 +56,19 @@ def smooth_boxes(boxes: Mapping[int, np.ndarray], window: int) -> dict[int, np.n
     return smooth
 
 
+def reduced(frame: np.ndarray, height: int = 360) -> np.ndarray:
+    """Return a frame (H, W, 3) uint8 smaller and a little blurred, as the background is compared with it."""
+    scale = min(1.0, height / frame.shape[0])
+    size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
+    return cv2.GaussianBlur(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+
+
+def spread(numbers: Sequence[int]) -> list[int]:
+    """Return those of increasing frame numbers from which the background is learned."""
+    chosen = np.linspace(0, len(numbers) - 1, min(BACKGROUND_FRAMES, len(numbers))).round().astype(int)
+    return [numbers[index] for index in chosen]
+
+
 class Background:
     """What a static camera sees without the subject: the median of frames that differ from each other.
 
@@ -60,49 +76,43 @@ class Background:
     becomes background where it is not seen in some eight other places.
 
     Attributes:
-        image: (h, w, 3) uint8, the median, reduced in size.
+        image: (h, w, 3) uint8, the median.
     """
 
-    def __init__(self, frames: Iterable[np.ndarray], height: int = 360, most: int = 15):
+    def __init__(self, frames: Sequence[np.ndarray], most: int = 15):
         """Take the median.
 
         Args:
-            frames: (H, W, 3) uint8 frames spread over the recording, some 90 of them.
-            height: frames are reduced to this height [px].
+            frames: (h, w, 3) uint8 `reduced` frames spread over the recording, see `spread`.
             most: of how many frames the median is taken, those that differ most.
 
         Raises:
             InputError: there is no frame.
         """
-        self._height = height
-        reduced = [self._reduced(frame) for frame in frames]
-        if not reduced:
+        if not frames:
             raise InputError("none of the frames of a camera can be decoded, expected some that show its background")
-        self.image = np.median(np.stack(_unlike(reduced, most)), axis=0).astype(np.uint8)
-
-    def _reduced(self, frame: np.ndarray) -> np.ndarray:
-        height, width = frame.shape[:2]
-        scale = min(1.0, self._height / height)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        return cv2.GaussianBlur(cv2.resize(frame, size, interpolation=cv2.INTER_AREA), (0, 0), 1.0)
+        self.image = np.median(np.stack(_unlike(frames, most)), axis=0).astype(np.uint8)
 
     def different(self, frame: np.ndarray) -> np.ndarray:
-        """Return (h, w) bool, reduced in size as the image: where the frame differs from the background."""
-        reduced = self._reduced(frame)
-        different = (cv2.absdiff(reduced, self.image).max(axis=2) > DIFFERENCE).astype(np.uint8)
+        """Return (h, w) bool: where a `reduced` frame differs from the background."""
+        different = _changed(frame, self.image).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.
         different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
         return cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2).astype(bool)
 
 
-def _unlike(frames: list[np.ndarray], most: int) -> list[np.ndarray]:
+def _changed(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return (h, w) bool: where a channel of two frames (h, w, 3) uint8 differs by more than `DIFFERENCE`."""
+    return np.asarray(cv2.inRange(cv2.absdiff(frame, other), (0, 0, 0), (DIFFERENCE,) * 3) == 0)
+
+
+def _unlike(frames: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     """Choose the frames that differ most from each other: one after the other, the one most unlike those so far."""
-    small = np.stack([frame[::2, ::2] for frame in frames]).astype(np.int16)
+    small = [np.ascontiguousarray(frame[::2, ::2]) for frame in frames]
     chosen, least = [0], np.full(len(frames), np.inf)
     while len(chosen) < min(most, len(frames)):
-        changed = (np.abs(small - small[chosen[-1]]).max(axis=3) > DIFFERENCE).mean(axis=(1, 2))
-        least = np.minimum(least, changed)
+        least = np.minimum(least, [_changed(frame, small[chosen[-1]]).mean() for frame in small])
         least[chosen] = -1
         chosen.append(int(least.argmax()))
     return [frames[index] for index in chosen]

@@ -45,8 +45,8 @@ def import_fields(
 
     Args:
         capture: whose views the fields are of.
-        fields: folder with FRAME/CAMERA.png (or .npz) or CAMERA/FRAME.png; names may end in `_IUV`. Or a dump of
-            DensePose's apply_net of images with such names.
+        fields: folder with FRAME/CAMERA.png (or .npz) or CAMERA/FRAME.png; names may end in `_IUV` or
+            `_iuv`. Or a dump of DensePose's apply_net of images with such names.
         out: capture to write.
         charts: `.npz` that says where the parts' charts lie on the surface: `part` (N,) from 1, `uv` (N, 2) in [0, 1]
             and `vertex` (N,) of the capture's surface; or DensePose's `UV_Processed.mat`, where the surface is the mesh
@@ -117,7 +117,7 @@ def _beyond(dump: Mapping[tuple[str, str], Instance], capture: Capture) -> bool:
 
 def _file(folder: Path, view: View) -> Path | None:
     for first, second in _names(view):
-        for ending in (".npz", ".png", "_IUV.png"):
+        for ending in (".npz", "_IUV.png", "_iuv.png", ".png"):
             path = folder / first / f"{second}{ending}"
             if path.is_file():
                 return path

@@ -100,6 +100,7 @@ class Hull:
                 return self(foregrounds)  # it has moved on
             near, points = None, centres[part]
             low, high = np.maximum(points.min(0) - cell, low), np.minimum(points.max(0) + cell, high)
+        points = self._above_floor(points, cell)
         found = {camera: self._seen(camera, mask, points, cell) for camera, mask in foregrounds.items()}
         margin = 0.25 * (high - low).max()
         return found, (low - margin, high + margin)
@@ -123,6 +124,11 @@ class Hull:
             missed[view] += distance[rows[view], columns[view]] > radius * length[view]
             seen += view
         return np.where((missed <= (seen >= _ENOUGH)) & (seen >= 2), seen, 0)
+
+    def _above_floor(self, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Leave out cells that touch the floor, within which its mirror image is agreed on as well; not all of them."""
+        above = points[:, 2] > (-np.inf if self.floor is None else self.floor + np.linalg.norm(cell) / 2)
+        return points[above] if above.any() else points
 
     def _seen(self, camera: str, mask: np.ndarray, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Return the part of a camera's mask (h, w) that cells at points (N, 3) cover."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,13 +11,21 @@ import numpy as np
 
 from dkp.captures.crops import apply_affine, square_box, undistorted
 from dkp.geometry import Camera
-from dkp.importers.boxes import Background, box_of_points, largest_part, outline, smooth_boxes
+from dkp.importers.boxes import (
+    BACKGROUND_FRAMES,
+    Background,
+    box_of_points,
+    largest_part,
+    outline,
+    reduced,
+    smooth_boxes,
+    spread,
+)
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)
 
-BACKGROUND_FRAMES = 93
 _MOST_EDGE = 0.5  # share of the frame's edge in a mask from which it may be inverted
 
 
@@ -124,11 +132,21 @@ def track_masks(
 
 
 def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], margin: float, smooth: int) -> Track:
-    """Put boxes around what differs from the median of a static camera's frames."""
-    chosen = np.unique(np.linspace(0, len(indices) - 1, min(BACKGROUND_FRAMES, len(indices))).round().astype(int))
-    background = Background(frame for _, frame in frames.frames([indices[i] for i in chosen]))
+    """Put boxes around what differs from the median of a static camera's frames, which are decoded as rarely as can be.
+
+    The background is learned from all frames between the first and the last one, as these are decoded anyway.
+    """
+    learned = spread([number for number in frames.numbers if indices[0] <= number <= indices[-1]])
+    few = len(indices) <= BACKGROUND_FRAMES
+    wanted = sorted({*learned, *indices}) if few else learned
+    small = {index: reduced(frame) for index, frame in frames.frames(wanted)}
+    background = Background([small[index] for index in learned if index in small])
+    if few:
+        every: Iterable[tuple[int, np.ndarray]] = ((index, small[index]) for index in indices if index in small)
+    else:
+        every = ((index, reduced(frame)) for index, frame in frames.frames(indices))
     track = Track()
-    for index, frame in frames.frames(indices):
+    for index, frame in every:
         mask = background.different(frame)
         track.masks[index] = packed(mask)
         add_outline(track, index, largest_part(mask), frames.size, lens, margin)

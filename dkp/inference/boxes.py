@@ -12,12 +12,11 @@ import numpy as np
 
 from dkp.captures.images import read_mask
 from dkp.errors import InputError
-from dkp.importers.boxes import Background, box_of_points, largest_part, outline
+from dkp.importers.boxes import Background, box_of_points, largest_part, outline, reduced, spread
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
 from dkp.importers.keypoints.files import read_detections
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import FrameSource, image_files, numbered
-from dkp.importers.subject import BACKGROUND_FRAMES
 from dkp.inference.frames import Frames
 from dkp.inference.predictor import as_boxes
 
@@ -195,12 +194,10 @@ def moving_boxes(frames: Frames) -> Callable[[np.ndarray], np.ndarray | None]:
     """
     if not frames.is_video:
         raise InputError(f"boxes is background where {frames.path} is no video, expected frames of a still camera")
-    numbers = list(frames.names)
-    chosen = np.unique(np.linspace(0, len(numbers) - 1, min(BACKGROUND_FRAMES, len(numbers))).round().astype(int))
-    background = Background(image for _, image in frames.read([numbers[index] for index in chosen]))
+    background = Background([reduced(image) for _, image in frames.read(spread(list(frames.names)))])
 
     def find(image: np.ndarray) -> np.ndarray | None:
-        mask = largest_part(background.different(image))
+        mask = largest_part(background.different(reduced(image)))
         points = outline(mask)
         return None if points is None else box_of_points(points * (np.array(image.shape[1::-1]) / mask.shape[::-1]))
 

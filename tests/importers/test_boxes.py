@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dkp.importers.boxes import Background, box_of_points, enlarged, largest_part, outline, smooth_boxes
+from dkp.importers.boxes import Background, box_of_points, enlarged, largest_part, outline, reduced, smooth_boxes, spread
 
 
 def disc(x, y, radius, shape=(120, 160)):
@@ -50,12 +50,12 @@ def test_a_moving_subject_is_found_before_a_static_background():
         frame = np.where(where[..., None], (250, 30, 30), still) + rng.normal(0, 3, (120, 160, 3))
         frames.append(frame.clip(0, 255).astype(np.uint8))
         truth.append(where)
-    background = Background(frames)
+    background = Background([reduced(frame) for frame in frames])
     for frame, where in zip(frames, truth, strict=True):
-        mask = background.different(frame)
+        mask = background.different(reduced(frame))
         assert mask.shape == (120, 160)
         assert (mask & where).sum() / (mask | where).sum() > 0.7
-    assert not background.different(still).any()
+    assert not background.different(reduced(still)).any()
 
 
 def test_a_subject_that_sits_still_most_of_the_time_does_not_become_background():
@@ -65,18 +65,25 @@ def test_a_subject_that_sits_still_most_of_the_time_does_not_become_background()
     for time in range(60):  # it walks for ten frames and then sits, breathing
         where = disc(30 + 9 * min(time, 10), 60, 15 + (time % 2))
         frames.append(np.where(where[..., None], (250, 30, 30), still).astype(np.uint8))
-    background = Background(frames)
-    assert (np.abs(background.image.astype(int) - Background([still]).image).max(axis=2) < 30).mean() > 0.995
-    mask, where = background.different(frames[-1]), disc(120, 60, 16)
+    background = Background([reduced(frame) for frame in frames])
+    assert (np.abs(background.image.astype(int) - Background([reduced(still)]).image).max(axis=2) < 30).mean() > 0.995
+    mask, where = background.different(reduced(frames[-1])), disc(120, 60, 16)
     assert (mask & where).sum() / (mask | where).sum() > 0.7
 
 
 def test_large_frames_are_reduced_and_masks_are_not():
     frames = [np.zeros((900, 1200, 3), np.uint8) for _ in range(3)]
-    background = Background(frames, height=90)
+    background = Background([reduced(frame, 90) for frame in frames])
     assert background.image.shape == (90, 120, 3)
     frame = np.where(disc(600, 450, 200, (900, 1200))[..., None], 255, 0).astype(np.uint8).repeat(3, -1)
-    mask = enlarged(largest_part(background.different(frame)), (1200, 900))
+    mask = enlarged(largest_part(background.different(reduced(frame, 90))), (1200, 900))
     assert mask.shape == (900, 1200)
     where = disc(600, 450, 200, (900, 1200))
     assert (mask & where).sum() / (mask | where).sum() > 0.9
+
+
+def test_the_background_is_learned_from_frames_spread_over_the_recording():
+    assert spread([3, 5, 9]) == [3, 5, 9]
+    many = spread(range(0, 5000, 5))
+    assert (len(many), many[0], many[-1]) == (93, 0, 4995)
+    assert max(np.diff(many)) < 60

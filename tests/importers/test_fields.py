@@ -46,7 +46,12 @@ def assert_near(path, capture, least=0.9, share=0.9):
     assert found.labelled_share > share
 
 
-def test_iuv_images_of_half_the_resolution(capture, fields, tmp_path):
+@pytest.mark.parametrize("ending", ["", "_IUV", "_iuv"])
+def test_iuv_images_of_half_the_resolution(capture, fields, tmp_path, ending):
+    """Also called as DensePose and as `dkp predict` call them, beside pictures of the fields."""
+    for path in [*fields.rglob("*.png")] if ending else ():
+        path.rename(path.with_name(f"{path.stem}{ending}.png"))
+        cv2.imwrite(str(path), np.full((44, 44, 3), 200, np.uint8))
     found = import_fields(capture.path, fields, tmp_path / "out")
     assert_near(tmp_path / "out", capture)
     assert found.splits == capture.splits

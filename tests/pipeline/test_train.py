@@ -7,8 +7,11 @@ import cv2
 import pytest
 import yaml
 
+from dkp.captures import Capture
 from dkp.cli import main
 from dkp.pipeline.job import DETECTORS, JOINT_KEYS, SUMMARY_KEYS
+
+from ..importers.test_fields import iuv_of
 
 OVERRIDES = [
     "--size=32",
@@ -23,9 +26,14 @@ OVERRIDES = [
 
 @pytest.fixture(scope="module")
 def job(planes, tmp_path_factory):
-    """The arguments of a main job, which has run once, and its folder."""
+    """The arguments of a main job whose teacher is a folder of IUV images, which has run once, and its folder."""
     runs = tmp_path_factory.mktemp("runs")
-    words = ["train", "--capture", str(planes / "mine"), "--source", str(planes / "labelled"), "--runs", str(runs)]
+    capture = Capture.open(planes / "mine")
+    for view in capture.views:
+        path = runs / "iuv" / view.frame / f"{view.camera}_iuv.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), iuv_of(capture, view))
+    words = ["train", "--capture", str(planes / "mine"), "--teacher", str(runs / "iuv"), "--runs", str(runs)]
     words += ["--captures", str(runs / "captures"), "--accelerator", "cpu", "--seed", "3", "--overrides"]
     main([*words, json.dumps(OVERRIDES)])
     return words, runs / "train-mine-seed3"
@@ -62,6 +70,7 @@ def test_every_stage_leaves_its_files(job):
     for name in DETECTORS:
         config = yaml.safe_load((folder / name / "config.yaml").read_text())
         assert (config["name"], config["size"], config["seed_everything"]) == (name, 32, 3)
+        assert config["source"] == f"{folder.parent}/captures/mine-by-iuv#train"
         assert "train/labelled" in (folder / name / "metrics.csv").read_text().splitlines()[0]
         assert json.loads((folder / name / "metrics.json").read_text())["step"] == 60
         assert json.loads((folder / name / "test" / "metrics.json").read_text())["stage"] == "test"

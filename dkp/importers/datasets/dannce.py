@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from dkp.captures.capture import Capture
-from dkp.captures.images import read_image
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.dannce import read_dannce_cameras
 from dkp.importers.datasets.joint_views import JointView, view_row
 from dkp.importers.keypoints.dannce import read_dannce_labels
-from dkp.importers.keypoints.detections import Detections
+from dkp.importers.keypoints.detections import Detections, Joints
 from dkp.importers.keypoints.names import joint_names, named_joints
 from dkp.importers.media.names import match_names
 from dkp.importers.media.video import VIDEO_SUFFIXES, FrameSource, image_files, natural_key
@@ -85,6 +87,7 @@ def import_dannce(
     media = _videos(folder / "videos", names)
     labels = _labels(folder / "labels", names)
     images = None if labelled_frames is None else _images(Path(labelled_frames), names)
+    shown = _shown(labels, layout, media, images) if labels else {}
     out = Path(out).resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
@@ -106,8 +109,7 @@ def import_dannce(
                     view.frame, called[view.camera], take.path / view.image, sequence=view.sequence, time=view.time,
                     mask=take.mask(view), crop=view.crop, undistorted=view.undistorted,
                 )  # fmt: skip
-            found = _labelled_views(labels, layout, media, images, rig) if labels else ()
-            for joint_view in found:
+            for joint_view in _labelled_views(shown, media, images, rig):
                 writer.add_row(view_row(writer.folder, joint_view, rig[joint_view.camera], size, margin, False))
                 if joint_view.frame not in writer.splits["test"]:
                     writer.splits["test"].append(joint_view.frame)
@@ -148,39 +150,49 @@ def _labels(folder: Path, names: Sequence[str]) -> dict[str, Detections]:
     return {name: read_dannce_labels(file) for name, file in zip(names, files, strict=False)}
 
 
-def _labelled_views(
+def _shown(
     labels: Mapping[str, Detections],
     layout: str | Path | None,
     media: Mapping[str, Path],
     images: Mapping[tuple[str, int], Path] | None,
-    rig: Mapping[str, Camera],
-) -> Iterator[JointView]:
-    """Yield the labelled views of which there is an image."""
+) -> dict[str, dict[int, Joints]]:
+    """Return camera -> number -> joints of the labelled frames of which two cameras have images."""
     count = next(len(person) for some in labels.values() for person in some.people)
     called = joint_names(list(labels.values()), layout) if layout else [f"keypoint_{index}" for index in range(count)]
-    shown: dict[int, int] = {}
-    views = []
+    there: Container[tuple[str, int]] = (
+        {(name, number) for name in labels for number in FrameSource(media[name]).numbers} if images is None else images
+    )
+    found: dict[str, dict[int, Joints]] = {}
     for name, some in labels.items():
-        wanted = sorted(number for number, people in some.frames.items() if people)
-        if images is None:
-            source = FrameSource(media[name])
-            pictures = source.frames(number for number in wanted if number in source)
-        else:
-            pictures = ((n, read_image(images[name, n])) for n in wanted if (name, n) in images)
-        for number, picture in pictures:
-            joints = named_joints(some.frames[number][0], called)
-            if len(joints) >= 3:
-                shown[number] = shown.get(number, 0) + 1
-                views.append(JointView("labelled", number, name, picture, Lens(rig[name]), joints))
-    kept = [view for view in views if shown[view.time] >= 2]
+        joints = {n: named_joints(people[0], called) for n, people in some.frames.items() if people}
+        found[name] = {n: person for n, person in sorted(joints.items()) if len(person) >= 3 and (name, n) in there}
+    cameras = Counter(number for some in found.values() for number in some)
+    kept = [number for number, count in cameras.items() if count >= 2]
     if not kept:
         raise InputError(
             f"{next(iter(labels.values())).path.parent}: none of {len(labels)} cameras' labelled frames has images of "
-            "two cameras, expected the option labelled_frames, or labels of frames in the videos"
+            "two cameras, expected the option --labelled-frames, or labels of frames in the videos"
         )
     total = len({number for some in labels.values() for number in some.frames})
-    logger.info("%d of %d labelled frames have images of two cameras or more", len({v.time for v in kept}), total)
-    yield from kept
+    logger.info("%d of %d labelled frames have images of two cameras or more", len(kept), total)
+    return {name: {n: joints for n, joints in some.items() if n in kept} for name, some in found.items()}
+
+
+def _labelled_views(
+    shown: Mapping[str, Mapping[int, Joints]],
+    media: Mapping[str, Path],
+    images: Mapping[tuple[str, int], Path] | None,
+    rig: Mapping[str, Camera],
+) -> Iterator[JointView]:
+    """Yield the labelled views."""
+    for name, some in shown.items():
+        pictures: Iterable[tuple[int, Path | np.ndarray]]
+        if images is None:
+            pictures = FrameSource(media[name]).frames(some)
+        else:
+            pictures = ((number, images[name, number]) for number in some)
+        for number, picture in pictures:
+            yield JointView("labelled", number, name, picture, Lens(rig[name]), some[number])
 
 
 def _images(folder: Path, names: Sequence[str]) -> dict[tuple[str, int], Path]:
