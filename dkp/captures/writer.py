@@ -58,6 +58,7 @@ class CaptureWriter:
     Attributes:
         path: where the capture will be.
         folder: the temporary folder; exists inside the ``with`` block.
+        surface: the surface, opened.
         splits: split name -> frame ids; may be changed until the block ends.
     """
 
@@ -82,7 +83,7 @@ class CaptureWriter:
         self.overwrite = overwrite
         self._metres_per_unit = metres_per_unit(unit, "unit")
         self._cameras = {checked_name(key, "camera name"): camera for key, camera in cameras.items()}
-        self._surface, self._surface_file = _loaded(surface)
+        self.surface, self._surface_file = _loaded(surface)
         self._head = {
             "name": text(name, "name of the capture", empty=False),
             "source": text(source, "source"),
@@ -168,7 +169,7 @@ class CaptureWriter:
         lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
         (self.folder / VIEWS_FILE).write_text("".join(lines), encoding="utf-8")
         if self._surface_file == _SURFACE_FILE:
-            self._surface.save(self.folder / _SURFACE_FILE)
+            self.surface.save(self.folder / _SURFACE_FILE)
         head = {
             "format": FORMAT,
             "version": VERSION,

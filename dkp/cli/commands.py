@@ -64,7 +64,6 @@ FUNCTIONS = {
         "dkp.importers.recording:import_recording",
         "Import a recording of your own rig, with a camera file of any common program, as a capture.",
     ),
-    "import toml": ("dkp.importers.recording:import_recording", "The same, by its former name."),
     "import --list": ("dkp.importers.cameras.registry:list_formats", "List the camera files that are read."),
     "import board": (
         "dkp.importers.datasets.board:import_board",
@@ -239,6 +238,8 @@ def dispatch(words: list[str]) -> None:
     if words[0] in ("-V", "--version"):
         print(f"dkp {__version__}")
         return
+    if words[:2] == ["import", "toml"]:  # its former name
+        words = ["import", "recording", *words[2:]]
     command, rest = words[0], words[1:]
     if command == "predict":
         rest = capture_words(rest)

@@ -97,9 +97,9 @@ class Background:
         """Return (h, w) bool: where a `reduced` frame differs from the background."""
         different = _changed(frame, self.image).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.
-        different = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        opened = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-        return cv2.morphologyEx(different, cv2.MORPH_CLOSE, kernel, iterations=2).astype(bool)
+        return cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel, iterations=2).astype(bool)
 
 
 def _changed(frame: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -35,6 +35,12 @@ _RUN = 25  # frames that one process looks at in turn
 _Masks = dict[str, bytes]
 
 
+def meeting_point(centres: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Return the point (3,) nearest to all lines through centres (N, 3) with unit directions (N, 3)."""
+    across = np.eye(3) - directions[:, :, None] * directions[:, None]
+    return np.asarray(np.linalg.lstsq(across.sum(0), np.einsum("nij,nj->i", across, centres), rcond=None)[0])
+
+
 class Hull:
     """Where the foregrounds of several cameras meet.
 
@@ -52,8 +58,7 @@ class Hull:
         self.floor = floor
         centres = np.array([lens.camera.centre().numpy() for lens in lenses.values()])
         axes = np.array([lens.camera.rotation[2].numpy() for lens in lenses.values()])
-        across = np.eye(3) - axes[:, :, None] * axes[:, None]  # the point nearest to all lines of sight
-        middle = np.linalg.lstsq(across.sum(0), np.einsum("nij,nj->i", across, centres), rcond=None)[0]
+        middle = meeting_point(centres, axes)
         reach = _REACH * float(np.median(np.linalg.norm(centres - middle, axis=1)))
         self.space = (middle - reach, middle + reach)
 

@@ -41,6 +41,7 @@ from dkp.importers.media.synchronise import (
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
+from dkp.importers.scale import doubt_unit
 from dkp.importers.subject import Lens, Track, moved_joints, track_background, track_masks, track_people, unpacked
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
@@ -67,7 +68,7 @@ def import_recording(
     masks: Paths | Literal["auto", "none", "grabcut", "background"] = "auto",
     floor: float | None = None,
     frames: str = "",
-    frame_map: FrameMap = "same",
+    frame_map: FrameMap = "auto",
     rates: Rates = "same",
     sync: Sync | None = None,
     margin: float = 0.15,
@@ -113,9 +114,10 @@ def import_recording(
         floor: height (z) of a mirroring floor [m], where the calibration's z points up: with boxes from the background,
             what lies below it is the mirror image.
         frames: which frames, as start:stop:step; empty takes all.
-        frame_map: how frames relate to the calibrated image size: "same"; "stretch" where they were resized; "auto"
-            where their sizes say whether they were resized or cut alike on two sides; or camera name -> 2 x 3 affine
-            map from frame pixels to calibrated pixels (centres at integer + 0.5).
+        frame_map: how frames relate to the calibrated image size: "auto" where their sizes say whether they were
+            resized or cut alike on two sides, which a warning then says; "stretch" where they were resized; "same"
+            refuses other sizes; or camera name -> 2 x 3 affine map from frame pixels to calibrated pixels (centres at
+            integer + 0.5).
         rates: "same" refuses videos whose frame rates differ; "any" takes frames of one number for one moment all the
             same, where headers are wrong.
         sync: which frames show one moment, where their numbers do not say it: camera name -> by how many frames it is
@@ -153,7 +155,7 @@ def import_recording(
         rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
         for option, value in {"size": size, "margin": margin, "smooth": smooth}.items():
             if value != signature(import_recording).parameters[option].default:
-                raise InputError(f"{option} is {value:g} but mode is 'whole', which keeps frames, expected mode crop")
+                raise InputError(f"{option} is {value:g} but mode is 'whole', which keeps frames, expected --mode crop")
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
     if sync is not None:
@@ -172,11 +174,13 @@ def import_recording(
     )  # fmt: skip
     with writer, Workers(calls, workers, executor) as pool:
         tracked = list(pool.map([partial(recording.track, plan) for plan in plans], "finding the subject", "camera"))
+        tracks = {plan.camera: track for plan, track in tracked}
+        lenses = {plan.camera: plan.lens for plan in plans}
         if plans[0].boxes == "background":
-            lenses = {plan.camera: plan.lens for plan in plans}
             hull = Hull(lenses, {plan.camera: plan.frames.size for plan in plans}, floor)
-            tracks = {plan.camera: track for plan, track in tracked}
             confirm_masks(hull, tracks, numbers, margin, smooth, pool)
+        if doubt := doubt_unit(tracks, lenses, margin, writer.surface, unit):
+            logger.warning("%s: %s", calibration, doubt)
         kept = _seen_twice(numbers, [track for _, track in tracked], recording)
         for plan, track in tracked if mode == "crop" else ():
             if not track.boxes:

@@ -99,7 +99,7 @@ class Frames:
                 yield number, read_image(self._images[number])
             except InputError as error:
                 if not self._skip:
-                    raise InputError(f"{error}; on_bad skip leaves such images out") from error
+                    raise InputError(f"{error}; --on-bad skip leaves such images out") from error
                 self._bad.append(str(error))
 
 

@@ -113,17 +113,17 @@ def pseudo_label(
         if labels.refused:
             print(
                 f"{len(labels.refused)} of {len(labels.refused) + len(labels.frames)} instants are left out: their "
-                f"pixels do not agree with a surface (least_agreement {least_agreement:g})"
+                f"pixels do not agree with a surface (--least-agreement {least_agreement:g})"
             )
         if not labels.points and method == "registration":
             raise InputError(
                 f"{ckpt_path}: no instant of {path} agrees with a registered surface to {least_agreement:g}, "
-                "expected a detector that is right in most places (see the options least_agreement and registration)"
+                "expected a detector that is right in most places (see --least-agreement and --registration)"
             )
         if not labels.points:
             raise InputError(
                 f"{ckpt_path}: no surface point was triangulated in {path}, expected a detector of whose fields "
-                f"{min_views} agree on some (see the options sigma, threshold and min_views)"
+                f"{min_views} agree on some (see --sigma, --threshold and --min-views)"
             )
         writer.splits = {"train": labels.frames}
     return Capture.open(out)

@@ -16,6 +16,7 @@ from dkp.captures.manifest import CAPTURE_FILE
 from dkp.captures.splits import split_of
 from dkp.errors import InputError
 from dkp.files import write_text
+from dkp.importers.hull import meeting_point
 from dkp.reconstruction import Reconstruction
 from dkp.reconstruction.result import FILE, upright
 from dkp.viz import CoordinateColours
@@ -141,9 +142,7 @@ def scene(capture: Capture, frames: list[str], side: int) -> dict[str, Any]:
     cameras = [capture.rig_camera(one) for frame in frames for one in capture.frames[frame].views]
     centres = np.stack([camera.centre().numpy() for camera in cameras])
     towards = np.stack([camera.rotation[2].numpy() for camera in cameras])
-    # the point nearest to all optical axes
-    across = np.eye(3) - towards[:, :, None] * towards[:, None]
-    middle = np.linalg.lstsq(across.sum(0), (across @ centres[..., None]).sum(0)[:, 0], rcond=None)[0]
+    middle = meeting_point(centres, towards)  # of the optical axes
     surface = capture.surface
     colours = CoordinateColours(surface)
     low, high = surface.vertices.min(0), surface.vertices.max(0)

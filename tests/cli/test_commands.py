@@ -268,8 +268,8 @@ def test_bad_files_end_in_one_sentence(workspace, capsys, tmp_path, text, expect
 
 def test_unknown_commands_list_the_known_ones(capsys):
     assert "expected one of fit, resume" in error_of(capsys, ["fitt"])
-    assert "expected one of recording, toml, --list, board" in error_of(capsys, ["import", "bord"])
-    assert "needs one of recording, toml, --list, board" in error_of(capsys, ["import"])
+    assert "expected one of recording, --list, board" in error_of(capsys, ["import", "bord"])
+    assert "needs one of recording, --list, board" in error_of(capsys, ["import"])
 
 
 # Other commands
@@ -292,7 +292,6 @@ def test_help_is_quick_and_lists_every_command():
         "pseudo-label",
         "check",
         "import recording",
-        "import toml",
         "import board",
         "synthesize",
     ):

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from dkp.importers.boxes import Background, box_of_points, enlarged, largest_part, outline, reduced, smooth_boxes, spread
+from dkp.importers.boxes import (
+    Background,
+    box_of_points,
+    enlarged,
+    largest_part,
+    outline,
+    reduced,
+    smooth_boxes,
+    spread,
+)
 
 
 def disc(x, y, radius, shape=(120, 160)):

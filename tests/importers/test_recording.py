@@ -343,10 +343,10 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path, caplog)
             cv2.imwrite(str(media / name / path.name), frame)
     arguments = recording.arguments(tmp_path / "c", media=media, masks="none", size=96)
     with pytest.raises(InputError, match=r"has frames of 640x480 pixels, expected 320x240 as camera 'cam_0' is cal"):
-        import_recording(**arguments)
+        import_recording(**arguments, frame_map="same")
     assert not (tmp_path / "c").exists()
-    for frame_map in ("stretch", "auto"):
-        capture = import_recording(**arguments, frame_map=frame_map, overwrite=True)
+    for told in ({"frame_map": "stretch"}, {}):  # what the sizes say is taken without a word of the user's
+        capture = import_recording(**arguments, **told, overwrite=True)
         for view in capture.views:
             image = capture.image(view)
             shown = image[..., 0].astype(int) - image[..., 2] > 80
@@ -354,6 +354,22 @@ def test_frames_resized_as_a_whole_can_be_stretched(recording, tmp_path, caplog)
     assert caplog.text.count("640x480 pixels are taken as those of 320x240 resized") == 3
     said = "frames of cam_0, cam_1, cam_2 have 640x480 pixels, calibrated for 320x240 (640/320 and 480/240)"
     assert f"source: {said}\n" in str(check_capture(capture))
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("mm", None),
+        ("m", r"the subject is 1\d00 m large, the surface human 1\.\d m: is --unit mm, not m meant\?"),
+        ("cm", r"the subject is 1\d m large, the surface human 1\.\d m: is --unit mm, not cm meant\?"),
+        ("1e-5", "is another --unit or --surface meant"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["detections", "masks"])
+def test_a_wrong_unit_is_doubted(recording, tmp_path, caplog, unit, said, kind):
+    given = {kind: getattr(recording, kind)}
+    import_recording(**(recording.arguments(tmp_path / "c") | {"unit": unit, "frames": ":2", **given}))
+    assert re.search(said, caplog.text) if said else "large, the surface" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -395,9 +411,9 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
         ({"frames": "3"}, "frames is '3', expected start:stop:step"),
         ({"frames": "a:b"}, "frames is 'a:b', expected start:stop:step"),
         ({"frames": "::-1"}, "frames is '::-1', expected start:stop:step with a step of at least 1"),
-        ({"frame_map": "guess"}, "frame_map is 'guess', expected one of same, stretch"),
-        ({"frame_map": {"cam_7": np.eye(3)[:2]}}, "frame_map names the camera 'cam_7'"),
-        ({"frame_map": {"cam_0": np.eye(3)}}, "frame_map: cam_0 is .*, expected 2x3"),
+        ({"frame_map": "guess"}, "--frame-map is 'guess', expected one of same, stretch"),
+        ({"frame_map": {"cam_7": np.eye(3)[:2]}}, "--frame-map names the camera 'cam_7'"),
+        ({"frame_map": {"cam_0": np.eye(3)}}, "--frame-map: cam_0 is .*, expected 2x3"),
         ({"splits": {"train": "0:2", "test": "50:60"}}, "splits: test is '50:60', which selects no imported frame"),
         ({"size": 0}, "size is 0, expected a whole number of at least 8"),
         ({"margin": -0.6}, "margin is -0.6, expected a number from 0 to 5"),
@@ -455,7 +471,7 @@ def test_frames_and_masks_that_cannot_be_decoded_are_left_out_and_counted(record
     arguments = recording.arguments(
         tmp_path / "c", media=tmp_path / "media", size=64, splits={"all": ":"}, **given.get(boxes, {})
     )
-    with pytest.raises(InputError, match=r"(img_2|mask_7).png cannot be decoded.*on_bad skip leaves such frames out"):
+    with pytest.raises(InputError, match=r"(img_2|mask_7).png cannot be decoded.*--on-bad skip leaves such frames out"):
         import_recording(**arguments)
     assert not (tmp_path / "c").exists()
     capture = import_recording(**arguments, on_bad="skip")

@@ -25,7 +25,7 @@ def test_what_cannot_be_decoded_ends_or_is_left_out(tmp_path):
     write_image(tmp_path / "a1.png", np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "a2.png").write_bytes(b"no image")
     frames = Frames(tmp_path)
-    with pytest.raises(InputError, match=r"a2\.png cannot be decoded.*; on_bad skip"):
+    with pytest.raises(InputError, match=r"a2\.png cannot be decoded.*; --on-bad skip"):
         list(frames.read([1, 2]))
     frames = Frames(tmp_path, on_bad="skip")
     assert [number for number, _ in frames.read([1, 2])] == [1]

@@ -98,7 +98,7 @@ def table(key: str, name: str, camera: Camera, **changes) -> str:
 
 @dataclass
 class Take:
-    """A recording's folder, and how it is imported: the words after ``dkp import toml CALIBRATION MEDIA OUT``."""
+    """A recording's folder, and how it is imported: the words after ``dkp import recording CALIBRATION MEDIA OUT``."""
 
     folder: Path
     cameras: dict[str, Camera] = field(default_factory=cameras)

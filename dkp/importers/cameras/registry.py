@@ -93,7 +93,7 @@ def read_cameras(
         format = recognised(path)
     chosen = FORMATS[format]
     if unit is None and not chosen.unit:
-        raise InputError(f"{path} does not say its unit, expected unit m, cm, mm or how many metres one is")
+        raise InputError(f"{path} does not say its unit, expected --unit m, cm, mm or how many metres one is")
     options = {} if unit is None else {"unit": str(unit)}
     if subject is not None:
         if "subject" not in inspect.signature(chosen.read).parameters:

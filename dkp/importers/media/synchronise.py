@@ -49,7 +49,7 @@ def frame_numbers(
         )
         raise InputError(
             f"the cameras have different numbers of frames ({found}), expected synchronised recordings of one length, "
-            f"or frames {first or ''}:STOP with a stop of at most {last + 1} if frames of one number belong together"
+            f"or --frames {first or ''}:STOP with a stop of at most {last + 1} if frames of one number belong together"
         )
     numbers = list(range(*slice(start, stop, step).indices(max(0, last + 1))))
     numbers = [number for number in numbers if sum(number in source for source in sources.values()) >= 2]
@@ -72,7 +72,7 @@ def _same_rates(sources: Mapping[str, FrameSource], numbers: Sequence[int]) -> N
         found = ", ".join(f"{name} {rate:.6g}" for name, rate in known.items())
         raise InputError(
             f"the videos have different frame rates ({found} frames per second), so that frames of one number show "
-            "different moments, expected one rate (convert the videos), or rates 'any' if the headers are wrong"
+            "different moments, expected one rate (convert the videos), or --rates any if the headers are wrong"
         )
 
 
@@ -147,14 +147,14 @@ def frame_maps(
     given = frame_map if isinstance(frame_map, Mapping) else {}
     for name in given:
         if name not in cameras:
-            raise InputError(f"frame_map names the camera {name!r}, expected one of {', '.join(cameras)}")
+            raise InputError(f"--frame-map names the camera {name!r}, expected one of {', '.join(cameras)}")
     if not isinstance(frame_map, Mapping):
-        one_of(frame_map, ("same", "stretch", "auto"), "frame_map")
+        one_of(frame_map, ("same", "stretch", "auto"), "--frame-map")
     maps: dict[str, np.ndarray | None] = {}
     for name, source in sources.items():
         calibrated = camera_size(cameras[name])
         if name in given:
-            maps[name] = affine_matrix(given[name], f"frame_map: {name}")
+            maps[name] = affine_matrix(given[name], f"--frame-map: {name}")
         elif source.size == calibrated:
             maps[name] = None
         elif frame_map == "stretch":
@@ -165,7 +165,7 @@ def frame_maps(
         else:
             raise InputError(
                 f"{source.path} has frames of {source.size[0]}x{source.size[1]} pixels, expected "
-                f"{calibrated[0]}x{calibrated[1]} as camera {name!r} is calibrated, or a frame_map: stretch for "
+                f"{calibrated[0]}x{calibrated[1]} as camera {name!r} is calibrated, or --frame-map: stretch for "
                 "resized frames, an affine map for cut ones, auto for resized ones or such that were cut on two sides "
                 "alike"
             )
@@ -194,5 +194,5 @@ def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarr
         shift = (np.array(calibrated) - size) / 2
         return np.column_stack(
             [np.eye(2), shift]
-        ), f"the middle of those of {words}: if they were resized, say so by frame_map"
+        ), f"the middle of those of {words}: if they were resized, say --frame-map stretch"
     return None

@@ -60,7 +60,7 @@ class FrameSource:
         """
         self.path = Path(path)
         self.bad: dict[int, str] = {}
-        self._skip = one_of(on_bad, ("skip", "raise"), "on_bad") == "skip"
+        self._skip = one_of(on_bad, ("skip", "raise"), "--on-bad") == "skip"
         self._masks = masks
         self._images: dict[int, Path] | None = None
         self._own: dict[int, int] | None = None
@@ -207,7 +207,7 @@ class FrameSource:
         finally:
             video.release()
         if len(times) < 2 or np.any(np.diff(times) <= 0):
-            raise InputError(f"{self.path} has no times of its frames that increase, expected a file of times for sync")
+            raise InputError(f"{self.path} has no times of its frames that increase, expected --sync FILE of times")
         return dict(enumerate(times))
 
     def frames(self, numbers: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
@@ -234,7 +234,7 @@ class FrameSource:
             elif self._skip:
                 self.bad[number] = frame
             else:
-                raise InputError(f"{frame}; on_bad skip leaves such frames out")
+                raise InputError(f"{frame}; --on-bad skip leaves such frames out")
 
     def _image_frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray | str]]:
         """Yield (number, frame, or what is wrong with it)."""
@@ -285,7 +285,7 @@ class FrameSource:
             return ""
         return (
             f"{self.path}: frames are not evenly spaced in time (frame {index} is at {seconds:.3f} s, by its rate at "
-            f"{index / self.rate:.3f} s), so frames of one number may show different moments: sync times pairs them"
+            f"{index / self.rate:.3f} s), so frames of one number may show different moments: --sync times pairs them"
         )
 
 

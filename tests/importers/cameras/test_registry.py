@@ -128,7 +128,7 @@ def test_what_a_format_cannot_hold_is_named(format, write_rig, make_rig, tmp_pat
 
 def test_units(write_rig):
     path, _ = write_rig("toml")
-    with pytest.raises(InputError, match="does not say its unit, expected unit m, cm, mm or how many metres one is"):
+    with pytest.raises(InputError, match="does not say its unit, expected --unit m, cm, mm or how many metres one is"):
         read_cameras(path)
     given, number = (read_cameras(path, unit=unit)["c1"].translation for unit in ("mm", "0.001"))
     torch.testing.assert_close(given, number)

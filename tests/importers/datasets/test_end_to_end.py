@@ -7,7 +7,7 @@ import pytest
 from dkp.cli import main
 from dkp.recipes import recipe_folder
 
-from . import test_human36m, test_openmonkey, test_skipose
+from . import test_dannce, test_human36m, test_openmonkey, test_skipose
 
 SMALL = [
     "--trainer.accelerator=cpu", "--trainer.max_steps=1", "--trainer.enable_progress_bar=false", "--size=32",
@@ -25,6 +25,12 @@ def labelled(tmp_path_factory):
     return out
 
 
+JOINTS = (
+    "nose left_shoulder right_shoulder left_elbow right_elbow left_wrist right_wrist left_hip right_hip left_knee "
+    "right_knee left_ankle"
+)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write", "options"),
@@ -32,9 +38,16 @@ def labelled(tmp_path_factory):
         ("human36m", test_human36m.write, ["--masks", "false"]),
         ("skipose", test_skipose.write, []),
         ("openmonkey", test_openmonkey.write, ["--surface", "human"]),
+        (
+            "dannce",
+            test_dannce.write,
+            ["--surface", "human", "--names", "[Camera1, Camera2, Camera3]", "--layout", "keypoints.yaml"],
+        ),
     ],
 )
-def test_from_files_to_a_measured_detector(labelled, tmp_path, name, write, options):
+def test_from_files_to_a_measured_detector(labelled, tmp_path, monkeypatch, capsys, name, write, options):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "keypoints.yaml").write_text("".join(f"{n}: {joint}\n" for n, joint in enumerate(JOINTS.split())))
     source, capture, root = write(tmp_path / "files"), tmp_path / name, tmp_path / "runs"
     main(["import", name, str(source), str(capture), "--size", "32", "--workers", "1", *options])
     main(["check", str(capture)])
@@ -46,3 +59,5 @@ def test_from_files_to_a_measured_detector(labelled, tmp_path, name, write, opti
     measured = json.loads((root / "adapted" / "test" / "metrics.json").read_text())["metrics"]
     assert measured["test/joints"] > 0
     assert "test/epipolar_median_px" in measured
+    assert measured["test/joint/left_shoulder/cm"] > 0
+    assert "left_shoulder" in capsys.readouterr().out  # the table of joints

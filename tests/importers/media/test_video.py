@@ -174,7 +174,7 @@ def test_frames_that_are_not_evenly_spaced_are_said_and_paired_by_their_times(tm
         assert len(list(source.frames(range(12)))) == 12
     report_bad("mine", list(sources.values()))
     assert re.findall(r"(\w+)\.mp4: frames are not evenly spaced in time", caplog.text) == ["uneven"]
-    assert "sync times pairs them" in caplog.text
+    assert "--sync times pairs them" in caplog.text
     synchronise(sources, "times")
     assert sources["uneven"].numbers == [0, 1, 2, 3, 4, 5, 6, 11]  # five frames' time is missing, then 0.55 s
     shown = {number: int(frame[40, 40, 0]) for number, frame in sources["uneven"].frames([6, 11])}
