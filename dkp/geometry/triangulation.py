@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -23,7 +23,9 @@ from dkp.geometry.camera import Camera
 from dkp.geometry.precision import full_precision
 
 _ROUNDS = 10
-"""Gauss-Newton steps; they converge quadratically."""
+"""Gauss-Newton steps, at most."""
+_STILL = 1e-7
+"""A point that a step moves by less than this share of its distance from the cameras stays: 0.3 µm at 3 m."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,9 @@ def _check(
 class _Problem:
     """Observations of N points in V views, and what every step needs of the cameras.
 
+    Numbers of all points lie beside each other in memory, coordinate by coordinate, (..., 3, N): on the CPU that is
+    several times as quick as point by point.
+
     Attributes:
         scale: (..., V, 2, 2) [px], upper left of the intrinsics: normalised coordinates to pixels.
         rotation: (..., V, 3, 3).
@@ -126,7 +131,7 @@ class _Problem:
         centre: (..., V, 3) [m], about `origin`.
         origin: (..., 3) [m], mean of the centres of the cameras that see anything: numbers stay small wherever the
             world's origin is.
-        observed: (..., V, N, 2) normalised coordinates.
+        observed: (..., V, 2, N) normalised coordinates.
         weight: (..., V, N).
         threshold: [px].
     """
@@ -149,7 +154,7 @@ class _Problem:
         origin = (used * centre).sum(-2) / used.sum(-2).clamp_min(1)
         centre = centre - origin[..., None, :]
         translation = -(cameras.rotation @ centre[..., None])[..., 0]
-        observed = linear @ torch.linalg.inv(scale).mT
+        observed = torch.linalg.inv(scale) @ linear.mT
         return cls(scale, cameras.rotation, translation, centre, origin, observed, weight, threshold)
 
     @property
@@ -161,19 +166,15 @@ class _Problem:
         return combinations(range(self.views), 2)
 
     def local(self, points: Tensor) -> Tensor:
-        """Points (..., N, 3) in the axes of each camera, (..., V, N, 3)."""
-        return points[..., None, :, :] @ self.rotation.mT + self.translation[..., None, :]
-
-    def offset(self, local: Tensor) -> Tensor:
-        """Observation minus projection (..., V, N, 2) [px] of points in the axes of each camera."""
-        depth = local[..., 2:].clamp_min(torch.finfo(local.dtype).tiny)
-        return (self.observed - local[..., :2] / depth) @ self.scale.mT
+        """Points (..., 3, N) in the axes of each camera, (..., V, 3, N)."""
+        return self.rotation @ points[..., None, :, :] + self.translation[..., None]
 
     def distance(self, points: Tensor) -> Tensor:
-        """(..., V, N) [px], infinite where the point lies behind the camera or is not finite."""
+        """(..., V, N) [px] of points (..., 3, N), infinite where one lies behind the camera or is not finite."""
         local = self.local(points)
-        distance = self.offset(local).norm(dim=-1)
-        return torch.where((local[..., 2] > 0) & distance.isfinite(), distance, torch.inf)
+        depth = local[..., 2:, :].clamp_min(torch.finfo(local.dtype).tiny)
+        distance = _length(self.scale @ (self.observed - local[..., :2, :] / depth))
+        return torch.where((local[..., 2, :] > 0) & distance.isfinite(), distance, torch.inf)
 
     def loss(self, distance: Tensor) -> Tensor:
         """(..., N): Tukey's bounded loss over the views, 1 for each unit of weight beyond the threshold."""
@@ -185,102 +186,106 @@ class _Problem:
         return self.weight * (1 - (distance / self.threshold).square()).clamp_min(0.0).square()
 
     def proposed(self, min_angle: float) -> Tensor:
-        """(..., N, 3): of the midpoints of all pairs of rays the one with the least loss; NaN where there is none."""
-        rays = torch.nn.functional.pad(self.observed, (0, 1), value=1.0)
-        rays = torch.nn.functional.normalize(rays @ self.rotation, dim=-1)
+        """(..., 3, N): of the midpoints of all pairs of rays the one with the least loss; NaN where there is none."""
+        rays = torch.cat([self.observed, torch.ones_like(self.observed[..., :1, :])], -2)
+        rays = self.rotation.mT @ rays
+        rays = rays / _length(rays, keepdim=True)
         best = torch.full_like(self.weight[..., 0, :], torch.inf)
         points = torch.full_like(rays[..., 0, :, :], torch.nan)
         focal = torch.linalg.det(self.scale).abs().sqrt()[..., None]
         least = math.sin(math.radians(min_angle / 2))
         for first, second in self.pairs:
             start, end = rays[..., first, :, :], rays[..., second, :, :]
-            wide = (start - end).norm(dim=-1) / 2 >= least  # half the chord is the sine of half the angle
+            wide = _length(start - end) / 2 >= least  # half the chord is the sine of half the angle
             seen = (self.weight[..., first, :] > 0) & (self.weight[..., second, :] > 0)
-            between = (self.centre[..., second, :] - self.centre[..., first, :])[..., None, :]
-            middle = self.centre[..., first, :][..., None, :] + _midpoint(
-                between, start, end, focal[..., first, :], focal[..., second, :]
-            )
+            centre = self.centre[..., first, :, None]
+            between = self.centre[..., second, :, None] - centre
+            middle = centre + _midpoint(between, start, end, focal[..., first, :], focal[..., second, :])
             distance = self.distance(middle)
             front = torch.maximum(distance[..., first, :], distance[..., second, :]).isfinite()
             loss = torch.where(wide & seen & front, self.loss(distance), torch.inf)
             better = loss < best
             best = torch.where(better, loss, best)
-            points = torch.where(better[..., None], middle, points)
+            points = torch.where(better[..., None, :], middle, points)
         return points
 
-    def linear(self, points: Tensor) -> Tensor:
-        """(..., N, 3): weighted linear solution of the views that agree on given points.
+    def linear(self, points: Tensor, distance: Tensor) -> Tensor:
+        """(..., 3, N): weighted linear solution of the views that agree on given points, at these distances.
 
         Each view gives the two rows (m r3 - r12) X = t12 - m t3 with m its normalised coordinates; divided by the depth
         and multiplied by the focal length they measure pixels.
         """
         across, along = self._axes()
         rows = self.observed[..., None, :] * along - across
-        right = self.translation[..., None, :2] - self.observed * self.translation[..., None, 2:]
-        local = self.local(points)
-        agreement = self.agreement(self.distance(points)) / local[..., 2].square()
-        return self._solve(rows, right, agreement)
+        right = self.translation[..., :2, None] - self.observed * self.translation[..., 2:, None]
+        return self._solve(rows, right, self.agreement(distance) / self.local(points)[..., 2, :].square())
 
     def step(self, points: Tensor, distance: Tensor) -> Tensor:
-        """(..., N, 3): a Gauss-Newton step with the weights of the present distances."""
+        """(..., 3, N): a Gauss-Newton step with the weights of the present distances."""
         local = self.local(points)
-        depth = local[..., 2:]
-        projected = local[..., :2] / depth
+        depth = local[..., 2:, :]
+        projected = local[..., :2, :] / depth
         across, along = self._axes()
-        rows = (across - projected[..., None, :] * along) / depth[..., None]
+        rows = (across - projected[..., None, :] * along) / depth[..., None, :]
         return self._solve(rows, self.observed - projected, self.agreement(distance))
 
     def _axes(self) -> tuple[Tensor, Tensor]:
-        """Return the cameras' first two axes (..., V, 1, 3, 2) and their third (..., V, 1, 3, 1)."""
-        axes = self.rotation.mT[..., None, :, :]
-        return axes[..., :2], axes[..., 2:]
+        """Return the cameras' first two axes (..., V, 2, 3, 1) and their third (..., V, 1, 3, 1)."""
+        return self.rotation[..., :2, :, None], self.rotation[..., 2:, :, None]
 
     def _solve(self, rows: Tensor, right: Tensor, weight: Tensor) -> Tensor:
-        """Least squares (..., N, 3), in pixels, of transposed rows (..., V, N, 3, 2) and right sides (..., V, N, 2)."""
-        used = weight > 0  # False also where a point is not a number
-        rows = torch.where(used[..., None, None], rows, 0.0).flatten(-3, -2) @ self.scale.mT
-        rows = rows.unflatten(-2, (-1, 3))
-        right = torch.where(used[..., None], right, 0.0) @ self.scale.mT
-        weighted = torch.where(used, weight, 0.0)[..., None, None] * rows
-        both = torch.cat([rows, right[..., None, :]], -2)
-        solved = torch.einsum("...vnik,...vnjk->...nij", weighted, both)
-        return _solve_symmetric(solved[..., :3], solved[..., 3])
+        """Least squares (..., 3, N), in pixels, of rows (..., V, 2, 3, N) and right sides (..., V, 2, N)."""
+        used = (weight > 0)[..., None, :]  # False also where a point is not a number
+        both = torch.where(used[..., None, :], torch.cat([rows, right[..., None, :]], -2), 0.0)
+        both = (self.scale @ both.flatten(-2)).unflatten(-1, both.shape[-2:])
+        weighted = torch.where(used, weight[..., None, :], 0.0)[..., None, :] * both[..., :3, :]
+        solved = torch.zeros_like(both[..., 0, 0, None, :, :].expand(*both.shape[:-4], 3, -1, -1))
+        for one, other in zip(weighted.flatten(-4, -3).unbind(-3), both.flatten(-4, -3).unbind(-3), strict=True):
+            solved.addcmul_(one[..., :, None, :], other[..., None, :, :])
+        return solve_symmetric(solved[..., :3, :], solved[..., 3, :])
 
     def refined(self, points: Tensor) -> Tensor:
-        """(..., N, 3): the local minimum of the loss near given points."""
-        distance = self.distance(points)
-        loss = self.loss(distance)
+        """(..., 3, N): the local minimum of the loss near given points."""
+        found, left, problem = points, torch.arange(points.shape[-1], device=points.device), self
+        distance = problem.distance(points)
+        loss = problem.loss(distance)
         for number in range(_ROUNDS):
-            moved = self.linear(points) if number == 0 else points + self.step(points, distance)
-            there = self.distance(moved)
-            moved_loss = self.loss(there)
+            moved = problem.linear(points, distance) if number == 0 else points + problem.step(points, distance)
+            there = problem.distance(moved)
+            moved_loss = problem.loss(there)
             better = moved_loss <= loss  # False for NaN
-            points = torch.where(better[..., None], moved, points)
-            distance = torch.where(better[..., None, :], there, distance)
-            loss = torch.where(better, moved_loss, loss)
-        return points
+            moving = better & (_length(moved - points) > _STILL * _length(points))
+            points = torch.where(better[..., None, :], moved, points)
+            found = found.index_copy(-1, left, points)
+            some = moving.flatten(0, -2).any(0) if moving.ndim > 1 else moving
+            left, points = left[some], points[..., some]
+            distance = torch.where(better[..., None, :], there, distance)[..., some]
+            loss = torch.where(better, moved_loss, loss)[..., some]
+            problem = replace(problem, observed=problem.observed[..., some], weight=problem.weight[..., some])
+        return found
 
     def result(self, points: Tensor, min_angle: float, min_views: int) -> Triangulation:
         """Return what is said about the final points."""
         distance = self.distance(points)
         inliers = (distance < self.threshold) & (self.weight > 0)
-        rays = torch.nn.functional.normalize(points[..., None, :, :] - self.centre[..., None, :], dim=-1)
-        angle = torch.zeros_like(points[..., 0])
+        rays = points[..., None, :, :] - self.centre[..., None]
+        rays = rays / _length(rays, keepdim=True)
+        angle = torch.zeros_like(points[..., 0, :])
         for first, second in self.pairs:
             both = inliers[..., first, :] & inliers[..., second, :]
-            chord = (rays[..., first, :, :] - rays[..., second, :, :]).norm(dim=-1)
+            chord = _length(rays[..., first, :, :] - rays[..., second, :, :])
             own = 2 * torch.asin((chord / 2).clamp(0, 1))
             angle = torch.where(both, torch.maximum(angle, own), angle)
         angle = torch.rad2deg(angle)
         count = inliers.sum(-2)
-        valid = (count >= min_views) & (angle >= min_angle) & points.isfinite().all(-1)
+        valid = (count >= min_views) & (angle >= min_angle) & points.isfinite().all(-2)
         inliers = inliers & valid[..., None, :]
         weight = self.weight * inliers
         squared = torch.where(inliers, distance, 0.0).square()
         residual = ((weight * squared).sum(-2) / weight.sum(-2)).sqrt()
         nothing = torch.full_like(angle, torch.nan)
         return Triangulation(
-            torch.where(valid[..., None], points + self.origin[..., None, :], torch.nan),
+            torch.where(valid[..., None], points.mT + self.origin[..., None, :], torch.nan),
             torch.where(valid, residual, nothing),
             torch.where(valid, angle, nothing),
             torch.where(valid, count, 0),
@@ -288,34 +293,38 @@ class _Problem:
         )
 
 
+def _length(vectors: Tensor, keepdim: bool = False) -> Tensor:
+    """Lengths (..., N) of vectors (..., D, N), in a thirtieth of the time of `Tensor.norm` along that axis."""
+    return vectors.square().sum(-2, keepdim=keepdim).sqrt()
+
+
 def _midpoint(between: Tensor, ray: Tensor, other_ray: Tensor, focal: Tensor, other_focal: Tensor) -> Tensor:
     """Return the point between two rays where they are closest that is as many pixels off in one view as in the other.
 
     Args:
-        between: (..., 1, 3) [m], from the centre of the first camera to that of the second.
-        ray: (..., N, 3), of unit length.
-        other_ray: (..., N, 3), of unit length.
+        between: (..., 3, 1) [m], from the centre of the first camera to that of the second.
+        ray: (..., 3, N), of unit length.
+        other_ray: (..., 3, N), of unit length.
         focal: (..., 1) [px].
         other_focal: (..., 1) [px].
 
     Returns:
-        (..., N, 3) [m] from the centre of the first camera; far away or not finite for parallel rays.
+        (..., 3, N) [m] from the centre of the first camera; far away or not finite for parallel rays.
     """
-    cosine = (ray * other_ray).sum(-1)
-    along, other_along = (between * ray).sum(-1), (between * other_ray).sum(-1)
-    sine = torch.linalg.cross(ray, other_ray).square().sum(-1)
+    cosine = (ray * other_ray).sum(-2)
+    along, other_along = (between * ray).sum(-2), (between * other_ray).sum(-2)
+    sine = torch.linalg.cross(ray, other_ray, dim=-2).square().sum(-2)
     depth = (along - cosine * other_along) / sine
     other_depth = (cosine * along - other_along) / sine
     share, other_share = (focal / depth).abs(), (other_focal / other_depth).abs()
-    share = (share / (share + other_share))[..., None]
-    return share * depth[..., None] * ray + (1 - share) * (between + other_depth[..., None] * other_ray)
+    share = (share / (share + other_share))[..., None, :]
+    return share * depth[..., None, :] * ray + (1 - share) * (between + other_depth[..., None, :] * other_ray)
 
 
-def _solve_symmetric(matrix: Tensor, target: Tensor) -> Tensor:
-    """Solution (..., 3) of symmetric 3 x 3 systems by Cramer's rule, NaN where singular."""
-    first, second, third = matrix.unbind(-1)
-    adjugate = torch.stack(
-        [torch.linalg.cross(second, third), torch.linalg.cross(third, first), torch.linalg.cross(first, second)], -2
-    )
-    determinant = (first * adjugate[..., 0, :]).sum(-1)
-    return (adjugate * target[..., None, :]).sum(-1) / determinant[..., None]
+def solve_symmetric(matrix: Tensor, target: Tensor) -> Tensor:
+    """Solution (..., 3, N) of symmetric systems (..., 3, 3, N) by Cramer's rule, NaN where singular."""
+    columns = matrix.unbind(-2)
+    turns = (1, 2), (2, 0), (0, 1)
+    adjugate = torch.stack([torch.linalg.cross(columns[one], columns[two], dim=-2) for one, two in turns], -3)
+    determinant = (columns[0] * adjugate[..., 0, :, :]).sum(-2, keepdim=True)
+    return (adjugate * target[..., None, :, :]).sum(-2) / determinant

@@ -250,8 +250,8 @@ class Scene:
         distance = here @ torch.cat([-2 * there, norm], -1).mT  # (M, N) squared, but for a term of the cell
         # NumPy's argmin is four times as quick as torch's on the CPU
         nearest = distance.argmin(-1) if distance.is_cuda else torch.from_numpy(distance.numpy().argmin(-1))
-        gap = (here[:, :2] - there[nearest]).norm(dim=-1)
-        pulls = (gap > 0.5) & (gap < _FAR)
+        gap = (here[:, :2] - there[nearest]).square().sum(-1)
+        pulls = (gap > 0.5**2) & (gap < _FAR**2)
         place = cell.new_tensor([owner, view])[:, None].expand(-1, int(pulls.sum()))
         return place[0], place[1], node[nearest[pulls]], cell[pulls]
 

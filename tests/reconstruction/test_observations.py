@@ -140,3 +140,8 @@ def test_views_in_portions_give_the_same(scene, surface, monkeypatch):
         parts = observe(*arguments)
         torch.testing.assert_close(parts.pixels, whole.pixels, atol=1e-3, rtol=0)
         torch.testing.assert_close(parts.weights, whole.weights, atol=1e-4, rtol=0)
+    for points_together in (7, 1):
+        monkeypatch.setattr(module, "_PIECE", points_together)
+        parts = observe(*arguments)
+        torch.testing.assert_close(parts.pixels, whole.pixels, atol=1e-3, rtol=0)
+        torch.testing.assert_close(parts.weights, whole.weights, atol=1e-4, rtol=0)
