@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dkp.captures import Capture, CaptureWriter, SparseLabel
 from dkp.cli import main
 from dkp.pipeline.compare_labels import compare_labels
+from dkp.synthetic import synthesize
 
 MOVED = 0.03  # [m]
 
@@ -54,6 +56,30 @@ def test_the_distance_between_labels_is_found(moved, planes):
     other = compare_labels(str(planes / "mine"), str(moved), size=32, stride=1)
     assert other.geodesic_median_cm == pytest.approx(found.geodesic_median_cm, rel=1e-3)
     assert (other.cells, other.labelled_share) == (found.cells, 1)
+
+
+def test_labels_are_compared_with_the_joints_of_a_capture(tmp_path):
+    """Rendered people: what the labels say at the true joints, with their labels and without them, and mirrored."""
+    source = synthesize(str(tmp_path / "two"), subjects=1, frames=2, cameras=3, clip=2, size=64, seed=3, workers=1)
+    surface, words = source.surface, {"size": 64, "stride": 2}
+    with CaptureWriter(
+        tmp_path / "joints", name="joints", surface="human", cameras=source.cameras, splits=source.splits
+    ) as writer:
+        for view in source.views:
+            truth = torch.from_numpy(source.truth(view.frame))
+            nearest = {name: surface.nearest_vertex(joint[None])[0] for name, joint in surface.joints.items()}
+            pixels = source.camera(view).project(truth[list(nearest.values())])[0].tolist()
+            joints = {name: (x, y, 1.0) for name, (x, y) in zip(nearest, pixels, strict=True)}
+            image = source.path / view.image
+            writer.add_view(view.frame, view.camera, image, time=view.time, joints=joints, crop=view.crop)
+    found = compare_labels(f"{source.path}#", f"{tmp_path / 'joints'}#", **words)
+    assert (found.cells, found.geodesic_median_cm) == (0, None)
+    assert 0 < found.joint_cm < 15
+    assert found.joints > 50
+    assert found.joints_labelled > 0.6  # the skin next to a joint is often on the outline
+    assert found.left_right_exchanged < 0.3
+    assert "joint error" in str(found)
+    assert "geodesic" not in str(found)
 
 
 def test_the_command_prints_or_writes_json(moved, planes, capsys):
