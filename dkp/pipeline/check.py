@@ -13,14 +13,17 @@ import cv2
 import numpy as np
 import torch
 
+from dkp import weights
 from dkp.captures import Capture, View
 from dkp.captures.check import CheckReport, check_capture
 from dkp.captures.check.evidence import Points, shown_points
+from dkp.captures.check.images import Detector
 from dkp.captures.check.measure import LARGE_RESIDUAL, epipolar_residual
 from dkp.captures.check.subject_point import spread
 from dkp.errors import InputError
 from dkp.files import write_text
 from dkp.geometry import Camera
+from dkp.inference import load
 from dkp.viz.page import jpeg, page
 
 _INSTANTS, _PAIRS, _POINTS, _SIDE = 3, 10, 8, 480  # on a page: instants, pairs and points of each; px of an image
@@ -45,12 +48,14 @@ def check(
     html: str | Path | None = None,
     instants: int = 40,
     strict: bool = False,
+    ckpt_path: str | Path | None = None,
 ) -> CheckReport | str:
     """Check a capture: every file, and how well cameras, labels, joints and masks agree.
 
     What looks wrong but can be used is a warning, in a list at the end. Where views disagree, the check tries what may
     be wrong (exchanged cameras, a transposed rotation, a pose from camera to world, mirrored images, late frames,
-    images resized or cut after the calibration, a camera that has moved) and names what explains it.
+    images resized or cut after the calibration, a camera that has moved) and names what explains it. Joints that agree
+    with each other are compared with the images of a few instants, as a detector sees them.
 
     Args:
         capture: the capture's folder.
@@ -58,6 +63,8 @@ def check(
         html: a page to write as well, X.html: epipolar lines over pairs of views, distances and what explains them.
         instants: how many instants are looked at for pair angles, residuals and label agreement.
         strict: whether a warning is an error.
+        ckpt_path: name of a shipped detector, folder of a run, checkpoint or model that looks at the images; default:
+            the shipped one of the capture's surface, if there is one; "none" looks at no image.
 
     Raises:
         InputError: the capture cannot be opened, or a file in it is not usable; the report is printed before.
@@ -66,7 +73,7 @@ def check(
     if html is not None and Path(html).suffix != ".html":
         raise InputError(f"html is {html}, expected the name of a page that ends in .html")
     opened = Capture.open(capture)
-    report = check_capture(opened, instants=instants)
+    report = check_capture(opened, instants=instants, detector=detector_of(opened, ckpt_path))
     if html is not None:
         write_text(html, check_page(opened, report))
     shown = dumps(report.to_dict(), indent=1) if json else report
@@ -78,6 +85,27 @@ def check(
         print(shown)
         raise CaptureDoubted(f"{capture} has {len(report.warnings)} warning(s), the first: {report.warnings[0]}")
     return shown
+
+
+def detector_of(capture: Capture, ckpt_path: str | Path | None) -> Detector | None:
+    """Return what says which coordinates images show; for the arguments see `check`.
+
+    Raises:
+        InputError: there is no such detector, or it is of another surface than the capture's.
+    """
+    shipped = (name for name in weights.names() if weights.card(name).surface == capture.surface.name)
+    chosen = next(shipped, None) if ckpt_path is None else ckpt_path
+    if chosen is None or chosen == "none":
+        return None
+    predictor = load(chosen)
+    if predictor.surface.vertices.shape != capture.surface.vertices.shape:
+        raise InputError(
+            f"{chosen} is a detector of the surface {predictor.surface.name}, expected {capture.surface.name}, that of "
+            f"{capture.path}"
+        )
+    return lambda squares: [
+        np.where(seen.inside[..., None], seen.coordinate, np.nan) for seen in predictor.crops(squares)
+    ]
 
 
 def check_page(capture: Capture, report: CheckReport) -> str:

@@ -1,7 +1,9 @@
 """The page of `dkp check`: lines that pass through what they should, a cause, and nothing asked of other machines."""
 
+import os
 import re
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -115,3 +117,18 @@ def test_chromium_draws_images_and_lines_and_asks_for_nothing(make_scene, tmp_pa
     assert 0.5 < blue < 0.98  # the image, and lines over it
     assert asked == [(tmp_path / "c.html").as_uri()]
     assert wrong == []
+
+
+@pytest.mark.skipif("DKP_DATA" not in os.environ, reason="DKP_DATA is not set")
+def test_exchanged_videos_of_a_real_person_are_named(tmp_path):
+    person = Path(os.environ["DKP_DATA"]) / "person"
+    (tmp_path / "videos").mkdir()
+    for camera, video in (("01", "03"), ("02", "02"), ("03", "01"), ("04", "04")):
+        (tmp_path / "videos" / f"cam{camera}.mp4").symlink_to(person / f"cam{video}.mp4")
+    words = ["import", "recording", str(person / "calib_refined.toml"), str(tmp_path / "videos"), str(tmp_path / "c")]
+    words += ["--unit", "m", "--detections", str(person / "pose"), "--frame-map", "auto", "--frames", "0:60:15"]
+    main([*words, "--masks", "none", "--workers", "1"])
+    report = check(tmp_path / "c")
+    assert [finding.cameras for finding in report.findings] == [["cam_01", "cam_03"]]
+    assert "the images of cam_01 and cam_03 look exchanged: a detector sees " in report.warnings[0]
+    assert check(tmp_path / "c", ckpt_path="none").warnings == []

@@ -38,6 +38,14 @@ def source_pixels(capture: Capture, view: View, pixels: np.ndarray) -> np.ndarra
     return pixels
 
 
+def stored_pixels(capture: Capture, view: View, pixels: np.ndarray) -> np.ndarray:
+    """Take pixels (N, 2) of the camera that took a view to those of the view: the inverse of `source_pixels`."""
+    pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
+    if view.undistorted and len(pixels):
+        pixels = capture.rig_camera(view).undistort(torch.as_tensor(pixels)).numpy()
+    return pixels if view.crop is None else apply_affine(np.asarray(view.crop, np.float64), pixels)
+
+
 def in_order(instants: Sequence[Instant]) -> list[Instant]:
     """Return instants as their recordings have them one after another."""
     return sorted(instants, key=lambda instant: (instant.sequence, instant.time))

@@ -15,6 +15,8 @@ from dkp.geometry import Camera
 
 _ALL_ORDERS = 5  # cameras up to which every order is tried; beyond, every exchange of two
 _MOST_DELAY = 10  # instants by which a camera may be late or early
+SEEN = "points that a detector sees"
+"""Kind of looks that are rough: nothing but the order of the cameras is tried on them."""
 _OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 
 
@@ -23,7 +25,8 @@ class Looks:
     """How the views look at the subject: what a hypothesis changes.
 
     Attributes:
-        kind: what is looked at, in words: "joints", "labelled points", "labelled pixels" or "outlines of the masks".
+        kind: what is looked at, in words: "joints", "labelled points", "labelled pixels", "outlines of the masks" or
+            `SEEN`.
         rig: the cameras that took the views, batch (T, C); as the rig has them where an instant lacks the view.
         pixels: (T, C, P, 2) [px of the camera, with distortion]; NaN where not seen.
         names: (P,) of joints; empty for other points.
@@ -87,6 +90,8 @@ def hypotheses(looks: Looks) -> Iterator[Hypothesis]:
     """Yield what may be wrong, the simple things first."""
     count = looks.pixels.shape[1]
     yield from _orders(looks, count)
+    if looks.kind == SEEN:
+        return
     every = tuple(range(count))
     subsets = [every, *((index,) for index in every)]
     for kind, says, change in _POSES:
@@ -209,17 +214,24 @@ def other_sides(names: list[str]) -> list[int]:
 
 def _delayed(looks: Looks, camera: int) -> Iterator[Hypothesis]:
     """Try a camera whose frames are some instants late or early."""
+    step, later = later_rows(looks)
+    for delay, rows in later.items():
+        says = f"the frames of {{}} look {abs(delay) * step} too {'late' if delay > 0 else 'early'}"
+        yield Hypothesis("delay", (camera,), says, partial(_shifted, looks, camera, rows))
+
+
+def later_rows(looks: Looks) -> tuple[int, dict[int, np.ndarray]]:
+    """Return the step of time between instants, and delay in steps -> (T,) rows of the instants so much later.
+
+    Small delays come first; a row is -1 where there is no such instant.
+    """
     row = {
         moment: index for index, moment in enumerate(zip(looks.sequences.tolist(), looks.times.tolist(), strict=True))
     }
     steps = [later - time for (name, time), (its, later) in zip(row, list(row)[1:], strict=False) if name == its]
     step = int(np.median(steps)) if steps else 0
-    for delay in sorted(range(-_MOST_DELAY, _MOST_DELAY + 1), key=abs) if step > 0 else ():
-        if delay:
-            rows = np.array([row.get((name, time + delay * step), -1) for name, time in row])
-            frames = abs(delay) * step
-            says = f"the frames of {{}} look {frames} too {'late' if delay > 0 else 'early'}"
-            yield Hypothesis("delay", (camera,), says, partial(_shifted, looks, camera, rows))
+    delays = sorted((d for d in range(-_MOST_DELAY, _MOST_DELAY + 1) if d), key=abs) if step > 0 else []
+    return step, {d: np.array([row.get((name, time + d * step), -1) for name, time in row]) for d in delays}
 
 
 def _shifted(looks: Looks, camera: int, rows: np.ndarray) -> Looks:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dkp.captures.check.fitting import fitted
-from dkp.captures.check.hypotheses import Hypothesis, Looks, hypotheses
+from dkp.captures.check.hypotheses import SEEN, Hypothesis, Looks, hypotheses
 from dkp.captures.check.sight import pair_medians
 
 EXPLAINS = 0.6
@@ -31,7 +31,9 @@ class Finding:
         kind: one word.
         cameras: names.
         sentence: what looks wrong, with figures.
-        before: mean over the pairs of views concerned of the median distance as given [px of the camera].
+        before: mean over the pairs of views concerned of the median distance as given [px of the camera]; of images
+            that are not those of their joints, the share of the joints that they show (where they are late, how far
+            they are from showing them, from 0 to 1).
         after: the same if the hypothesis holds.
     """
 
@@ -63,7 +65,8 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
     looks = looks.through_lens()
     sight = looks.sight()
     given = pair_medians(looks.compared(sight), count)
-    share, least = (EXPLAINS, _LEAST) if looks.cut is None else (EXPLAINS_OUTLINES, _LEAST_OUTLINES)
+    share = EXPLAINS if looks.cut is None else EXPLAINS_OUTLINES
+    least = _LEAST if looks.cut is None and looks.kind != SEEN else _LEAST_OUTLINES
     least = least * float(looks.sizes[:, 0].max())
     if not given or max(given.values()) < least:
         return None
@@ -82,7 +85,7 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
         total = _mean([after.get(pair, distance) for pair, distance in given.items()])
         if best is None or total * _SIMPLER + 0.1 * least < best[0]:
             names = [cameras[index] for index in hypothesis.cameras]
-            sentence = hypothesis.says.format(_listed(names, len(cameras)))
+            sentence = hypothesis.says.format(listed(names, len(cameras)))
             figures = f"{_pixels(first)} as given, {_pixels(second)} {_AFTER.get(hypothesis.kind, 'otherwise')}"
             sentence = f"{sentence}: {figures} (median distance of {looks.kind} from their epipolar lines)"
             finding = Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second))
@@ -95,7 +98,7 @@ _AFTER = {"exchanged": "exchanged", "transposed": "transposed", "delay": "in ste
 
 def _tried(looks: Looks, given: dict[tuple[int, int], float], count: int) -> Iterator[Hypothesis]:
     yield from hypotheses(looks)
-    if looks.cut is None:
+    if looks.cut is None and looks.kind != SEEN:
         by_camera = {index: _mean([d for pair, d in given.items() if index in pair] or [0.0]) for index in range(count)}
         yield from fitted(looks, (max(by_camera, key=lambda index: by_camera[index]),))
         yield from fitted(looks, tuple(range(count)))
@@ -119,7 +122,8 @@ def _pixels(value: float) -> str:
     return "most of it behind a camera" if value >= 1e4 else f"{value:.1f} px"
 
 
-def _listed(names: Sequence[str], count: int) -> str:
+def listed(names: Sequence[str], count: int) -> str:
+    """Return names of cameras as a phrase, of ``count`` cameras in all."""
     if len(names) == count and count > 2:
         return "all cameras"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

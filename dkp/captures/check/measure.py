@@ -13,6 +13,7 @@ import torch
 from dkp.captures.arrays import whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.check.correspondences import CoordinateImage, dense_matches, joint_matches, sparse_matches
+from dkp.captures.check.images import Detector
 from dkp.captures.check.report import (
     RESIDUAL_KINDS,
     CameraRow,
@@ -34,12 +35,13 @@ from dkp.geometry import FLAT, Camera, baseline_angle, eligible_pairs, epipolar_
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
 
 
-def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
+def check_capture(capture: Capture, *, instants: int = 40, detector: Detector | None = None) -> CheckReport:
     """Decode every file of a capture and measure how well cameras and labels agree.
 
     Args:
         capture: the capture.
         instants: how many instants, evenly spread, are looked at for pair angles, residuals and label agreement.
+        detector: of the capture's surface, which says what the images of a few instants show; None looks at no image.
 
     Returns:
         The report; files that are not usable are its ``problems``.
@@ -60,7 +62,7 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
     subject = np.median(known, axis=0) if known else None
     surface = capture.surface
     pairs, residuals = _pair_rows(capture, chosen, points)
-    findings, doubts = suspicions(capture, chosen, usable)
+    findings, doubts, seen = suspicions(capture, chosen, usable, detector)
     return CheckReport(
         name=capture.name,
         path=str(capture.path),
@@ -74,6 +76,7 @@ def check_capture(capture: Capture, *, instants: int = 40) -> CheckReport:
         pairs=pairs,
         residuals=residuals,
         labels=_label_agreement(capture, chosen),
+        seen={name: round(share, 3) for name, share in seen.items()},
         problems=list(broken.values()),
         findings=findings,
         warnings=[*(finding.sentence for finding in findings), *doubts, *_warnings(capture, subject, pairs)],

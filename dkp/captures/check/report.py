@@ -105,6 +105,7 @@ class CheckReport:
         cameras, splits, pairs: a row each.
         residuals: as in a pair, over the matches of all pairs together.
         labels: agreement of dense labels with the posed surface; None where either is missing.
+        seen: camera -> share of its joints that a detector sees in its images, of a few instants; empty without one.
         findings: what explains that views disagree, with figures.
         problems: files that cannot be used, one sentence each.
         warnings: what looks wrong but can be used.
@@ -122,6 +123,7 @@ class CheckReport:
     pairs: list[PairRow]
     residuals: dict[str, Residual]
     labels: LabelAgreement | None
+    seen: dict[str, float] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -147,6 +149,9 @@ class CheckReport:
                 f"{self.labels.mean_cm:.3f} cm, largest {self.labels.max_px:.3f} px and {self.labels.max_cm:.3f} cm",
                 soft_wrap=True,
             )
+        if self.seen:
+            shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in self.seen.items())
+            console.print(f"joints that a detector sees where they are: {shares}", soft_wrap=True)
         if not self.problems:
             console.print("every file can be read")
         for kind, sentences in (("problem", self.problems), ("warning", self.warnings)):

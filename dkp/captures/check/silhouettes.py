@@ -77,11 +77,16 @@ def _joints_inside(view: View, mask: np.ndarray) -> float | None:
     joints = [value[:2] for value in (view.joints or {}).values() if value[2] >= LEAST_CONFIDENCE]
     if len(joints) < 3:
         return None
-    reach = 2 * max(1, round(_NEAR * max(mask.shape))) + 1
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(bool)
+    near = grown(mask)
     columns, rows = np.floor(np.array(joints)).astype(int).T
     there = (rows >= 0) & (columns >= 0) & (rows < mask.shape[0]) & (columns < mask.shape[1])
     return float(near[rows[there], columns[there]].mean()) if there.any() else None
+
+
+def grown(mask: np.ndarray) -> np.ndarray:
+    """Return a mask (H, W) with what is near enough to it for a joint."""
+    reach = 2 * max(1, round(_NEAR * max(mask.shape))) + 1
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((reach, reach), np.uint8)).astype(bool))
 
 
 def outlines(capture: Capture, instants: Sequence[Instant]) -> Looks | None:
