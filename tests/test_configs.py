@@ -11,7 +11,7 @@ from dkp.cli import main
 from dkp.pipeline.job import DETECTORS, STUDENTS, Job, recipes_of, surface_option
 from dkp.recipes import read_recipe
 from dkp.synthetic import synthesize
-from dkp.weights.shipped import configuration
+from dkp.weights.shipped import card, configuration
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 KINDS = ("people", "dog", "board", "person", "object")
@@ -87,21 +87,23 @@ def test_recipes_are_runs_as_they_stand(kind, planes, capsys):
     assert own["unlabelled"] == (labels or adapted["target"])
 
 
-def test_students_of_a_shipped_teacher_have_its_network_and_start(capsys):
-    control, adapted = (printed(capsys, recipe("human-small", stage)) for stage in STUDENTS)
+@pytest.mark.parametrize("name", ["human-small", "dog-small"])
+def test_students_of_a_shipped_teacher_have_its_network_and_start(capsys, name):
+    control, adapted = (printed(capsys, recipe(name, stage)) for stage in STUDENTS)
     different = {"name", "labels", "model", "data"}
     assert {key for key in control if control[key] != adapted[key]} == different
-    network = configuration("human-small")
+    network = configuration(name)
     for config in (control, adapted):
         model, data = config["model"]["init_args"], config["data"]["init_args"]
         shipped, own = network["model"]["init_args"]["detector"]["init_args"], model["detector"]["init_args"]
         shared = shipped.keys() & own.keys() - {"weights", "surface_centre", "surface_half_extent"}  # the teacher's
         assert {key: own[key] for key in shared} == {key: shipped[key] for key in shared}
-        assert (model["teacher"], model["start_from_teacher"], data["size"]) == ("human-small", True, 160)
+        assert (model["teacher"], model["start_from_teacher"], data["size"]) == (name, True, 160)
     weights = {name: term["init_args"]["weight"] for name, term in control["model"]["init_args"]["terms"].items()}
     assert {name for name, weight in weights.items() if weight} == {"labelled", "distillation", "mask"}
-    assert control["data"]["init_args"]["labelled"] == ["captures/source"]
-    assert adapted["data"]["init_args"]["labelled"] == ["runs/registered#train", "captures/source"]
+    assert control["data"]["init_args"]["labelled"] == [control["source"]]
+    assert adapted["data"]["init_args"]["labelled"] == ["runs/registered#train", adapted["source"]]
+    assert control["surface"] == adapted["surface"] == card(name).surface
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}")
@@ -122,9 +124,11 @@ def test_a_recipe_says_all_its_values(kind, stage, capsys):
 def test_every_file_is_tested():
     files = {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")}
     tested = {f"{kind}/{stage}" for kind in KINDS for stage in DETECTORS} | set(ON_TOP)
-    tested |= {"study/full", "study/people", "sweep/grid", "sweep/bayes"}  # see tests/study and tests/sweep
+    tested |= {f"study/{name}" for name in ("full", "people", "detectors")}  # see tests/study
+    tested |= {"sweep/grid", "sweep/bayes"}  # see tests/sweep
     made = ("weights", "weights-fine", "weights-final", "evaluate")  # see tests/weights
     tested |= {f"human-small/{name}" for name in (*STUDENTS, *made)}
+    tested |= {f"dog-small/{name}" for name in (*STUDENTS, "weights", "evaluate")}
     assert files == tested
 
 

@@ -62,8 +62,8 @@ def train(
         teacher: Name of a shipped detector (see `dkp weights`), which is the teacher and the start of both students,
             with its size of crops; "scratch" to train a small teacher on the source; or a folder of fields that another
             program has saved of the target's views, such as IUV images (see `dkp import fields`), from which a small
-            teacher is trained. By default the shipped detector of the target's surface (people: human-small); where
-            there is none, "scratch".
+            teacher is trained. By default the shipped detector of the target's surface (people: human-small, dogs:
+            dog-small); where there is none, "scratch".
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
     started = time.monotonic()

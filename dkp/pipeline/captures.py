@@ -13,7 +13,7 @@ from dkp.importers import import_board, import_person
 from dkp.importers.fields import import_fields
 from dkp.synthetic import synthesize, synthesize_board
 from dkp.synthetic.species import SPECIES
-from dkp.weights import card, names
+from dkp.weights import card, shipped_for
 
 SCRATCH = "scratch"
 """In place of a teacher's name: one is trained on the source."""
@@ -130,7 +130,7 @@ def choose_teacher(teacher: str | None, recipes: Path | None, target: Path) -> s
     if teacher == SCRATCH or (teacher is None and recipes is not None and (recipes / "teacher.yaml").exists()):
         return None
     if teacher is None:
-        return next((name for name in names() if card(name).surface == surface), None)
+        return shipped_for(surface)
     if card(teacher).surface != surface:
         raise InputError(f"{target} is on the surface {surface}, expected {card(teacher).surface}, that of {teacher}")
     return teacher

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dkp.errors import InputError
+
 LIGHTNING = {
     "fit": "Train a task from configurations, into a run folder.",
     "resume": "Go on with a run that was interrupted, in its folder.",
@@ -59,7 +61,8 @@ NOTES = {
     "validate": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.val.",
     "test": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.test.",
     "predict": "RUN is a run's folder: its configuration and last checkpoint are taken, and data.predict or data.test. "
-    "CAPTURE is a capture or CAPTURE#SPLIT, for human-small, or what --ckpt-path names: a shipped detector or a RUN.",
+    "CAPTURE is a capture or CAPTURE#SPLIT, for the shipped detector of its surface or what --ckpt-path names: a "
+    "shipped detector or a RUN.",
 }
 
 
@@ -81,7 +84,11 @@ def predicts_media(words: Sequence[str]) -> bool:
 
 
 def capture_words(words: Sequence[str]) -> list[str]:
-    """Return the words of ``dkp predict CAPTURE [--ckpt-path NAME|RUN]`` as those of ``dkp predict [RUN] --...``."""
+    """Return the words of ``dkp predict CAPTURE [--ckpt-path NAME|RUN]`` as those of ``dkp predict [RUN] --...``.
+
+    Raises:
+        InputError: no detector is named, and dkp ships none for the capture's surface.
+    """
     capture = words[0] if words else "-"
     if capture.startswith("-") or not (Path(capture.partition("#")[0]) / "capture.json").is_file():
         return list(words)
@@ -93,8 +100,21 @@ def capture_words(words: Sequence[str]) -> list[str]:
         del rest[at : at + (1 if "=" in rest[at] else 2)]
         return [checkpoint, "--data.predict", views, *rest]
     if checkpoint is None and given(rest, "config") is None:
-        rest += ["--ckpt_path", "human-small"]
+        rest += ["--ckpt_path", detector_for(capture)]
     return ["--target", views, *rest]
+
+
+def detector_for(capture: str) -> str:
+    """Return the name of the shipped detector of a capture's surface."""
+    from dkp.captures import Capture
+    from dkp.weights import shipped_for
+
+    surface = Capture.open(capture.partition("#")[0]).surface.name
+    if (name := shipped_for(surface)) is None:
+        raise InputError(
+            f"{capture}: dkp ships no detector for its surface, {surface}, expected --ckpt-path RUN or FILE"
+        )
+    return name
 
 
 def given(words: Sequence[str], *names: str) -> str | None:

@@ -5,6 +5,16 @@ card: what it was made from, by which recipe, and what was measured.
 """
 
 from dkp.weights.run import run_detector
-from dkp.weights.shipped import Card, card, configuration, list_weights, load, names, weights_file
+from dkp.weights.shipped import Card, card, configuration, list_weights, load, names, shipped_for, weights_file
 
-__all__ = ["Card", "card", "configuration", "list_weights", "load", "names", "run_detector", "weights_file"]
+__all__ = [
+    "Card",
+    "card",
+    "configuration",
+    "list_weights",
+    "load",
+    "names",
+    "run_detector",
+    "shipped_for",
+    "weights_file",
+]

@@ -59,6 +59,11 @@ def names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob(f"*{SUFFIX}"))
 
 
+def shipped_for(surface: str) -> str | None:
+    """Return the name of the shipped detector of a surface, the first of several; None = there is none."""
+    return next((name for name in names() if card(name).surface == surface), None)
+
+
 @cache
 def card(name: str) -> Card:
     """Return the card of a shipped detector.

@@ -4,6 +4,7 @@ import pytest
 
 from dkp.captures import Capture
 from dkp.cli import main
+from dkp.errors import InputError
 from dkp.runs.options import capture_words, predicts_media
 
 
@@ -22,8 +23,8 @@ def test_files_are_told_from_runs_and_options(folders, name, media):
     assert capture_words(words) == words
 
 
-def test_a_capture_is_for_human_small_unless_something_else_is_named(folders):
-    capture, run = str(folders / "capture"), str(folders / "run")
+def test_a_capture_is_for_the_shipped_detector_of_its_surface_unless_another_is_named(folders, people, planes):
+    capture, run = str(people / "bare"), str(folders / "run")
     shipped = ["--target", f"{capture}#", "--ckpt_path", "human-small"]
     assert capture_words([capture]) == shipped
     assert capture_words([capture, "--ckpt-path", "human-small"]) == shipped
@@ -33,6 +34,8 @@ def test_a_capture_is_for_human_small_unless_something_else_is_named(folders):
         words = capture_words([capture, *option, "--root", "y"])
         assert words == [run, "--data.predict", f"{capture}#", "--root", "y"]
         assert not predicts_media(words)
+    with pytest.raises(InputError, match="ships no detector for its surface, plane, expected --ckpt-path"):
+        capture_words([str(planes / "mine")])
 
 
 def test_a_capture_of_people_is_predicted_by_name(people, tmp_path):

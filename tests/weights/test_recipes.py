@@ -10,7 +10,8 @@ from dkp.cli import main
 from dkp.runs.lightning import without_shipped
 from dkp.weights import card, names
 
-RECIPES = Path(__file__).parents[2] / "configs" / "human-small"
+CONFIGS = Path(__file__).parents[2] / "configs"
+RECIPES = CONFIGS / "human-small"
 
 
 def parsed(capsys, command, *words):
@@ -35,6 +36,20 @@ def test_every_stage_goes_on_from_the_one_before_and_the_last_has_the_size_of_us
     sizes = {each["data"]["init_args"]["size"] for each in (stages[-1], evaluation, adapted)}
     assert sizes == {card("human-small").size}
     assert stages[-1]["data"]["init_args"]["augmentation"]["mirror"] == 0.5
+
+
+def test_the_one_for_dogs_goes_on_from_the_one_for_people(capsys):
+    made = parsed(capsys, "fit", f"--config={CONFIGS / 'dog-small' / 'weights.yaml'}")
+    assert made["model"]["init_args"]["initial_weights"] == "human-small"
+    detector = made["model"]["init_args"]["detector"]["init_args"]
+    assert {key: detector[key] for key in ("encoder", "width", "stride", "uncertainty")} == {
+        key: card("human-small").options[key] for key in ("encoder", "width", "stride", "uncertainty")
+    }
+    evaluation = parsed(capsys, "test", f"--config={CONFIGS / 'dog-small' / 'evaluate.yaml'}")
+    found = card("dog-small")
+    for config in (made, evaluation):
+        assert (config["data"]["init_args"]["size"], config["model"]["init_args"]["surface"]) == (found.size, "dog")
+    assert found.surface == "dog"
 
 
 def test_other_checkpoints_are_left_alone(tmp_path, monkeypatch):

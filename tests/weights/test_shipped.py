@@ -8,7 +8,7 @@ import torch
 
 from dkp.cli import main
 from dkp.surface import Surface
-from dkp.weights import card, load, names, weights_file
+from dkp.weights import card, load, names, shipped_for, weights_file
 
 LARGEST = 8_000_000
 
@@ -45,9 +45,10 @@ def test_card_is_complete(name):
     assert weights_file(name) == found.file
 
 
-def test_there_is_one_for_people(capsys):
+def test_there_is_one_for_people_and_one_for_dogs(capsys):
+    assert [shipped_for(surface) for surface in ("human", "dog", "board")] == ["human-small", "dog-small", None]
     main(["weights"])
-    assert "human-small" in capsys.readouterr().out
+    assert {"human-small", "dog-small"} <= set(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         main(["weights", "human-smal"])
     assert "no weights 'human-smal' (did you mean human-small?)" in capsys.readouterr().err
