@@ -47,7 +47,9 @@ class Progress:
 
     @contextmanager
     def shown(self, title: str, unit: str = "step", rate: bool = False) -> Iterator[Show]:
-        """Show a piece of work inside the block, which says now and then how far it is.
+        """Show a piece of work inside the block, which says now and then how far it is and how long it still takes.
+
+        The time left is that of what is left at the speed since the first unit that was seen.
 
         Args:
             title: of the work.
@@ -57,16 +59,21 @@ class Progress:
         bar = self._bars.add_task(title, total=None, state="runs")
         began = time.monotonic()
         due = FIRST
+        first: tuple[int, float] | None = None
 
         def show(done: int, total: int | None) -> None:
-            nonlocal due
+            nonlocal due, first
             seconds = time.monotonic() - began
-            speed = f", {done / max(seconds, 1e-9):.1f} a second" if rate else ""
-            self._bars.update(bar, completed=done, total=total, state=f"{unit} {done}{speed}" if done else "runs")
+            if done and first is None:
+                first = done, seconds
+            speed = 0.0 if first is None else (done - first[0]) / max(seconds - first[1], 1e-9)
+            said = f", {speed:.2g} {unit}s a second" if rate and speed else ""
+            said += f", about {(total - done) / speed / 60:.1f} minutes left" if speed and total else ""
+            self._bars.update(bar, completed=done, total=total, state=f"{unit} {done}{said}" if done else "runs")
             if seconds >= due and not self.console.is_terminal:
                 due = seconds + min(seconds, LONGEST)
-                where = f"{unit} {done} of {total}{speed}" if done else "runs"
-                self.say(f"{title}: {where}, {seconds / 60:.1f} minutes")
+                where = f"{unit} {done} of {total}" if done else "runs"
+                self.say(f"{title}: {where}, {seconds / 60:.1f} minutes{said}")
 
         try:
             yield show

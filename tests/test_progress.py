@@ -25,7 +25,10 @@ def test_a_log_gets_a_line_now_and_then(clock):
             show(second if second > 15 else 0, 1000)
     assert output.getvalue().splitlines() == [
         "teacher: runs, 0.2 minutes",
-        *(f"teacher: step {s} of 1000, {s / 60:.1f} minutes" for s in (20, 40, 80, 160, 320, 620)),
+        *(
+            f"teacher: step {s} of 1000, {s / 60:.1f} minutes, about {(1000 - s) / 60:.1f} minutes left"
+            for s in (20, 40, 80, 160, 320, 620)
+        ),
         "teacher: done, 11.6 minutes",
     ]
 
@@ -42,3 +45,13 @@ def test_a_short_stage_says_nothing_and_a_terminal_has_a_bar(clock):
         progress._bars.refresh()
     assert "teacher" in terminal.getvalue()
     assert "step 30" in terminal.getvalue()
+
+
+def test_what_was_done_before_counts_for_no_speed(clock):
+    output = StringIO()
+    with Progress(Console(file=output)) as progress, progress.shown("predict", "image", rate=True) as show:
+        for second, done in ((5, 500), (20, 503), (50, 509)):
+            clock[0] = second
+            show(done, 600)
+    lines = output.getvalue().splitlines()
+    assert lines[1] == "predict: image 509 of 600, 0.8 minutes, 0.2 images a second, about 7.6 minutes left"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -28,6 +29,8 @@ from dkp.geometry import Camera
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
+
+logger = logging.getLogger(__name__)
 
 _SURFACE_FILE = "surface.npz"
 
@@ -123,6 +126,8 @@ class CaptureWriter:
         try:
             if kind is None:
                 self._finish()
+            elif issubclass(kind, KeyboardInterrupt | SystemExit):
+                logger.warning("%s was not finished: nothing of it is kept, the same command begins it anew", self.path)
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
             if self._held is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from dkp.pipeline.captures import (
 )
 from dkp.pipeline.figure import draw_figure
 from dkp.pipeline.job import SUMMARY, Job, recipes_of
+from dkp.pipeline.outline import command_of, outline, told_when_stopped
 from dkp.pipeline.report import report
 from dkp.pipeline.runner import only_one
 from dkp.progress import Progress
@@ -66,29 +68,35 @@ def train(
             dog-small); where there is none, "scratch".
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
-    started = time.monotonic()
+    given = dict(locals())
     console = Console()
     name = capture if capture in BUILT_IN else Path(capture).resolve().name
-    target = prepare_target(capture, Path(captures), seed, data, console)
-    if teacher is not None and Path(teacher).is_dir():
-        source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), SCRATCH
-    shipped = choose_teacher(teacher, Path(recipes) if recipes else None, target)
-    labelled = (
-        Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, shipped, console)
-    )
-    check_same_surface(labelled, target)
-    folder = Path(runs) / f"train-{name}-seed{seed}"
-    recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)
-    job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped)
-    console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
-    with only_one(folder):
-        with Progress(console) as progress:
-            job.run(progress, overrides or [])
-        summary = job.summary()
-        figure = draw_figure(folder)
-        report([str(folder)])
-        write_text(folder / "summary.md", summary_markdown(summary))
-        write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")  # the last: the job is complete
+    folder, made = Path(runs) / f"train-{name}-seed{seed}", list[Path]()
+    command = command_of(given, {key: one.default for key, one in inspect.signature(train).parameters.items()})
+    console.print(outline(folder, teacher), soft_wrap=True, highlight=False)
+    started = time.monotonic()
+    with told_when_stopped(console, folder, made, command):
+        target = prepare_target(capture, Path(captures), seed, data, console)
+        made.append(target)
+        if teacher is not None and Path(teacher).is_dir():
+            source, teacher = str(prepare_fields(Path(teacher), target, Path(captures), console)), SCRATCH
+        shipped = choose_teacher(teacher, Path(recipes) if recipes else None, target)
+        labelled = (
+            Path(source) if source else prepare_source(capture, Path(captures), seed, domain, target, shipped, console)
+        )
+        made.append(labelled)
+        check_same_surface(labelled, target)
+        recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)
+        job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped)
+        console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
+        with only_one(folder):
+            with Progress(console) as progress:
+                job.run(progress, overrides or [])
+            summary = job.summary()
+            figure = draw_figure(folder)
+            report([str(folder)])
+            write_text(folder / "summary.md", summary_markdown(summary))
+            write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")  # the last: the job is complete
     minutes = (time.monotonic() - started) / 60
     console.print(summary_table(summary, title=f"{name}, seed {seed}: test split of {target}"))
     console.print(

@@ -93,8 +93,7 @@ def detector_of(capture: Capture, ckpt_path: str | Path | None) -> Detector | No
     Raises:
         InputError: there is no such detector, or it is of another surface than the capture's.
     """
-    shipped = (name for name in weights.names() if weights.card(name).surface == capture.surface.name)
-    chosen = next(shipped, None) if ckpt_path is None else ckpt_path
+    chosen = weights.shipped_for(capture.surface.name) if ckpt_path is None else ckpt_path
     if chosen is None or chosen == "none":
         return None
     predictor = load(chosen)
