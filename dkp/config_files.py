@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from dkp.errors import InputError
+from dkp.files import decoded
 
 CONFIG = "config.yaml"
 RESOLVED = "config.resolved.yaml"
@@ -65,7 +66,7 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{name} {'is a folder' if path.is_dir() else 'does not exist'} where a YAML file is expected")
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8-sig"))
+        content = parse_yaml(decoded(path.read_bytes()))
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from dkp.captures.images import read_mask
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.importers.boxes import Background, box_of_points, largest_part, outline, reduced, spread
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
 from dkp.importers.keypoints.files import read_detections
@@ -129,7 +130,7 @@ def of_any(frames: Frames | Named, found: Boxes, what: str) -> None:
 def listed_rows(path: Path) -> list[Any] | None:
     """Return the rows of a .csv file, or the list of a .json file; None where it holds something else: detections."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = decoded(path.read_bytes())
         rows: Any = (
             json.loads(text)
             if path.suffix.lower() == ".json"

@@ -12,6 +12,7 @@ import yaml
 from dkp.captures.arrays import parse_json
 from dkp.config_files import Loader
 from dkp.errors import InputError
+from dkp.files import decoded
 
 _LARGEST = 50_000_000  # bytes; 500 cameras of the Panoptic studio have 600,000
 
@@ -32,9 +33,9 @@ def read_bytes(path: Path, expected: str) -> bytes:
 
 
 def read_text(path: Path, expected: str) -> str:
-    """Read a text file in UTF-8, with or without a byte order mark."""
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark."""
     try:
-        return read_bytes(path, expected).decode("utf-8-sig")
+        return decoded(read_bytes(path, expected))
     except UnicodeDecodeError as error:
         raise InputError(f"{path} cannot be read ({error}), expected {expected}") from error
 

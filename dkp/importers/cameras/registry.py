@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dkp.captures.arrays import one_of
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.geometry import Camera
 from dkp.importers.cameras import colmap, dannce, human36m, kalibr, opencv, panoptic, qualisys, toml, transforms
 
@@ -127,7 +128,11 @@ def recognised(path: Path) -> str:
             f"{path} is a pickle, which can run code when it is read, expected another camera file: for DeepLabCut's "
             "stereo cameras, docs/own-rig.md has a script that writes one; Human3.6M has a metadata.xml"
         )
-    text = "" if b"\0" in head[:1000] else head.decode("utf-8-sig", errors="replace").lstrip()
+    try:
+        text = decoded(head)
+    except UnicodeDecodeError:
+        text = head.decode("utf-8-sig", errors="replace")
+    text = "" if "\0" in text[:1000] else text.lstrip()
     for name, one in FORMATS.items():
         if one.found(path, text):
             return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from dkp.captures.board import BOARD_SIZE
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.geometry import Camera
 
 _CORNER_COLUMNS = (
@@ -97,31 +99,30 @@ def read_corners(
     """
     if not path.is_file():
         raise InputError(f"{path} is not there, expected a table of detected board corners")
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = [name for name in _CORNER_COLUMNS if name not in (reader.fieldnames or ())]
-        if missing:
-            raise InputError(f"{path} has no column {missing[0]!r}, expected {', '.join(_CORNER_COLUMNS)}")
-        rows: dict[tuple[int, int], list[tuple[float, ...]]] = {}
-        indices: dict[tuple[int, int], int] = {}
-        for number, row in enumerate(reader, start=2):
-            try:
-                key = (int(row["sync_index"]), int(row["cam_id"]))
-                index = int(row["frame_index"])
-                values = tuple(float(row[name]) for name in _CORNER_COLUMNS[4:])
-            except (TypeError, ValueError) as error:
-                raise InputError(
-                    f"{path}:{number} has a field that is no number ({error}), expected numbers"
-                ) from error
-            if key[1] not in cameras:
-                raise InputError(f"{path}:{number}: cam_id is {key[1]}, expected one of {', '.join(map(str, cameras))}")
-            if not np.isfinite(values).all():
-                raise InputError(f"{path}:{number} has the values {values}, expected finite numbers")
-            if indices.setdefault(key, index) != index:
-                raise InputError(
-                    f"{path}:{number}: frame_index is {index}, expected {indices[key]} as in the rows before"
-                )
-            rows.setdefault(key, []).append(values)
+    try:
+        reader = csv.DictReader(StringIO(decoded(path.read_bytes()), newline=""))
+        names, lines = reader.fieldnames or (), list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}), expected a table of detected board corners") from error
+    missing = [name for name in _CORNER_COLUMNS if name not in names]
+    if missing:
+        raise InputError(f"{path} has no column {missing[0]!r}, expected {', '.join(_CORNER_COLUMNS)}")
+    rows: dict[tuple[int, int], list[tuple[float, ...]]] = {}
+    indices: dict[tuple[int, int], int] = {}
+    for number, row in enumerate(lines, start=2):
+        try:
+            key = (int(row["sync_index"]), int(row["cam_id"]))
+            index = int(row["frame_index"])
+            values = tuple(float(row[name]) for name in _CORNER_COLUMNS[4:])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}:{number} has a field that is no number ({error}), expected numbers") from error
+        if key[1] not in cameras:
+            raise InputError(f"{path}:{number}: cam_id is {key[1]}, expected one of {', '.join(map(str, cameras))}")
+        if not np.isfinite(values).all():
+            raise InputError(f"{path}:{number} has the values {values}, expected finite numbers")
+        if indices.setdefault(key, index) != index:
+            raise InputError(f"{path}:{number}: frame_index is {index}, expected {indices[key]} as in the rows before")
+        rows.setdefault(key, []).append(values)
     corners = {}
     for key, entries in rows.items():
         table = np.array(entries)

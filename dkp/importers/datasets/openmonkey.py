@@ -14,6 +14,7 @@ from dkp.captures.images import image_kind
 from dkp.captures.rig import camera_from_arrays
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.geometry import Camera
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED, metres
 from dkp.importers.datasets.joint_views import JointView, cut_from, every, labelled, write_joint_views
@@ -160,7 +161,7 @@ def _cameras(folder: Path, metre: float, sizes: dict[str, np.ndarray]) -> dict[s
 def _blocks(path: Path, count: int) -> dict[str, np.ndarray]:
     """Read blocks of a line "0 ID" and a number of numbers, after lines that begin with a word."""
     try:
-        lines = [line.split() for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.split() for line in decoded(path.read_bytes()).splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a text file") from error
     found: dict[str, np.ndarray] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import pickletools
 from collections.abc import Sequence
+from io import StringIO
 from itertools import takewhile
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from dkp.captures.arrays import shown
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.importers.hdf5 import dataset, numbers, open_hdf5, words
 from dkp.importers.keypoints.detections import Detections, collect
 from dkp.importers.keypoints.openpose import number_in
@@ -27,8 +29,7 @@ def read_csv(path: Path) -> Detections:
         InputError: it is something else.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+        rows = [row for row in csv.reader(StringIO(decoded(path.read_bytes()), newline="")) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a CSV file of DeepLabCut") from error
     heads = list(takewhile(lambda row: row[0] in _HEADS, rows))

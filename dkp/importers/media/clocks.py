@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 
 from dkp.captures.arrays import shown, whole_number
 from dkp.errors import InputError
+from dkp.files import decoded
 from dkp.importers.media.video import FrameSource
 
 Sync = str | Path | Mapping[str, int]
@@ -51,8 +53,7 @@ def synchronise(sources: Mapping[str, FrameSource], sync: Sync) -> None:
 def _read(path: Path, cameras: Sequence[str]) -> dict[str, dict[int, int]]:
     """Return camera -> its own frame number -> moment."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(StringIO(decoded(path.read_bytes()), newline="")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}), expected a CSV of times") from error
     columns = list(rows[0]) if rows else []

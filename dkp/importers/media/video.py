@@ -4,6 +4,7 @@ import filecmp
 import logging
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 
@@ -380,7 +381,9 @@ def open_media(
     else:
         paths = match_names(media, cameras, "a video or a folder of images", _is_media)
         files = {name: (path, None) for name, path in paths.items()}
-    sources = {name: FrameSource(path, on_bad, masks, images) for name, (path, images) in files.items()}
+    with ThreadPoolExecutor() as pool:  # counting a video's frames may mean to decode them
+        opened = pool.map(lambda file: FrameSource(file[0], on_bad, masks, file[1]), files.values())
+        sources = dict(zip(files, opened, strict=True))
     for first, second in () if masks else combinations(sources.values(), 2):
         if filecmp.cmp(first.first_file(), second.first_file(), shallow=False):
             logger.warning("%s and %s begin with the same bytes: one looks like a copy", first.path, second.path)

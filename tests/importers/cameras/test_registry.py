@@ -54,6 +54,18 @@ def test_every_layout_gives_the_same_cameras(layout, write_rig, make_rig):
     assert_same_pixels(cameras, rig, (0, 0) if layout.split()[0] in ("human36m", "dannce") else (640, 480))
 
 
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "dannce" not in name and "binary" not in name])
+def test_text_in_utf_16_is_read(layout, write_rig, make_rig):
+    """As PowerShell and some editors write it, with a byte order mark."""
+    rig = make_rig()
+    path, unit = write_rig(layout, rig)
+    for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
+        text = file.read_bytes().decode("utf-8-sig").replace('encoding="UTF-8"', 'encoding="UTF-16"')
+        file.write_bytes(text.encode("utf-16"))
+    assert recognised(path) == layout.split()[0]
+    assert_same_pixels(read(layout, (path, unit)), rig, (0, 0) if layout.startswith("human36m") else (640, 480))
+
+
 @pytest.mark.parametrize(
     ("lens", "layouts"),
     [

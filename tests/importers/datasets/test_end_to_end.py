@@ -55,7 +55,7 @@ def test_from_files_to_a_measured_detector(labelled, tmp_path, monkeypatch, caps
     main(["fit", "--config", str(recipe_folder() / "person/teacher.yaml"), *words])
     optional = [f"--model.terms.{term}.optional=true" for term in ("distillation", "multiview", "consensus")]
     main(["fit", "--config", str(recipe_folder() / "person/adapted.yaml"), *words, *optional])  # it has learned nothing
-    main(["test", str(root / "adapted")])
+    main(["test", str(root / "adapted"), "--model.metrics.threshold=0"])  # every cell may show a joint
     measured = json.loads((root / "adapted" / "test" / "metrics.json").read_text())["metrics"]
     assert measured["test/joints"] > 0
     assert "test/epipolar_median_px" in measured

@@ -39,12 +39,14 @@ def write(path, lines):
     return path
 
 
-def test_the_nearest_times_belong_together(sources, tmp_path):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_the_nearest_times_belong_together(sources, tmp_path, encoding):
     """cam_b runs at half again the rate and began 0.1 s later; its frame 4 is lost."""
     lines = ["cam_id,frame_index,frame_time"]
     lines += [f"cam_a,{n},{5 + 0.1 * n}" for n in range(10)]
     lines += [f"cam_b,{n},{5.1 + 0.1 * n / 1.5:.6f}" for n in range(12) if n != 4]
-    synchronise(sources, write(tmp_path / "t.csv", lines))
+    (tmp_path / "t.csv").write_text("\n".join(lines), encoding=encoding)
+    synchronise(sources, tmp_path / "t.csv")
     numbers = frame_numbers(sources, synced=True)
     assert seen(sources["cam_a"], numbers) == {n: n for n in numbers}
     found = seen(sources["cam_b"], numbers)
