@@ -75,7 +75,8 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
-        raise InputError(f"{name}{where}: not YAML ({getattr(error, 'problem', 'unreadable')})") from error
+        problem = getattr(error, "problem", "unreadable")
+        raise InputError(f"{name}{where}: not YAML ({problem}), expected keys with values") from error
     if not isinstance(content, dict):
         raise InputError(f"{name} holds {type(content).__name__} where keys with values are expected")
     return content

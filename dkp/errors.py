@@ -9,8 +9,12 @@ class InputError(ValueError):
     """A user's file, key or option is not usable.
 
     The message is one sentence that names the file or key, what was found and what was expected. The command
-    line prints it after ``dkp: error:`` and exits with status 2; nothing that existed before is changed.
+    line prints it after ``dkp: error:`` and exits with status 2; nothing that existed before is changed. Characters of
+    a file that cannot be printed are in it by their codes.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("".join(one if one.isprintable() else repr(one)[1:-1] for one in message))
 
 
 def check_settings(group: str, settings: object, checks: Mapping[str, tuple[bool, str]]) -> None:

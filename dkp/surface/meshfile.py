@@ -33,16 +33,17 @@ def read_mesh(path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: found a file ending in '{path.suffix}', expected .obj, .ply or .npz")
     try:
         vertices, polygons = _read_obj(path) if suffix == ".obj" else _read_ply(path)
+        faces = [(polygon[0], polygon[k], polygon[k + 1]) for polygon in polygons for k in range(1, len(polygon) - 1)]
+        triangles = np.asarray(faces, dtype=np.int64)
     except FileNotFoundError:
         raise InputError(f"{path}: found no such file, expected a mesh") from None
     except InputError:
         raise
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
         raise InputError(f"{path}: found content that is not a mesh ({error}), expected {path.suffix} data") from None
-    faces = [(polygon[0], polygon[k], polygon[k + 1]) for polygon in polygons for k in range(1, len(polygon) - 1)]
     if not len(vertices) or not faces:
         raise InputError(f"{path}: found {len(vertices)} vertices and {len(faces)} faces, expected a triangle mesh")
-    return np.asarray(vertices, dtype=np.float64), np.asarray(faces, dtype=np.int64)
+    return np.asarray(vertices, dtype=np.float64), triangles
 
 
 def check_mesh(vertices: np.ndarray, faces: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -156,6 +157,8 @@ class _PlyValues:
         return found
 
     def rows(self, count: int, properties: list[list[str]]) -> list[list]:
+        if not properties:
+            raise ValueError("an element has no properties")
         result: list[list] = []
         for _ in range(count):
             row: list = []

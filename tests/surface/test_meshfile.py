@@ -57,9 +57,13 @@ def test_ply(tmp_path: Path, kind: str, order: str) -> None:
         ("a.stl", b"", r"ending in '.stl'"),
         ("a.obj", None, "no such file"),
         ("a.obj", b"v 0 0 zero\nf 1 1 1", "not a mesh"),
+        ("a.obj", b"v 0 0 0\nf 1 1 " + 30 * b"9", "not a mesh"),
         ("a.obj", b"hello", "0 vertices and 0 faces"),
         ("a.ply", b"hello", "no PLY header"),
         ("a.ply", ply_header("binary_little_endian").encode() + b"\0" * 20, "not a mesh"),
+        ("a.ply", ply_header("ascii").replace("format", "fromat").encode() + b"0 " * 30, "not a mesh"),
+        ("a.ply", ply_header("ascii").replace("vertex_ind", "vertex_xnd").encode() + b"0 " * 30, "not a mesh"),
+        ("a.ply", b"ply\nformat ascii 1.0\nelement x 99999999999\nend_header\n", "an element has no properties"),
     ],
 )
 def test_files_that_are_no_meshes(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:

@@ -238,6 +238,15 @@ def test_bad_surface_files_are_refused(tmp_path: Path, content: bytes | dict | N
         Surface.load(path)
 
 
+def test_a_surface_file_with_damaged_bytes_is_refused(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", vertices=np.random.default_rng(0).normal(size=(99, 3)), faces=np.eye(3))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[200:260] = bytes(60)
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"not a plain \.npz"):
+        Surface.load(tmp_path / "a.npz")
+
+
 def test_unknown_name_lists_the_known() -> None:
     with pytest.raises(InputError, match="expected one of dog, human"):
         Surface.load("humn")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dkp.captures.arrays import intrinsic_matrix, number_array, rotation_matrix
+from dkp.captures.arrays import intrinsic_matrix, number_array, rotation_matrix, shown
 from dkp.captures.capture import Capture
 from dkp.captures.images import image_kind
 from dkp.captures.rig import camera_from_arrays
@@ -99,8 +99,14 @@ def import_openmonkey(
 
 def _batch_views(folder: Path, metre: float, step: int) -> list[JointView]:
     """Return the images of a batch for which there are 3D keypoints and where they were cut."""
-    points = _rows(folder / "coords_3D.mat", "coords", 4)
-    cuts = {(int(row[0]), str(int(row[1]))): row[2:] for row in _rows(folder / "crop_para.mat", "crop", 6)}
+    points = _rows(folder / "coords_3D.mat", "coords", 4, known=1)
+    cuts = {(int(row[0]), str(int(row[1]))): row[2:] for row in _rows(folder / "crop_para.mat", "crop", 6, known=6)}
+    if (empty := next((key for key, cut in cuts.items() if (cut[2:] <= 0).any()), None)) is not None:
+        frame, camera = empty
+        raise InputError(
+            f"{folder / 'crop_para.mat'}: crop of frame {frame} and camera {camera} is {shown(cuts[empty].tolist())}, "
+            "expected x, y and a width and height above 0"
+        )
     if len(points) % len(JOINTS):
         raise InputError(f"{folder / 'coords_3D.mat'}: coords has {len(points)} rows, expected {len(JOINTS)} a frame")
     skeletons = {int(rows[0, 0]): rows[:, 1:] * metre for rows in points.reshape(-1, len(JOINTS), 4)}
@@ -131,10 +137,14 @@ def _batch_views(folder: Path, metre: float, step: int) -> list[JointView]:
     return views
 
 
-def _rows(path: Path, name: str, columns: int) -> np.ndarray:
+def _rows(path: Path, name: str, columns: int, known: int) -> np.ndarray:
+    """Read rows of numbers, the first `known` of which have to be finite."""
     rows = read_mat(path, [name])[name].astype(np.float64)
     if rows.ndim != 2 or rows.shape[1] != columns or not len(rows):
         raise InputError(f"{path}: {name} has shape {rows.shape}, expected rows of {columns} numbers")
+    if not np.isfinite(rows[:, :known]).all():
+        row = int(np.flatnonzero(~np.isfinite(rows[:, :known]).all(1))[0])
+        raise InputError(f"{path}: {name} has the row {row} {shown(rows[row].tolist())}, expected finite numbers")
     return rows
 
 

@@ -80,7 +80,7 @@ def _read(path: Path, cameras: Sequence[str]) -> dict[str, dict[int, int]]:
             raise InputError(f"{path} has {len(some)} frames of the camera {name!r}, expected a line for each")
         order = sorted(some)
         if np.any(np.diff([some[number] for number in order]) <= 0):
-            raise InputError(f"{path}: {key} of the camera {name!r} does not increase from frame to frame")
+            raise InputError(f"{path}: {key} of the camera {name!r} does not increase, expected one time after another")
     first = values[cameras[0]]
     if key == "sync_index":
         return {name: {number: int(value) for number, value in some.items()} for name, some in values.items()}

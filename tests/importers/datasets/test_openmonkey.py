@@ -86,6 +86,11 @@ def text(name, content):
         (save("coords_3D.mat", coords=np.zeros((14, 4))), "coords has 14 rows, expected 13 a frame"),
         (save("coords_3D.mat", other=1), "no array 'coords'"),
         (save("crop_para.mat", crop=np.zeros((3, 5))), r"crop has shape \(3, 5\), expected rows of 6"),
+        (
+            save("crop_para.mat", crop=np.zeros((3, 6))),
+            r"crop of frame 0 and camera 0 is .*, expected .* above 0",
+        ),
+        (save("crop_para.mat", crop=np.full((3, 6), np.nan)), "crop has the row 0 .nan, .*, expected finite numbers"),
         (text("camera.txt", "NumCams 1\n0 7\n0 0 0\n1 0 0 0 1 0 0 0"), "block 0 is"),
         (text("camera.txt", "0 7\n0 0 0\n2 0 0 0 1 0 0 0 1"), "camera 7 has determinant 2"),
         (text("intrinsic.txt", "0 7\n1 0 0 0 1 0 0 0 1 0 x"), "could not convert string to float: 'x'"),

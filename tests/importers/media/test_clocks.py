@@ -73,6 +73,7 @@ def test_an_index_of_moments_is_taken_as_it_is(sources, tmp_path):
     [
         (["a,b", "1,2"], "has the columns a, b, expected a camera and a sync_index or time"),
         ([], "has the columns none"),
+        (["c\x01m,b", "1,2"], r"has the columns c\\x01m, b, expected"),
         (["camera,time", "a,0", "a,1", "b,0"], "has 1 frames of the camera 'cam_b', expected a line for each"),
         (["camera,time", "a,0", "a,x"], r"t.csv:3 has time 'x', expected a number"),
         (["camera,time", "a,0", "a,nan"], r"t.csv:3 has time 'nan', expected a number"),
