@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,7 @@ def write_onnx(network: CropNetwork, loaded: Loaded, crops: np.ndarray, path: Pa
         )  # fmt: skip
     model = onnx.load(path)
     pad_in_convolutions(model.graph)
+    multiply_by_reciprocals(model.graph)
     onnx.helper.set_model_props(model, {METADATA: json.dumps(description(loaded))})
     onnx.checker.check_model(model)
     onnx.save(model, path)
@@ -169,6 +171,21 @@ def pad_in_convolutions(graph: Any) -> None:
         used = {name for other in graph.node for name in other.input} | {output.name for output in graph.output}
         if not used & set(node.output):
             graph.node.remove(node)
+
+
+def multiply_by_reciprocals(graph: Any) -> None:
+    """Turn quotients by constants into products: ONNX Runtime takes an eighth of the time for these."""
+    from onnx import numpy_helper
+
+    constants = {node.output[0]: node for node in graph.node if node.op_type == "Constant"}
+    users = Counter(name for node in graph.node for name in node.input)
+    for node in graph.node:
+        if node.op_type == "Div" and node.input[1] in constants and users[node.input[1]] == 1:
+            stored = constants[node.input[1]].attribute[0].t
+            value = numpy_helper.to_array(stored)
+            if value.dtype.kind == "f":  # quotients of sizes are whole
+                node.op_type = "Mul"
+                stored.CopyFrom(numpy_helper.from_array(1 / value))
 
 
 def write_program(network: CropNetwork, loaded: Loaded, crops: np.ndarray, path: Path) -> list[torch.Tensor]:

@@ -135,8 +135,11 @@ def test_onnx_says_what_torch_says(tmp_path, picture, options):
     predictions = [predictor.predict(picture, boxes=[5, 5, 40, 40]) for predictor in (one, other)]
     np.testing.assert_allclose(predictions[0].coordinate, predictions[1].coordinate, atol=1e-3)
     assert other.network.description["card"] == CARD
-    kinds = {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
+    kinds = [node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node]
     assert "Pad" not in kinds  # timm's padding is the convolutions' own
+    stem = {*kinds[: kinds.index("Conv")]}
+    assert {"Mul", "Sub"} <= stem
+    assert "Div" not in stem  # images are normalised by products
 
 
 def test_damaged_onnx_is_said(tmp_path):
