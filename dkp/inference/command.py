@@ -117,10 +117,10 @@ def predict(
             "nobody in them)"
         )
     left = f"; {len(source.bad)} could not be decoded, the first: {source.bad[0]}" if source.bad else ""
-    return (
-        f"dkp: a subject in {found} of {total} images, {(total - len(done)) / max(seconds, 1e-9):.1f} images/s, "
-        f"{folder} has {output.written()}{left}"
-    )
+    rate = (total - len(done)) / max(seconds - subjects.searched, 1e-9)
+    said = f"dkp: a subject in {found} of {total} images, {rate:.3g} images/s"
+    said += f" after {subjects.searched:.1f} s of looking for the subject" if subjects.searched else ""
+    return f"{said}, {folder} has {output.written()}{left}"
 
 
 def run(

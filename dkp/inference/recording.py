@@ -93,6 +93,9 @@ def predict_recording(
         start = time.monotonic()
         progress = stack.enter_context(Progress(Console()))
         show = stack.enter_context(progress.shown("predict", "instant", rate=True))
+        progress.say(
+            f"looking for the subject in {len(rig)} cameras, then following it through {len(numbers)} instants"
+        )
         for count, (number, images) in enumerate(ahead(moments(sources, numbers)), start=1):
             name_of = f"{number:06d}"
             if all(outputs[name].has(name_of) for name in images):

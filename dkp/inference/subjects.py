@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ class Subjects:
 
     Attributes:
         follows: whether a frame's squares depend on the predictions of the one before.
+        searched: time that looking for a subject in whole images has taken [s].
 
     Args:
         predictor: for looking for a subject.
@@ -47,6 +49,7 @@ class Subjects:
         people = {person for boxes in self.given.values() for person in boxes}
         gaps = any(people - self.given.get(number, {}).keys() for number in frames.names)
         self.follows = frames.is_video and (self.mode == "auto" or gaps)
+        self.searched = 0.0
         self._next: dict[int, np.ndarray] = {}
         self._waited = 0
 
@@ -58,7 +61,9 @@ class Subjects:
             box = self.moving(image)
             return {} if box is None else {0: square_box(box, self.margin)}
         if self.mode == "auto" and self._waited % PATIENCE == 0 and (self._waited or not self._next):
+            began = time.monotonic()
             found = self.predictor.find(image, self.margin)
+            self.searched += time.monotonic() - began
             if not self.follows:
                 return {} if found is None else {0: found}
             if found is not None:

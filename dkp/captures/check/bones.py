@@ -69,7 +69,8 @@ def bone_sentences(looks: Looks, rest: Mapping[str, np.ndarray], surface: str, u
         bone = BONES[np.flatnonzero(known)[worst]]
         return [_proportion_sentence(points, looks.names, at_rest, bone, float(ratios[worst] / size), surface)]
     if not _SMALLEST < size < _LARGEST:
-        return [_size_sentence(size, surface, unit)]
+        tall = size * float(np.ptp(list(rest.values()), axis=0).max())
+        return [f"{_size_sentence(size, surface, unit)} (As given it is {tall:,.4g} m tall.)"]
     spread = _spread(lengths[:, known], looks.sequences)
     if spread is not None and spread > _UNSTABLE:
         return [

@@ -307,7 +307,7 @@ def _warnings(capture: Capture, subject: np.ndarray | None, pairs: Sequence[Pair
         distances = [float(np.linalg.norm(c.centre().numpy() - subject)) for c in capture.cameras.values()]
         middle = float(np.median(distances))
         if not 0.1 <= middle <= 100:
-            warnings.append(f"the cameras are {middle:.3g} m from the subject: is the unit ({capture.unit}) right?")
+            warnings.append(_unit_sentence(capture, middle))
     widths = {view.camera: view.size[0] for view in capture.views}
     for pair in pairs:
         first, second = pair.cameras
@@ -321,3 +321,14 @@ def _warnings(capture: Capture, subject: np.ndarray | None, pairs: Sequence[Pair
     if pairs and not any(pair.eligible >= 0.5 for pair in pairs):
         warnings.append("no camera pair suits training: all see the subject under too small or too large an angle")
     return warnings
+
+
+def _unit_sentence(capture: Capture, distance: float) -> str:
+    """Say that the cameras' distance from the subject [m] cannot be, and by which unit it could."""
+    centres = np.stack([camera.centre().numpy() for camera in capture.cameras.values()])
+    apart = float(np.linalg.norm(centres[:, None] - centres, axis=-1).max())
+    said = f"the cameras are {distance:,.4g} m from the subject and up to {apart:,.4g} m apart: "
+    for right, given, factor in (("mm", "m", 1e-3), ("cm", "m", 1e-2), ("m", "cm", 1e2), ("m", "mm", 1e3)):
+        if 0.5 <= factor * distance <= 20:
+            return f"{said}where --unit {given} was given, --unit {right} makes it {factor * distance:.2g} m"
+    return f"{said}is the unit ({capture.unit}) right?"

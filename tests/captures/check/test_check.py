@@ -167,7 +167,7 @@ def test_warnings(scene, tmp_path):
         "different numbers of views: cam_0 3, cam_1 2, cam_2 1",
         "1 of 3 instants have one view only",
         "the splits train and test share 1 frames",
-        "m from the subject: is the unit (m) right?",
+        "m apart: where --unit m was given, --unit mm makes it ",
     ):
         assert [warning for warning in warnings if match in warning], match
 

@@ -167,6 +167,7 @@ def test_a_wrong_unit_shows_in_the_bones(make_walk, tmp_path):
     change_pose(walk, walk.cameras, lambda r, t: (r, 100 * t))
     report = check_capture(walk.write(tmp_path / "d"))
     assert "bones are 1e+03 times as long as those of the surface human: is the unit mm, not m?" in report.warnings[0]
+    assert re.search(r"not m\? \(As given it is 1,\d{3} m tall.\)$", report.warnings[0]), report.warnings[0]
 
 
 def test_a_wrong_layout_shows_in_the_bones(make_walk, tmp_path):
