@@ -27,6 +27,7 @@ JOINTS = (
     "right_ankle", "left_knee", "left_ankle", "tail_tip",
 )  # fmt: skip
 """The 13 keypoints: hands are wrists and feet ankles."""
+_LARGEST = 1_000_000  # side of a frame [px]
 _IMAGE = re.compile(r"batch(\d+)_0*(\d+)_(\w+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
 
 
@@ -101,12 +102,12 @@ def _batch_views(folder: Path, metre: float, step: int) -> list[JointView]:
     """Return the images of a batch for which there are 3D keypoints and where they were cut."""
     points = _rows(folder / "coords_3D.mat", "coords", 4, known=1)
     cuts = {(int(row[0]), str(int(row[1]))): row[2:] for row in _rows(folder / "crop_para.mat", "crop", 6, known=6)}
-    if (empty := next((key for key, cut in cuts.items() if (cut[2:] <= 0).any()), None)) is not None:
-        frame, camera = empty
-        raise InputError(
-            f"{folder / 'crop_para.mat'}: crop of frame {frame} and camera {camera} is {shown(cuts[empty].tolist())}, "
-            "expected x, y and a width and height above 0"
-        )
+    for (frame, camera), cut in cuts.items():
+        if (np.abs(cut) > _LARGEST).any() or (cut[2:] < 1).any():
+            raise InputError(
+                f"{folder / 'crop_para.mat'}: crop of frame {frame} and camera {camera} is {shown(cut.tolist())}, "
+                f"expected x, y and a width and height from 1 to {_LARGEST} px"
+            )
     if len(points) % len(JOINTS):
         raise InputError(f"{folder / 'coords_3D.mat'}: coords has {len(points)} rows, expected {len(JOINTS)} a frame")
     skeletons = {int(rows[0, 0]): rows[:, 1:] * metre for rows in points.reshape(-1, len(JOINTS), 4)}

@@ -88,8 +88,9 @@ def text(name, content):
         (save("crop_para.mat", crop=np.zeros((3, 5))), r"crop has shape \(3, 5\), expected rows of 6"),
         (
             save("crop_para.mat", crop=np.zeros((3, 6))),
-            r"crop of frame 0 and camera 0 is .*, expected .* above 0",
+            r"crop of frame 0 and camera 0 is .*, expected .* 1 to 1000000 px",
         ),
+        (save("crop_para.mat", crop=np.full((3, 6), 1e-320)), "expected x, y and a width and height from 1 to"),
         (save("crop_para.mat", crop=np.full((3, 6), np.nan)), "crop has the row 0 .nan, .*, expected finite numbers"),
         (text("camera.txt", "NumCams 1\n0 7\n0 0 0\n1 0 0 0 1 0 0 0"), "block 0 is"),
         (text("camera.txt", "0 7\n0 0 0\n2 0 0 0 1 0 0 0 1"), "camera 7 has determinant 2"),
