@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from dkp.captures import Capture, CaptureWriter
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.pipeline.instants import KeptInstants
-from dkp.pipeline.reconstruct import detector_words, rest_of
+from dkp.pipeline.reconstruct import detector_words, quality, rest_of
 from dkp.reconstruction import Reconstruction
 from dkp.synthetic.synthesis import synthesize
 
@@ -45,6 +46,18 @@ def test_labels_give_the_true_surface_within_millimetres(person):
     head, foot = capture.surface.vertices[:, 1].argmax(), capture.surface.vertices[:, 1].argmin()
     upright = result.vertices[0, head] - result.vertices[0, foot]
     assert result.up @ upright > 0.9 * np.linalg.norm(upright)
+
+
+def test_its_quality_is_said_in_figures(person):
+    result = Reconstruction.open(person[1])
+    (said,) = quality(result)
+    share, views, pixels = map(float, re.search(r"^(\d+) % .* from (.*) views .* by (.*) px", said).groups())
+    found = result.views > 0
+    assert share == pytest.approx(100 * found.mean(), abs=0.5)
+    assert 2 <= views == pytest.approx(result.views[found].mean(), abs=0.05)
+    assert pixels == pytest.approx(np.median(result.residual[found]), abs=0.005)
+    result.views[:] = 0
+    assert quality(result) == ["no part of the surface is seen alike by enough views"]
 
 
 def test_colours_are_those_of_the_images(person):
