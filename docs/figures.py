@@ -1,6 +1,7 @@
-"""Draw the figures of README and docs: python docs/figures.py [JOB [PERSON]], see `make figures`.
+"""Draw the figures of README and docs: python docs/figures.py [JOB [PERSON [DOG]]], see `make figures`.
 
-JOB and PERSON are folders of `dkp train` on rendered people and on the real person; without them their figures stay.
+JOB, PERSON and DOG are folders of `dkp train` on rendered people, the real person and rendered dogs; without them their
+figures stay.
 """
 
 import json
@@ -206,9 +207,9 @@ if __name__ == "__main__":
     plot_step(speed["pipeline"], DOCS / "results/speed/step.png")
     draw_concepts()
     folders = [Path(word) for word in sys.argv[1:]]
-    if folders:
-        picture = DOCS / "main-job.png"
-        picture.write_bytes(draw_figure(folders[0]).read_bytes())
+    for job, name in zip(folders[::2], ("main-job.png", "dogs.png"), strict=False):
+        picture = DOCS / name
+        picture.write_bytes(draw_figure(job).read_bytes())
         small(picture)
     if len(folders) > 1:
         draw_person(folders[1], DOCS / "person.png")
