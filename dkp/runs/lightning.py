@@ -40,10 +40,19 @@ from dkp.callbacks.pictures import ValidationPictures
 from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
-from dkp.metrics.names import summary
 from dkp.recipes import one_config
 from dkp.runs.options import SHARED, given, with_underscores
-from dkp.runs.parser import RunParser, own_run, require_effect, require_labelled, saved_by_dkp, without_shipped
+from dkp.runs.parser import (
+    RunParser,
+    evaluated,
+    own_run,
+    require_effect,
+    require_labelled,
+    saved_by_dkp,
+    saved_config,
+    without_shipped,
+)
+from dkp.viz import evaluation_text
 
 # "omegaconf+" resolves ${...} once, after all files and overrides.
 PARSER = {"parser_mode": "omegaconf+", "exit_on_error": False, "allow_abbrev": False}
@@ -375,22 +384,14 @@ def run(
     folder = run_folder(cli.trainer)
     if cli.trainer.is_global_zero:
         if command != "predict":
-            print(summary({name: float(value) for name, value in cli.trainer.callback_metrics.items()}))
+            print(
+                evaluation_text(
+                    {k: float(v) for k, v in cli.trainer.callback_metrics.items()}, evaluated(command, cli.config)
+                )
+            )
         if folder is not None:
             print(f"dkp: results are in {folder}")
     return cli
-
-
-def saved_config(run: Path) -> Path:
-    """Return the configuration that a run has saved.
-
-    Raises:
-        InputError: there is no such run.
-    """
-    if not (config := run / "config.yaml").is_file():
-        found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
-        raise InputError(f"{run} {found}, expected the folder of a run")
-    return config
 
 
 def useful(record: logging.LogRecord) -> bool:

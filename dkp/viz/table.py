@@ -4,17 +4,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from io import StringIO
 from typing import Literal
 
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from dkp.metrics.names import is_detail
 
 Summary = Mapping[str, Mapping[str, float | None]]
 """Detector -> metric -> value; None where it was not or cannot be measured."""
 
 REFERENCE = "trivial"
 """The column that is no detector: coordinate = position in the crop. It is never the best."""
+
+EXACT = "exact labels"
+"""Likewise: dense labels, taken as if they were a field."""
 
 COLUMNS = ("teacher", "control", "adapted", "oracle", REFERENCE)
 
@@ -49,11 +56,13 @@ ROWS = (
     Row("auc30", "recall curve, area to 30 cm", "", "higher"),
     Row("pck10", "points within 10 cm", "", "higher"),
     Row("iou", "foreground IoU", "", "higher"),
+    Row("mask_iou", "IoU with the captured masks", "", "higher"),
     Row("epipolar_median_px", "epipolar distance, median", "px", "lower"),
     Row("epipolar_mean_px", "epipolar distance, mean", "px", "lower"),
     Row("matched_share", "foreground matched across views", "", "higher"),
     Row("joint_cm", "joint error, median", "cm", "lower"),
     Row("left_right_exchanged", "left and right exchanged", "", "lower"),
+    Row("joint_on_foreground", "joints on the foreground", "", "higher"),
 )
 
 
@@ -87,7 +96,9 @@ def _cells(summary: Summary) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
         decimals = _decimals(row, [value for value in values if value is not None])
         shown = [None if value is None else round(value, decimals) for value in values]
         rivals = [
-            value for column, value in zip(columns, shown, strict=True) if value is not None and column != REFERENCE
+            value
+            for column, value in zip(columns, shown, strict=True)
+            if value is not None and column not in (REFERENCE, EXACT)
         ]
         best = (min if row.better == "lower" else max)(rivals) if len(rivals) > 1 else None
         yield (
@@ -95,7 +106,7 @@ def _cells(summary: Summary) -> Iterator[tuple[str, list[tuple[str, bool]]]]:
             [
                 (
                     "–" if value is None else f"{value:.{decimals}f}",
-                    value is not None and value == best and column != REFERENCE,
+                    value is not None and value == best and column not in (REFERENCE, EXACT),
                 )
                 for column, value in zip(columns, shown, strict=True)
             ],
@@ -112,13 +123,54 @@ def summary_table(summary: Summary, title: str | None = None) -> Table:
     Returns:
         A rich table; the best detector of each row, and those equal to it as printed, in bold.
     """
-    table = Table(title=title, title_justify="left", header_style="none", box=SIMPLE_HEAD)
+    table = Table(
+        title=None if title is None else Text(title), title_justify="left", header_style="none", box=SIMPLE_HEAD
+    )
     table.add_column("")
     for column in _columns(summary):
         table.add_column(column, justify="right", style="dim" if column == REFERENCE else "none")
     for heading, cells in _cells(summary):
         table.add_row(Text(heading), *(Text(text, style="bold" if best else "") for text, best in cells))
     return table
+
+
+def evaluation_text(metrics: Mapping[str, float], title: str) -> str:
+    """Return what an evaluation found as text: a table of the detector and what it is compared with, one of the joints.
+
+    Args:
+        metrics: As logged, STAGE/KEY, STAGE/trivial/KEY, STAGE/exact_KEY and STAGE/joint/NAME/KEY -> value.
+        title: Above the table, such as what was evaluated.
+
+    Returns:
+        Lines for a terminal; values of training and of single pairs of cameras are left out.
+    """
+    stages: dict[str, dict[str, dict[str, float]]] = {}
+    joints: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        stage, _, key = name.partition("/")
+        if stage == "train":
+            continue
+        if key.startswith("joint/"):
+            _, joint, kind = key.split("/")
+            joints.setdefault(joint, {})[kind] = value
+        elif not is_detail(name):
+            column = REFERENCE if key.startswith("trivial/") else EXACT if key.startswith("exact_") else "detector"
+            key = key.removeprefix("trivial/").removeprefix("exact_")
+            stages.setdefault(stage, {}).setdefault(column, {})[key] = value
+    console = Console(file=StringIO(), width=100)
+    for number, (stage, columns) in enumerate(stages.items()):
+        shown = {name: columns[name] for name in ("detector", EXACT, REFERENCE) if name in columns}
+        console.print(summary_table(shown, title if len(stages) == 1 else f"{title}: {stage}"))
+        if number == len(stages) - 1:
+            console.print("Arrows point to better; cm on the surface, px of a 128 px image.")
+    if joints:
+        table = Table("joint", title_justify="left", header_style="none", box=SIMPLE_HEAD)
+        for heading in ("mean error [cm]", "exchanged"):
+            table.add_column(Text(heading), justify="right")
+        for joint, values in joints.items():
+            table.add_row(joint, *(f"{values[kind]:.3f}" if kind in values else "–" for kind in ("cm", "exchanged")))
+        console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
 def summary_markdown(summary: Summary) -> str:

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from dkp.viz.table import ROWS, summary_markdown, summary_table
+from dkp.viz.table import ROWS, evaluation_text, summary_markdown, summary_table
 
 SUMMARY = {
     "trivial": {"epipolar_median_px": 4.1, "matched_share": 0.9, "geodesic_median_cm": None},
@@ -67,3 +67,27 @@ def test_the_terminal_shows_the_same_cells():
     assert not re.search(r"\x1b\[1m *16\.4", text)
     assert "16.4" in text
     assert "[cm]" in text
+
+
+def test_an_evaluation_is_a_table_of_the_detector_and_what_it_is_compared_with():
+    values = {
+        "test/joint_cm": 7.5, "test/pair/a-b/epipolar_px": 1.0, "train/joint/nose/cm": 3.0, "test/joint/nose/cm": 4.25,
+        "test/joint/left_knee/cm": 8.0, "test/joint/left_knee/exchanged": 0.125, "test/exact_joint_cm": 6.25,
+        "test/trivial/matched_share": 0.5, "test/matched_share": 0.25, "test/joints": 3.0, "train/loss": 9.0,
+    }  # fmt: skip
+    rows = [
+        line.split() for line in evaluation_text(values, "test on captures/mine#test").splitlines() if line.strip(" ─")
+    ]
+    assert rows[0] == ["test", "on", "captures/mine#test"]
+    assert rows[1] == ["detector", "exact", "labels", "trivial"]
+    assert rows[2] == [*["foreground", "matched", "across", "views", "↑"], "0.250", "–", "0.500"]
+    assert rows[3] == [*["joint", "error,", "median", "[cm]", "↓"], "7.50", "6.25", "–"]
+    assert rows[4][:2] == ["Arrows", "point"]
+    assert rows[5] == ["joint", "mean", "error", "[cm]", "exchanged"]
+    assert rows[6:] == [["nose", "4.250", "–"], ["left_knee", "8.000", "0.125"]]
+    assert evaluation_text({"train/loss": 1.0}, "fit") == ""
+    two = evaluation_text({"test_0/iou": 0.5, "test_1/iou": 0.75}, "test on [a, b]")
+    assert [line for line in two.splitlines() if "test on" in line] == [
+        "test on [a, b]: test_0",
+        "test on [a, b]: test_1",
+    ]
