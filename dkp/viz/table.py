@@ -157,7 +157,7 @@ def evaluation_text(metrics: Mapping[str, float], title: str) -> str:
             column = REFERENCE if key.startswith("trivial/") else EXACT if key.startswith("exact_") else "detector"
             key = key.removeprefix("trivial/").removeprefix("exact_")
             stages.setdefault(stage, {}).setdefault(column, {})[key] = value
-    console = Console(file=StringIO(), width=100)
+    console = Console(file=(text := StringIO()), width=100)
     for number, (stage, columns) in enumerate(stages.items()):
         shown = {name: columns[name] for name in ("detector", EXACT, REFERENCE) if name in columns}
         console.print(summary_table(shown, title if len(stages) == 1 else f"{title}: {stage}"))
@@ -170,7 +170,7 @@ def evaluation_text(metrics: Mapping[str, float], title: str) -> str:
         for joint, values in joints.items():
             table.add_row(joint, *(f"{values[kind]:.3f}" if kind in values else "–" for kind in ("cm", "exchanged")))
         console.print(table)
-    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
 def summary_markdown(summary: Summary) -> str:
