@@ -97,7 +97,10 @@ def parse_slice(value: str, where: str) -> tuple[int | None, int | None, int]:
         start, stop, step = ([int(part) if part.strip() else None for part in parts] + [None, None])[:3]
     except ValueError:
         raise InputError(f"{where} is {value!r}, expected start:stop:step with whole numbers") from None
-    if len(parts) > 3 or (value and len(parts) == 1) or (step is not None and step < 1):
+    if value and len(parts) == 1:
+        this = f"{start}:{(start or 0) + 1}"
+        raise InputError(f"{where} is {value!r}, expected start:stop:step, such as {this} for this one")
+    if len(parts) > 3 or (step is not None and step < 1):
         raise InputError(f"{where} is {value!r}, expected start:stop:step with a step of at least 1")
     return start, stop, 1 if step is None else step
 

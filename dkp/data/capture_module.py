@@ -179,7 +179,10 @@ class CaptureDataModule(pl.LightningDataModule):
 
     def _evaluation_loaders(self, role: str) -> list[DataLoader]:
         if role != "val" and not self.evaluated[role]:
-            raise InputError(f"data.{role} names no capture, expected PATH or PATH{SPLIT_MARK}SPLIT")
+            raise InputError(
+                f"data.{role} names no capture, expected --data.{role} PATH or PATH{SPLIT_MARK}SPLIT (with the recipes "
+                "in configs: --target)"
+            )
         grouped = process()[1] > 1
         return [
             DataLoader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html as text
+import sys
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from json import dumps
@@ -76,6 +77,7 @@ def check(
     report = check_capture(opened, instants=instants, detector=detector_of(opened, ckpt_path))
     if html is not None:
         write_text(html, check_page(opened, report))
+        print(f"dkp: wrote {html}", file=sys.stderr)
     shown = dumps(report.to_dict(), indent=1) if json else report
     if report.problems:
         print(shown)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -40,7 +39,6 @@ from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, 
 from dkp.reconstruction.result import upright
 from dkp.runs.lightning import run
 from dkp.surface import Surface
-from dkp.tasks.base import require_surface
 from dkp.weights.shipped import card
 from dkp.workers import Workers
 
@@ -189,10 +187,6 @@ class FoundInstants(FieldsCallback[list[Instant]]):
         super().__init__(workers)
         self.surface = surface
         self.kept = kept
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse a detector of another surface."""
-        require_surface(pl_module.surface, self.surface)  # type: ignore[arg-type]
 
     def take(self, found: list[Instant]) -> None:
         """Keep them."""

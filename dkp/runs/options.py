@@ -101,6 +101,10 @@ def capture_words(words: Sequence[str]) -> list[str]:
         return [checkpoint, "--data.predict", views, *rest]
     if checkpoint is None and given(rest, "config") is None:
         rest += ["--ckpt_path", detector_for(capture)]
+    if given(rest, "out") is not None:
+        raise InputError("--out is for images and videos; the fields of a capture go to ROOT/NAME: --root, --name")
+    if given(rest, "name") is None:
+        rest += ["--name", Path(capture.partition("#")[0]).resolve().name]
     return ["--target", views, *rest]
 
 

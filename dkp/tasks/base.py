@@ -20,7 +20,7 @@ from dkp.lightning_internals import from_command_line
 from dkp.losses import LossContext, LossTerm
 from dkp.models import Detector
 from dkp.surface import Surface
-from dkp.tasks.evaluation import Evaluation, EvaluationSettings
+from dkp.tasks.evaluation import Evaluation, EvaluationSettings, datasets_of, require_surface
 from dkp.tasks.processes import over_processes, step_seed
 from dkp.tasks.schedules import LearningRateSchedule, forget_length, learning_rate_schedule
 from dkp.tasks.terms import (
@@ -123,15 +123,17 @@ class DenseKeypointTask(pl.LightningModule):
     def configure_metrics(self, stage: str) -> None:
         """Make one `Evaluation` for every evaluation loader of a stage."""
         loaders = self.trainer.test_dataloaders if stage == "test" else self.trainer.val_dataloaders
-        datasets = (
-            [getattr(loader, "dataset", None) for loader in loaders if loader] if isinstance(loaders, list) else []
-        )
-        for dataset in (datasets or [getattr(loaders, "dataset", None)])[len(self.evaluations) :]:
+        for dataset in datasets_of(loaders)[len(self.evaluations) :]:
             require_surface(self.surface, getattr(dataset, "surface", None))
             settings = fitted(self.metrics, dataset)
             test = stage == "test"
             settings = replace(settings, reconstruction=settings.reconstruction and test, exact=settings.exact and test)
             self.evaluations.append(Evaluation(self.surface, settings))
+
+    def on_predict_start(self) -> None:
+        """Refuse to predict on another surface than the captures'."""
+        for dataset in datasets_of(self.trainer.predict_dataloaders):
+            require_surface(self.surface, getattr(dataset, "surface", None))
 
     def setup(self, stage: str) -> None:
         """Call the hooks."""
@@ -357,17 +359,6 @@ class DenseKeypointTask(pl.LightningModule):
         for name, value in self.state_dict().items():
             if name.startswith("evaluations.") or "atlas." in name:
                 state.setdefault(name, value)
-
-
-def require_surface(surface: Surface, other: Surface | None) -> None:
-    """Refuse to measure on another surface than the capture's."""
-    if other is not None and (
-        surface.vertices.shape != other.vertices.shape or surface.faces.shape != other.faces.shape
-    ):
-        raise InputError(
-            f"model.surface is {surface.name} with {len(surface.vertices)} vertices where the capture's surface, "
-            f"{other.name} with {len(other.vertices)} vertices, is expected"
-        )
 
 
 def fitted(settings: EvaluationSettings, dataset: object) -> EvaluationSettings:

@@ -11,6 +11,7 @@ from torch.nn import functional
 from torchmetrics import Metric
 
 from dkp.batches import MultiviewBatch
+from dkp.errors import InputError
 from dkp.fields import ChartField, Field
 from dkp.metrics import (
     ForegroundIoU,
@@ -256,3 +257,20 @@ def seen_anywhere(seen: set[str]) -> set[str]:
     gathered: list[set[str]] = [set()] * distributed.get_world_size()
     distributed.all_gather_object(gathered, seen)
     return set().union(*gathered)
+
+
+def datasets_of(loaders: object) -> list[object]:
+    """Return the data sets of one loader or of several; None for what has none."""
+    found = [getattr(loader, "dataset", None) for loader in loaders if loader] if isinstance(loaders, list) else []
+    return found or [getattr(loaders, "dataset", None)]
+
+
+def require_surface(surface: Surface, other: Surface | None) -> None:
+    """Refuse to measure on another surface than the capture's."""
+    if other is not None and (
+        surface.vertices.shape != other.vertices.shape or surface.faces.shape != other.faces.shape
+    ):
+        raise InputError(
+            f"model.surface is {surface.name} with {len(surface.vertices)} vertices where the capture's surface, "
+            f"{other.name} with {len(other.vertices)} vertices, is expected"
+        )

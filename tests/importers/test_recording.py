@@ -411,6 +411,7 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
         ({"frames": "3"}, "frames is '3', expected start:stop:step"),
         ({"frames": "a:b"}, "frames is 'a:b', expected start:stop:step"),
         ({"frames": "::-1"}, "frames is '::-1', expected start:stop:step with a step of at least 1"),
+        ({"frames": "20"}, "frames is '20', expected start:stop:step, such as 20:21 for this one"),
         ({"frame_map": "guess"}, "--frame-map is 'guess', expected one of same, stretch"),
         ({"frame_map": {"cam_7": np.eye(3)[:2]}}, "--frame-map names the camera 'cam_7'"),
         ({"frame_map": {"cam_0": np.eye(3)}}, "--frame-map: cam_0 is .*, expected 2x3"),

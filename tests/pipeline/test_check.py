@@ -76,6 +76,7 @@ def test_without_points_there_is_a_grid_and_a_bad_image_does_not_stop_the_page(p
     (tmp_path / "c" / capture.views[0].image).write_bytes(b"x")
     with pytest.raises(SystemExit):
         main(["check", str(tmp_path / "c"), "--html", str(tmp_path / "c.html")])
+    assert f"dkp: wrote {tmp_path / 'c.html'}" in capsys.readouterr().err
     page = (tmp_path / "c.html").read_text()
     assert "cannot be decoded" in page
     found = list(views_of(page))

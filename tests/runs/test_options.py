@@ -25,11 +25,15 @@ def test_files_are_told_from_runs_and_options(folders, name, media):
 
 def test_a_capture_is_for_the_shipped_detector_of_its_surface_unless_another_is_named(folders, people, planes):
     capture, run = str(people / "bare"), str(folders / "run")
-    shipped = ["--target", f"{capture}#", "--ckpt_path", "human-small"]
+    shipped = ["--target", f"{capture}#", "--ckpt_path", "human-small", "--name", "bare"]
     assert capture_words([capture]) == shipped
     assert capture_words([capture, "--ckpt-path", "human-small"]) == shipped
     assert capture_words([f"{capture}#test"])[1] == f"{capture}#test"
-    assert capture_words([capture, "--config", "x.yaml"]) == ["--target", f"{capture}#", "--config", "x.yaml"]
+    assert capture_words([capture, "--config", "x.yaml", "--name", "y"]) == [
+        "--target", f"{capture}#", "--config", "x.yaml", "--name", "y",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="--out is for images and videos"):
+        capture_words([capture, "--out", "x"])
     for option in (["--ckpt-path", run], [f"--ckpt_path={run}"]):
         words = capture_words([capture, *option, "--root", "y"])
         assert words == [run, "--data.predict", f"{capture}#", "--root", "y"]
@@ -42,3 +46,11 @@ def test_a_capture_of_people_is_predicted_by_name(people, tmp_path):
     main(["predict", str(people / "masked"), "--root", str(tmp_path), "--trainer.enable_progress_bar", "false"])
     names = sorted(path.name for path in tmp_path.rglob("*.npz"))
     assert names == sorted(f"{view.camera}.npz" for view in Capture.open(people / "masked").views)
+    assert (tmp_path / "masked" / "predict").is_dir()
+
+
+def test_a_detector_of_another_surface_predicts_nothing(people, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", str(people / "masked"), "--ckpt-path", "dog-small", "--root", str(tmp_path)])
+    assert "model.surface is dog with 6382 vertices where the capture's surface, human" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.npz"))

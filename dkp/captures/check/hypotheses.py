@@ -223,7 +223,8 @@ def _delayed(looks: Looks, camera: int) -> Iterator[Hypothesis]:
 def later_rows(looks: Looks) -> tuple[int, dict[int, np.ndarray]]:
     """Return the step of time between instants, and delay in steps -> (T,) rows of the instants so much later.
 
-    Small delays come first; a row is -1 where there is no such instant.
+    Small delays come first; a row is -1 where there is no such instant. Delays that leave fewer than half of the
+    instants are not among them: a chance agreement of a few would look like one.
     """
     row = {
         moment: index for index, moment in enumerate(zip(looks.sequences.tolist(), looks.times.tolist(), strict=True))
@@ -231,7 +232,8 @@ def later_rows(looks: Looks) -> tuple[int, dict[int, np.ndarray]]:
     steps = [later - time for (name, time), (its, later) in zip(row, list(row)[1:], strict=False) if name == its]
     step = int(np.median(steps)) if steps else 0
     delays = sorted((d for d in range(-_MOST_DELAY, _MOST_DELAY + 1) if d), key=abs) if step > 0 else []
-    return step, {d: np.array([row.get((name, time + d * step), -1) for name, time in row]) for d in delays}
+    rows = {d: np.array([row.get((name, time + d * step), -1) for name, time in row]) for d in delays}
+    return step, {d: later for d, later in rows.items() if (later >= 0).mean() >= 0.5}
 
 
 def _shifted(looks: Looks, camera: int, rows: np.ndarray) -> Looks:

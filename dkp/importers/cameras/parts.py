@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dkp.captures.arrays import number_array, rotation_matrix, shown
-from dkp.captures.rig import camera_from_arrays, metres_per_unit
+from dkp.captures.rig import METRES_PER_UNIT, camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.lens import OpenCVCamera
@@ -34,9 +34,9 @@ def metres(unit: str) -> float:
         unit: "m", "cm" or "mm"; or the number itself, for a file whose unit is whatever a reconstruction chose.
     """
     try:
-        number = float(unit)
+        number = METRES_PER_UNIT.get(unit) or float(unit)
     except ValueError:
-        return metres_per_unit(unit, "unit")
+        number = 0.0
     if not 1e-9 < number < 1e9:
         raise InputError(f"unit is {shown(unit)}, expected m, cm, mm or a positive number of metres")
     return number

@@ -1,12 +1,14 @@
 """What is wrong with a capture is named, with figures; nothing is named in a right one."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from dkp.captures.check import check_capture
+from dkp.captures.check.hypotheses import later_rows
 from dkp.captures.joints import LAYOUTS
 from dkp.geometry import Camera
 
@@ -196,3 +198,11 @@ def test_bones_that_change_show(make_walk, tmp_path):
             }
     said = check_capture(walk.write(tmp_path / "c")).warnings
     assert any("the lengths of the subject's bones change by" in warning for warning in said), said
+
+
+def test_delays_that_leave_few_instants_are_not_tried():
+    looks = SimpleNamespace(sequences=np.array(["take"] * 10), times=np.arange(0, 100, 10))
+    step, later = later_rows(looks)
+    assert step == 10
+    assert sorted(later) == [-5, -4, -3, -2, -1, 1, 2, 3, 4, 5]
+    assert later[3].tolist() == [3, 4, 5, 6, 7, 8, 9, -1, -1, -1]

@@ -127,7 +127,7 @@ def test_one_camera_or_none_is_refused(tmp_path):
         read_toml_cameras(path, "mm")
     with pytest.raises(InputError, match="cannot be read"):
         read_toml_cameras(tmp_path / "none.toml", "mm")
-    with pytest.raises(InputError, match="unit is 'feet', expected one of m, cm, mm"):
+    with pytest.raises(InputError, match="unit is 'feet', expected m, cm, mm or a positive number of metres"):
         read_toml_cameras(path, "feet")
 
 
