@@ -133,7 +133,7 @@ def test_adapting_testing_and_predicting(workspace, capsys):
     capsys.readouterr()
     main(["test", "--config", saved, "--ckpt_path", checkpoint])
     printed = capsys.readouterr().out
-    assert "test/geodesic_median_cm" in printed
+    assert "geodesic error, median [cm]" in printed
     assert "/pair/" not in printed
     tested = json.loads((folder / "test" / "metrics.json").read_text())
     assert tested["stage"] == "test"

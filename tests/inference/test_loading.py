@@ -86,7 +86,7 @@ def test_what_is_no_detector_is_said(tmp_path):
     bare = save_detector(Detector(**SMALL), tmp_path / "bare")
     lost = save_detector(Detector(**SMALL), tmp_path / "lost", header=True, card={**CARD, "surface": "gone.npz"})
     for source, message in (
-        ("humann-small", "humann-small is not there, expected one of human-small"),
+        ("humann-small", "humann-small is not there, expected one of dog-small, human-small"),
         (tmp_path / "a.txt", "no kind of file that dkp knows"),
         (tmp_path / "a.pt2", "may execute anything when it is loaded"),
         (bare, "does not say its surface, expected --surface"),
