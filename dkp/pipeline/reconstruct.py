@@ -39,7 +39,6 @@ from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, 
 from dkp.reconstruction.result import upright
 from dkp.runs.lightning import run
 from dkp.surface import Surface
-from dkp.weights.shipped import card
 from dkp.workers import Workers
 
 LABEL_SIZE, LABEL_STRIDE = 128, 2
@@ -122,7 +121,7 @@ def reconstruct(
             elif ckpt_path is None:
                 from_labels(views, found, keypoints)
             else:
-                words = [*detector_words(ckpt_path), f"--data.predict={views}", "--trainer.logger=false", *joints]
+                words = [f"--ckpt_path={ckpt_path}", f"--data.predict={views}", "--trainer.logger=false", *joints]
                 words += ["--trainer.devices=1", "--trainer.strategy=auto"]
                 run("predict", [*words, *(["--data.hide_background=constant"] if hide_background else [])], [found])
         if not any(np.isfinite(one["vertices"]).any() for one in kept.instants):
@@ -155,23 +154,6 @@ def quality(result: Reconstruction) -> list[str]:
         f"{100 * found.mean():.0f} % of the surface is triangulated, a point from {result.views[found].mean():.1f} "
         f"views on average; they miss it by {np.median(result.residual[found]):.2f} px of the detector's crops (median)"
     ]
-
-
-def detector_words(ckpt_path: str) -> list[str]:
-    """Words of `dkp predict` that name a detector: a shipped one, a run, or a checkpoint in a run's folder.
-
-    Raises:
-        InputError: it is none of these.
-    """
-    path = Path(ckpt_path)
-    if path.is_dir():
-        return [str(path)]
-    if path.is_file():
-        config = path.absolute().parents[1] / "config.yaml"
-        if not config.is_file():
-            raise InputError(f"{path} lies in no run, expected RUN/checkpoints/NAME.ckpt beside RUN/config.yaml")
-        return [f"--config={config}", f"--ckpt_path={path}"]
-    return [f"--ckpt_path={card(ckpt_path).name}"]
 
 
 class FoundInstants(FieldsCallback[list[Instant]]):

@@ -41,7 +41,7 @@ from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
 from dkp.recipes import one_config
-from dkp.runs.options import SHARED, given, with_underscores
+from dkp.runs.options import SHARED, given, run_first, with_underscores
 from dkp.runs.parser import (
     RunParser,
     evaluated,
@@ -368,7 +368,7 @@ def run(
             `PredictionWriter`.
         resumed: the run that goes on in its folder; None = a new run.
     """
-    words = with_underscores(words)
+    words = with_underscores(words) if command == "fit" else run_first(with_underscores(words))
     saved = resumed.folder if resumed else None
     if words and not words[0].startswith("-") and command != "fit":
         saved = Path(words[0])

@@ -95,10 +95,8 @@ def capture_words(words: Sequence[str]) -> list[str]:
     views = capture if "#" in capture else f"{capture}#"
     rest = with_underscores(words[1:])
     checkpoint = given(rest, "ckpt_path")
-    if checkpoint is not None and Path(checkpoint).is_dir():
-        at = next(index for index, word in enumerate(rest) if word.partition("=")[0] == "--ckpt_path")
-        del rest[at : at + (1 if "=" in rest[at] else 2)]
-        return [checkpoint, "--data.predict", views, *rest]
+    if checkpoint is not None and Path(checkpoint).exists() and given(rest, "config") is None:
+        return ["--data.predict", views, *rest]
     if checkpoint is None and given(rest, "config") is None:
         rest += ["--ckpt_path", detector_for(capture)]
     if given(rest, "out") is not None:
@@ -106,6 +104,37 @@ def capture_words(words: Sequence[str]) -> list[str]:
     if given(rest, "name") is None:
         rest += ["--name", Path(capture.partition("#")[0]).resolve().name]
     return ["--target", views, *rest]
+
+
+def run_first(words: Sequence[str]) -> list[str]:
+    """Return the words of ``--ckpt_path RUN`` or ``--ckpt_path RUN/checkpoints/FILE`` as those that begin with RUN.
+
+    Raises:
+        InputError: there is no such run, and the detector is not in the box.
+    """
+    checkpoint, left = given(words, "ckpt_path"), list(words)
+    if checkpoint is None or not words[0].startswith("-") or given(words, "config", "c") is not None:
+        return left
+    path = Path(checkpoint)
+    if path.is_dir():
+        at = next(index for index, word in enumerate(left) if word.partition("=")[0] == "--ckpt_path")
+        del left[at : at + (1 if "=" in left[at] else 2)]
+        return [checkpoint, *left]
+    if path.is_file():
+        run = path.absolute().parents[1]
+        if not (run / "config.yaml").is_file():
+            raise InputError(
+                f"{path} lies in no run, expected RUN/checkpoints/NAME.ckpt beside RUN/config.yaml, or --config FILE"
+            )
+        return [str(run), *left]
+    from dkp.weights import names
+
+    if checkpoint not in names():
+        raise InputError(
+            f"ckpt_path {checkpoint} is not there, expected the folder of a run, a checkpoint in one, or a detector in "
+            f"the box: {', '.join(names())}"
+        )
+    return left
 
 
 def detector_for(capture: str) -> str:

@@ -10,9 +10,8 @@ import torch
 
 from dkp.captures import Capture, CaptureWriter
 from dkp.cli import main
-from dkp.errors import InputError
 from dkp.pipeline.instants import KeptInstants
-from dkp.pipeline.reconstruct import detector_words, quality, rest_of
+from dkp.pipeline.reconstruct import quality, rest_of
 from dkp.reconstruction import Reconstruction
 from dkp.synthetic.synthesis import synthesize
 
@@ -243,15 +242,3 @@ def test_what_cannot_be_reconstructed_is_refused(person, planes, tmp_path, capsy
         assert expected in said
         assert said.count("\n") == 1
         assert target == out or not target.exists()
-
-
-def test_a_detector_is_a_name_a_run_or_a_checkpoint_of_one(tmp_path):
-    assert detector_words("human-small") == ["--ckpt_path=human-small"]
-    assert detector_words(str(tmp_path)) == [str(tmp_path)]
-    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    file.touch()
-    with pytest.raises(InputError, match="lies in no run"):
-        detector_words(str(file))
-    (tmp_path / "run" / "config.yaml").touch()
-    assert detector_words(str(file)) == [f"--config={tmp_path / 'run' / 'config.yaml'}", f"--ckpt_path={file}"]

@@ -5,7 +5,7 @@ import pytest
 from dkp.captures import Capture
 from dkp.cli import main
 from dkp.errors import InputError
-from dkp.runs.options import capture_words, predicts_media
+from dkp.runs.options import capture_words, predicts_media, run_first, with_underscores
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_a_capture_is_for_the_shipped_detector_of_its_surface_unless_another_is_
     with pytest.raises(InputError, match="--out is for images and videos"):
         capture_words([capture, "--out", "x"])
     for option in (["--ckpt-path", run], [f"--ckpt_path={run}"]):
-        words = capture_words([capture, *option, "--root", "y"])
+        words = run_first(with_underscores(capture_words([capture, *option, "--root", "y"])))
         assert words == [run, "--data.predict", f"{capture}#", "--root", "y"]
         assert not predicts_media(words)
     with pytest.raises(InputError, match="ships no detector for its surface, plane, expected --ckpt-path"):
@@ -54,3 +54,20 @@ def test_a_detector_of_another_surface_predicts_nothing(people, tmp_path, capsys
         main(["predict", str(people / "masked"), "--ckpt-path", "dog-small", "--root", str(tmp_path)])
     assert "model.surface is dog with 6382 vertices where the capture's surface, human" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.npz"))
+
+
+def test_a_detector_is_a_run_a_checkpoint_of_one_or_in_the_box(tmp_path):
+    rest = ["--target", "captures/mine"]
+    assert run_first(["--ckpt_path", "human-small", *rest]) == ["--ckpt_path", "human-small", *rest]
+    file = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    with pytest.raises(InputError, match="lies in no run"):
+        run_first([f"--ckpt_path={file}", *rest])
+    (tmp_path / "run" / "config.yaml").touch()
+    assert run_first([f"--ckpt_path={file}", *rest]) == [str(tmp_path / "run"), f"--ckpt_path={file}", *rest]
+    assert run_first([*rest, f"--ckpt_path={tmp_path / 'run'}"]) == [str(tmp_path / "run"), *rest]
+    with pytest.raises(InputError, match="ckpt_path runs/x is not there, expected the folder of a run"):
+        run_first(["--ckpt_path", "runs/x", *rest])
+    for given in ([str(tmp_path), "--ckpt_path", "best"], ["--config=a.yaml", "--ckpt_path", str(file)], rest):
+        assert run_first(given) == given  # the run or the recipe is named already
