@@ -3,7 +3,7 @@
 A point of space belongs to the hull where every camera that has it in its image sees foreground there (Laurentini
 1994); of four cameras or more, one may miss it. What only one camera takes for foreground, such as someone who walks
 behind the rig, has no point in it. A mirror image in the floor has, as all cameras see it where the mirrored subject
-would be: it goes where the height of the floor is known.
+would be: it goes where the floor is known (:mod:`dkp.importers.floor`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _REACH = 0.6
 """Half of the side of the space that is searched, as a share of the cameras' distance from its middle."""
 _ROUNDS = 4  # the grid shrinks to what was found
 _ENOUGH = 4  # cameras that see a point, from which one may miss it: a dark subject before something dark
+_NEAR_FLOOR = 0.1  # share of the subject's size up to which no camera may miss a point, lest mirror images fill gaps
 _RUN = 25  # frames that one process looks at in turn
 _Masks = dict[str, bytes]
 
@@ -48,6 +49,9 @@ class Hull:
         lenses: camera -> lens.
         sizes: camera -> (width, height) of its frames [px].
         floor: z of a floor [m] below which nothing is; None = there is none.
+
+    Attributes:
+        floor: (3,) slopes along x and y, and z [m] at the origin, of the floor; None = there is none.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Hull:
     ) -> None:
         self.lenses = dict(lenses)
         self.sizes = dict(sizes)
-        self.floor = floor
+        self.floor = None if floor is None else np.array([0.0, 0.0, floor])
         centres = np.array([lens.camera.centre().numpy() for lens in lenses.values()])
         axes = np.array([lens.camera.rotation[2].numpy() for lens in lenses.values()])
         middle = meeting_point(centres, axes)
@@ -80,12 +84,8 @@ class Hull:
             for camera, mask in foregrounds.items()
         }
         low, high = self.space if near is None else near
-        if self.floor is not None:
-            low = np.maximum(low, [-np.inf, -np.inf, self.floor])
         for _ in range(_ROUNDS if near is None else 2):
             cell = (high - low) / _CELLS
-            if (cell <= 0).any():
-                return None
             centres = np.stack(
                 np.meshgrid(
                     *(a + c * (np.arange(_CELLS) + 0.5) for a, c in zip(low, cell, strict=True)), indexing="ij"
@@ -95,22 +95,23 @@ class Hull:
             views = self._agreed(away, centres.reshape(-1, 3), float(np.linalg.norm(cell)) / 2).reshape(
                 centres.shape[:3]
             )
+            views[self._height(centres) < 0] = 0
             parts, count = ndimage.label(views, np.ones((3, 3, 3)))
             if not count:
                 return None
             cells = np.bincount(parts.ravel())[1:]
             by_views = np.bincount(parts.ravel(), views.ravel())[1:] / cells
             part = parts == 1 + np.lexsort((cells, np.round(by_views)))[-1]  # most cameras, then largest
-            if near is not None and _touches(part, low[2] == self.floor):
+            if near is not None and _touches(part):
                 return self(foregrounds)  # it has moved on
             near, points = None, centres[part]
             low, high = np.maximum(points.min(0) - cell, low), np.minimum(points.max(0) + cell, high)
-        points = self._above_floor(points, cell)
+        points = self._above_floor(away, points, float(np.linalg.norm(cell)) / 2)
         found = {camera: self._seen(camera, mask, points, cell) for camera, mask in foregrounds.items()}
         margin = 0.25 * (high - low).max()
         return found, (low - margin, high + margin)
 
-    def _pixels(self, camera: str, points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def pixels(self, camera: str, points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 2) of a reduced frame at which points (N, 3) lie, and how many pixels a metre has there (N,)."""
         lens = self.lenses[camera]
         at, depth = lens.camera.project(torch.from_numpy(points))
@@ -119,25 +120,41 @@ class Hull:
         length = float(lens.camera.intrinsics[0, 0]) / np.maximum(depth.numpy(), 1e-9) * scale
         return np.where(depth.numpy()[:, None] > 0, pixels * scale, -1.0), length
 
-    def _agreed(self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float) -> np.ndarray:
-        """How many cameras (N,) have cells with these centres and radius [m] in view; 0 where they do not agree."""
+    def _agreed(
+        self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float, missing: int = 1
+    ) -> np.ndarray:
+        """How many cameras (N,) have cells with these centres and radius [m] in view; 0 where they do not agree.
+
+        Of enough cameras, ``missing`` may see background.
+        """
         seen, missed = np.zeros(len(points), int), np.zeros(len(points), int)
         for camera, distance in away.items():
-            pixels, length = self._pixels(camera, points, distance.shape)
+            pixels, length = self.pixels(camera, points, distance.shape)
             columns, rows = np.floor(pixels).astype(int).T
             view = (columns >= 0) & (rows >= 0) & (columns < distance.shape[1]) & (rows < distance.shape[0])
             missed[view] += distance[rows[view], columns[view]] > radius * length[view]
             seen += view
-        return np.where((missed <= (seen >= _ENOUGH)) & (seen >= 2), seen, 0)
+        return np.where((missed <= missing * (seen >= _ENOUGH)) & (seen >= 2), seen, 0)
 
-    def _above_floor(self, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """Leave out cells that touch the floor, within which its mirror image is agreed on as well; not all of them."""
-        above = points[:, 2] > (-np.inf if self.floor is None else self.floor + np.linalg.norm(cell) / 2)
+    def _height(self, points: np.ndarray) -> np.ndarray:
+        """Heights (...) [m] of points (..., 3) above the floor; infinite where there is none."""
+        if self.floor is None:
+            return np.full(points.shape[:-1], np.inf)
+        return np.asarray(points @ [*-self.floor[:2], 1.0] - self.floor[2])
+
+    def _above_floor(self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float) -> np.ndarray:
+        """Leave out cells that touch the floor, and those close above it that a camera misses; not all of them.
+
+        Under a subject on legs its mirror image fills the gap to the floor in most views.
+        """
+        height = self._height(points)
+        above, low = height > radius, height < _NEAR_FLOOR * np.ptp(points, axis=0).max()
+        above[low] &= self._agreed(away, points[low], radius, missing=0) > 0
         return points[above] if above.any() else points
 
     def _seen(self, camera: str, mask: np.ndarray, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
         """Return the part of a camera's mask (h, w) that cells at points (N, 3) cover."""
-        pixels, length = self._pixels(camera, points, mask.shape)
+        pixels, length = self.pixels(camera, points, mask.shape)
         cover = np.zeros(mask.shape, np.uint8)
         columns, rows = np.floor(pixels).astype(int).T
         view = (columns >= 0) & (rows >= 0) & (columns < mask.shape[1]) & (rows < mask.shape[0])
@@ -146,9 +163,9 @@ class Hull:
         return mask & (cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) > 0)
 
 
-def _touches(part: np.ndarray, on_floor: bool) -> bool:
-    """Whether cells (X, Y, Z) bool reach the border of their grid, other than its floor."""
-    return bool(part[1:-1, 1:-1, (0 if on_floor else 1) : -1].sum() < part.sum())
+def _touches(part: np.ndarray) -> bool:
+    """Whether cells (X, Y, Z) bool reach the border of their grid."""
+    return bool(part[1:-1, 1:-1, 1:-1].sum() < part.sum())
 
 
 def confirm_masks(

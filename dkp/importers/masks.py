@@ -35,7 +35,7 @@ _POSSIBLE = 0.055  # the same for what may be foreground at all
 _COLOURS = 5  # that GrabCut learns of each side
 _SAMPLED = 3  # colours are learned from every so many pixels each way: twice as quick, and masks as near the true ones
 _INSIDE, _OUTSIDE = 0.08, 0.06  # shares of a rough mask's width (the root of its area) by which its edge may move
-_HOLE = 0.05  # share of a mask's area up to which a hole is filled
+_SMALL = 0.05  # share of a mask's area up to which a hole is filled and a part dropped
 _HAND = 0.45  # how far a hand reaches beyond the wrist, as a share of the forearm: likely foreground, not sure
 
 
@@ -82,7 +82,7 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
 
 
 def refined_mask(image: np.ndarray, rough: np.ndarray) -> np.ndarray:
-    """Move the edge of a rough mask to where the image has one, and fill its small holes.
+    """Move the edge of a rough mask to where the image has one, fill its small holes and drop its small parts.
 
     The inside of the rough mask is sure foreground and what is far from it sure background; GrabCut decides between.
 
@@ -100,10 +100,16 @@ def refined_mask(image: np.ndarray, rough: np.ndarray) -> np.ndarray:
         return rough
     state = np.select([sure, rough, possible], [cv2.GC_FGD, cv2.GC_PR_FGD, cv2.GC_PR_BGD], cv2.GC_BGD).astype(np.uint8)
     found = _joined(_grabcut(image, state), sure)
-    holes, parts, statistics, _ = cv2.connectedComponentsWithStats((~found).astype(np.uint8), connectivity=4)
-    small = np.array([statistics[i, cv2.CC_STAT_AREA] < _HOLE * found.sum() for i in range(holes)])
-    small[0] = False
-    return np.asarray(found | small[parts])
+    found &= ~_small_parts(found, _SMALL * found.sum(), 8)
+    return np.asarray(found | _small_parts(~found, _SMALL * found.sum(), 4))
+
+
+def _small_parts(mask: np.ndarray, least: float, neighbours: int) -> np.ndarray:
+    """Return the parts of a mask (h, w) bool, of pixels with 4 or 8 neighbours, that are smaller than least [px]."""
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=neighbours)
+    small = statistics[:, cv2.CC_STAT_AREA] < least
+    small[0] = False  # what is not of the mask
+    return np.asarray(small[parts])
 
 
 def _disc(radius: float) -> np.ndarray:

@@ -22,6 +22,7 @@ from dkp.geometry import Camera
 from dkp.importers.boxes import enlarged
 from dkp.importers.cameras.lens import plain_cameras
 from dkp.importers.cameras.registry import read_cameras
+from dkp.importers.floor import floor_plane
 from dkp.importers.hull import Hull, confirm_masks
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.keypoints.files import is_detections
@@ -111,8 +112,7 @@ def import_recording(
             body_25b, body_25, halpe_26, coco_17 or coco_18; "auto" takes the names in the files, or finds the order.
         masks: foreground masks: folder of given mask images as in ``media``; "grabcut" from detections; "background" by
             background subtraction; "none"; "auto" takes given masks or what the boxes come from.
-        floor: height (z) of a mirroring floor [m], where the calibration's z points up: with boxes from the background,
-            what lies below it is the mirror image.
+        floor: z (up) of a floor that mirrors [m], to a tenth of the subject's size; with boxes from the background.
         frames: which frames, as start:stop:step; empty takes all.
         frame_map: how frames relate to the calibrated image size: "auto" where their sizes say whether they were
             resized or cut alike on two sides, which a warning then says; "stretch" where they were resized; "same"
@@ -178,6 +178,7 @@ def import_recording(
         lenses = {plan.camera: plan.lens for plan in plans}
         if plans[0].boxes == "background":
             hull = Hull(lenses, {plan.camera: plan.frames.size for plan in plans}, floor)
+            hull.floor = floor_plane(hull, tracks)
             confirm_masks(hull, tracks, numbers, margin, smooth, pool)
         if doubt := doubt_unit(tracks, lenses, margin, writer.surface, unit):
             logger.warning("%s: %s", calibration, doubt)

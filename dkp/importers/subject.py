@@ -38,12 +38,14 @@ class Track:
         joints: frame number -> joints, in the camera's undistorted or distorted pixels as asked for; without
             detections empty.
         masks: frame number -> rough foreground at a reduced size, packed; without background subtraction empty.
+        background: (h, w, 3) uint8 at the masks' size; None without background subtraction.
         found: what was looked at and what it shows, for the message that nothing was found.
     """
 
     boxes: dict[int, np.ndarray] = field(default_factory=dict)
     joints: dict[int, Joints] = field(default_factory=dict)
     masks: dict[int, bytes] = field(default_factory=dict)
+    background: np.ndarray | None = None
     found: str = ""
 
 
@@ -145,7 +147,7 @@ def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], ma
         every: Iterable[tuple[int, np.ndarray]] = ((index, small[index]) for index in indices if index in small)
     else:
         every = ((index, reduced(frame)) for index, frame in frames.frames(indices))
-    track = Track()
+    track = Track(background=background.image)
     for index, frame in every:
         mask = background.different(frame)
         track.masks[index] = packed(mask)

@@ -66,6 +66,31 @@ def test_a_mirror_image_goes_where_the_floor_is_known(rig):
     assert hull_of(rig, floor=5.0)(both) is None
 
 
+def on_legs(camera):
+    """The mask of a ball on two legs that stand on a floor at z = -0.3."""
+    feet = [np.array([x, 0.05, height - 0.3]) for x in (-0.05, 0.25) for height in np.linspace(0, 0.3, 16)]
+    return np.any([seen(camera, BALL), *(seen(camera, foot, 0.02) for foot in feet)], axis=0)
+
+
+@pytest.mark.parametrize("shade", [True, False])
+def test_under_a_subject_on_legs(make_scene, shade):
+    """What all but one of the cameras see before its legs goes; where the floor shows nothing, nothing is lost."""
+    rig = make_scene(size=SIZE, angles=(-80.0, -20.0, 35.0, 90.0)).cameras()
+    truth = {name: on_legs(camera) for name, camera in rig.items()}
+    masks = {name: mask.copy() for name, mask in truth.items()}
+    for name in ("cam_0", "cam_2", "cam_3") if shade else ():
+        for x in (0.0, 0.1, 0.2):
+            masks[name] |= seen(rig[name], np.array([x, -0.04, -0.3]), 0.03)
+    found, _ = hull_of(rig, floor=-0.3)(masks)
+    for name, mask in truth.items():
+        assert shade or overlap(found[name], mask) > 0.99
+        feet = mask.copy()
+        feet[: np.nonzero(mask)[0].max() - 5] = False
+        assert (found[name] & feet).sum() > 0.7 * feet.sum()
+    more, left = ((masks_of["cam_2"] & ~truth["cam_2"]).sum() for masks_of in (masks, found))
+    assert left <= 0.6 * more
+
+
 def tracks(rig, steps, shift=0):
     made = {name: Track() for name in rig}
     for number in range(steps):

@@ -82,3 +82,13 @@ def test_the_edge_of_a_rough_mask_moves_to_that_of_the_figure():
     nothing = np.zeros_like(truth)
     np.testing.assert_array_equal(refined_mask(image, nothing), nothing)
     np.testing.assert_array_equal(refined_mask(image, ~nothing), ~nothing)
+
+
+def test_small_parts_of_a_rough_mask_go():
+    image, truth = body()
+    image[2:13, 2:13] = image[64, 64]
+    rough = truth.copy()
+    rough[2:13, 2:13] = True
+    found = refined_mask(image, rough)
+    assert not found[2:13, 2:13].any()
+    assert overlap(found, truth) > 0.8

@@ -64,7 +64,8 @@ def import_dannce(
         labelled_frames: folder with an image for each camera and labelled frame, such as `Camera1_00120.jpg`; by
             default these frames are taken from the videos.
         frames: which frames of the videos, as start:stop:step; empty takes all.
-        floor: height (z) of a mirroring floor [m]; what lies below it is the mirror image.
+        floor: height (z) of a mirroring floor [m], to a tenth of the animal's size; what lies below it is the mirror
+            image.
         unit: of the calibration: "mm", "cm", "m", or how many metres one is.
         size: side of the crops [px].
         margin: room around the animal on each side, as a share of its longer side.
