@@ -78,12 +78,14 @@ class Hypothesis:
         cameras: indices of those that it is about.
         says: what is wrong, to be followed by figures; ``{}`` stands for the cameras' names.
         looks: what holds if it is true.
+        delay: of the cameras, in steps of time.
     """
 
     kind: str
     cameras: tuple[int, ...]
     says: str
     looks: Callable[[], Looks]
+    delay: int = 0
 
 
 def hypotheses(looks: Looks) -> Iterator[Hypothesis]:
@@ -100,7 +102,7 @@ def hypotheses(looks: Looks) -> Iterator[Hypothesis]:
     for some in subsets:
         yield from _mirrored(looks, some)
     for index in every:
-        yield from _delayed(looks, index)
+        yield from delayed(looks, index)
 
 
 def _orders(looks: Looks, count: int) -> Iterator[Hypothesis]:
@@ -212,12 +214,12 @@ def other_sides(names: list[str]) -> list[int]:
     return [names.index(other) if other in names else index for index, other in enumerate(others)]
 
 
-def _delayed(looks: Looks, camera: int) -> Iterator[Hypothesis]:
-    """Try a camera whose frames are some instants late or early."""
+def delayed(looks: Looks, camera: int) -> Iterator[Hypothesis]:
+    """Try a camera whose frames are some instants late or early, small delays first."""
     step, later = later_rows(looks)
     for delay, rows in later.items():
         says = f"the frames of {{}} look {abs(delay) * step} too {'late' if delay > 0 else 'early'}"
-        yield Hypothesis("delay", (camera,), says, partial(_shifted, looks, camera, rows))
+        yield Hypothesis("delay", (camera,), says, partial(_shifted, looks, camera, rows), delay)
 
 
 def later_rows(looks: Looks) -> tuple[int, dict[int, np.ndarray]]:

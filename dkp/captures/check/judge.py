@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dkp.captures.check.delays import small_delay
 from dkp.captures.check.fitting import fitted
 from dkp.captures.check.hypotheses import SEEN, Hypothesis, Looks, hypotheses
 from dkp.captures.check.sight import pair_medians
@@ -48,7 +49,7 @@ def judge(looks: Looks, cameras: Sequence[str]) -> list[Finding]:
     """Return what explains the disagreement, in the order in which it was found: the rest is tried on what remains."""
     findings: list[Finding] = []
     for _ in range(_MOST_FAULTS):
-        found = _explained(looks, cameras)
+        found = _explained(looks, cameras) or _late(looks, cameras)
         if found is None:
             break
         finding, looks = found
@@ -91,6 +92,19 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
             finding = Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second))
             best = (total, finding, changed)
     return None if best is None else best[1:]
+
+
+def _late(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | None:
+    found = small_delay(looks)
+    if found is None:
+        return None
+    hypothesis, first, second = found
+    names = [cameras[index] for index in hypothesis.cameras]
+    sentence = (
+        f"{hypothesis.says.format(listed(names, len(cameras)))}: {_pixels(first)} as given, {_pixels(second)} in step "
+        f"(mean distance of {looks.kind} from their epipolar lines, less what stays over time)"
+    )
+    return Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second)), hypothesis.looks()
 
 
 _AFTER = {"exchanged": "exchanged", "transposed": "transposed", "delay": "in step", "moved": "then"}

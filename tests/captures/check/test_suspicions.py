@@ -151,6 +151,23 @@ def test_nothing_is_named_in_a_right_capture(make_walk, tmp_path, count, noise):
     assert report.warnings == []
 
 
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_delay_less_than_the_noise_is_named(make_walk, tmp_path, frames):
+    walk = make_walk(frames=24, noise=5.0)
+    delayed(walk, "cam3", frames)
+    (said,) = check_capture(walk.write(tmp_path / "c")).warnings
+    assert re.match(rf"the frames of cam3 look {frames} too late: .* less what stays over time\)$", said), said
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_nobody_is_late_where_nobody_moves(make_walk, tmp_path, count):
+    walk = make_walk(count=count, frames=24)
+    rng = np.random.default_rng(count)
+    for name, instants in walk.pixels.items():
+        walk.pixels[name] = [{joint: xy + rng.normal(0, 2, 2) for joint, xy in instants[0].items()} for _ in instants]
+    assert check_capture(walk.write(tmp_path / "c")).warnings == []
+
+
 def test_two_faults_are_both_named(make_walk, tmp_path):
     walk = make_walk(count=5, frames=20, noise=1.0)
     exchanged(walk, (1, 0, 2, 3, 4))
