@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dkp.fields import ChartAtlas, ChartField, Field
+from dkp.losses.costs import check_clip
 from dkp.losses.engines import Engine
 from dkp.losses.schedule import SigmaSchedule
 from dkp.losses.selection import gather_pixels, pick_cells, select_cells
@@ -70,16 +71,13 @@ class CellsTerm(SigmaSchedule, LossTerm):
 
     Attributes:
         max_pixels: Most foreground cells of an image that take part; more are thinned out at random.
-        foreground_threshold: Least foreground probability of a cell that takes part.
     """
 
     max_pixels: int = 2048
-    foreground_threshold: float = 0.5
 
     def cells(self, field: Field, atlas: ChartAtlas | None) -> Cells:
         """Return the foreground cells of a field; see `gather_field`."""
-        shown = field.foreground_probability.detach() > self.foreground_threshold
-        return gather_field(field, shown, self.max_pixels, atlas)
+        return gather_field(field, field.foreground_probability.detach() > 0.5, self.max_pixels, atlas)
 
 
 class PairsTerm(CellsTerm):
@@ -125,3 +123,7 @@ class MatchingTerm(CellsTerm):
     visibility_threshold: float = VISIBLE_WITHIN_TWO_SIGMA
     normalisation: float = 10.0
     engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_clip(self.clip)

@@ -143,7 +143,7 @@ class ConsensusTerm(PairsTerm):
                 other_mask=other.mask,
             )
             difference = cells.coordinate.float() - said
-            penalties.append(coordinate_penalty(difference.mT, "smooth_l1", self.beta, self.scale).flatten())
+            penalties.append(coordinate_penalty(difference.mT, self.beta, self.scale).flatten())
             lengths.append(difference.detach().norm(dim=-1).flatten())
             shown.append((support > VISIBLE_WITHIN_TWO_SIGMA).flatten())
             looked.append(cells.mask.flatten())

@@ -6,7 +6,7 @@ blocks. It can also be had whole, as `dkp.geometry` writes it. No gradient flows
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,10 +17,9 @@ from dkp.geometry import pairwise_epipolar_distance
 from dkp.geometry.arguments import expect_positive
 from dkp.geometry.epipolar import DistanceKind, raw_epipolar_lines
 
-Distance = Literal["point_line", "squared", "symmetric", "sampson"]
-PointDistance = Literal["euclidean", "squared"]
+Distance = Literal["point_line", "squared", "sampson"]
 
-Form = Literal["point_line", "squared", "symmetric", "sampson", "euclidean", "euclidean_squared", "position"]
+Form = Literal["point_line", "squared", "sampson", "euclidean", "position"]
 """The formulas a cost may have."""
 
 
@@ -31,7 +30,7 @@ class PairCost:
     Attributes:
         form: Which formula.
         rows: (g, B, N), what the formula needs of each row: lines (a, b, c) or points (x, y), or nothing; for
-            "symmetric" and "sampson" also the length of the line's normal.
+            "sampson" also the length of the line's normal.
         columns: (h, B, M), likewise: pixels (x, y), each contiguous, and the length.
         clip: Largest distance [px] (before squaring) that counts; None for no limit.
         matrix: Returns all costs, (B, N, M, channels) [px], or [px²] if squared; memory-hungry.
@@ -53,19 +52,16 @@ class PairCost:
         row, column = self.rows[:, batch, rows].unsqueeze(-1), self.columns[:, batch].unsqueeze(-2)
         if self.form == "position":
             return out.copy_(column[channel].expand_as(out))
-        if self.form in ("euclidean", "euclidean_squared"):
+        if self.form == "euclidean":
             torch.sub(row[0], column[0], out=out).square_()
             torch.sub(row[1], column[1], out=scratch)
             out.addcmul_(scratch, scratch).sqrt_()
         else:
             torch.mul(row[0], column[0], out=out)
             out.addcmul_(row[1], column[1]).add_(row[2]).abs_()
-        if self.form == "symmetric":
-            out.mul_(torch.div(row[3], column[2], out=scratch).add_(1.0).mul_(0.5))
-        elif self.form == "sampson":
+        if self.form == "sampson":
             out.mul_(torch.div(column[2], row[3], out=scratch).square_().add_(1.0).rsqrt_())
-        squared = self.form in ("squared", "euclidean_squared")
-        return shape_distance(out, squared=squared, clip=self.clip, in_place=True)
+        return shape_distance(out, squared=self.form == "squared", clip=self.clip, in_place=True)
 
     def pick(self, images: Tensor, rows: Tensor, columns: Tensor) -> PairCost:
         """Return the cost of some rows and columns: images (P,), rows (P, n) and columns (P, m), each an index."""
@@ -85,7 +81,7 @@ def epipolar_cost(
     Raises:
         ValueError: The distance is unknown, or the clip not positive.
     """
-    check_distance(distance, get_args(Distance), clip)
+    check_distance(distance, clip)
     kind: DistanceKind = "point_line" if distance == "squared" else distance
     lines, length = raw_epipolar_lines(pixels, fundamental)
     rows, columns = [*(lines / length.unsqueeze(-1)).unbind(-1)], [*other_pixels.unbind(-1)]
@@ -100,21 +96,19 @@ def epipolar_cost(
     return PairCost(distance, torch.stack(rows), torch.stack(columns), clip, matrix)
 
 
-def point_cost(points: Tensor, other_pixels: Tensor, distance: PointDistance, clip: float | None) -> PairCost:
+def point_cost(points: Tensor, other_pixels: Tensor, clip: float | None) -> PairCost:
     """Return the distance of expected points (B, N, 2) from pixels (B, M, 2) [px].
 
     Raises:
-        ValueError: The distance is unknown, or the clip not positive.
+        ValueError: The clip is not positive.
     """
-    check_distance(distance, get_args(PointDistance), clip)
-    squared = distance == "squared"
+    check_clip(clip)
 
     def matrix() -> Tensor:
         found = (points.unsqueeze(-2) - other_pixels.unsqueeze(-3)).square().sum(-1).sqrt()
-        return shape_distance(found, squared=squared, clip=clip).unsqueeze(-1)
+        return shape_distance(found, squared=False, clip=clip).unsqueeze(-1)
 
-    form: Form = "euclidean_squared" if squared else "euclidean"
-    return PairCost(form, by_axis(points), by_axis(other_pixels), clip, matrix)
+    return PairCost("euclidean", by_axis(points), by_axis(other_pixels), clip, matrix)
 
 
 def position_cost(rows: int, other_pixels: Tensor) -> PairCost:
@@ -138,13 +132,14 @@ def shape_distance(distance: Tensor, *, squared: bool, clip: float | None, in_pl
     return distance
 
 
-def check_distance(distance: str, known: Sequence[str], clip: float | None) -> None:
-    """Refuse an unknown distance and a clip that is not positive.
+def check_distance(distance: str, clip: float | None) -> None:
+    """Refuse an unknown distance, and a clip that is not positive, with a ValueError."""
+    if distance not in get_args(Distance):
+        raise ValueError(f"distance is {distance!r}, expected one of {', '.join(get_args(Distance))}")
+    check_clip(clip)
 
-    Raises:
-        ValueError: One of them is not as expected.
-    """
-    if distance not in known:
-        raise ValueError(f"distance is {distance!r}, expected one of {', '.join(known)}")
+
+def check_clip(clip: float | None) -> None:
+    """Refuse a clip that is not positive with a ValueError."""
     if clip is not None:
         expect_positive("clip", clip)

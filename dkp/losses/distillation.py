@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,7 @@ from dkp.batches import ViewPairs
 from dkp.fields import ChartAtlas, ChartField, EmbeddingField, Field
 from dkp.geometry.arguments import blank_cells
 from dkp.losses.multiview import epipolar_residuals
-from dkp.losses.penalty import CoordinateTerm, Penalty, coordinate_penalty
+from dkp.losses.penalty import UV_BETA, UV_SCALE, CoordinateTerm, coordinate_penalty
 from dkp.losses.schedule import SigmaSchedule
 from dkp.losses.term import LossContext
 from dkp.losses.value import LossValue
@@ -27,8 +26,6 @@ class DistillationTerm(SigmaSchedule, CoordinateTerm):
     part distribution (background included) from the teacher's.
 
     Attributes:
-        penalty: "smooth_l1" or "l2".
-        foreground_threshold: Least foreground probability of the teacher for its coordinate to count.
         trust_radius: Distance from the epipolar line [px] at which a teacher's cell counts half, judged in the other
             view that agrees best, by matches of width σ; None = every cell counts fully, and σ is not used.
     """
@@ -37,14 +34,7 @@ class DistillationTerm(SigmaSchedule, CoordinateTerm):
     needs = ("views", "pairs", "teacher")
     hint = "check that the teacher finds any foreground in the unlabelled images"
 
-    penalty: Penalty = "smooth_l1"
-    foreground_threshold: float = 0.5
     trust_radius: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check the penalty."""
-        if self.penalty not in get_args(Penalty):
-            raise ValueError(f"penalty is {self.penalty!r}, expected one of {', '.join(get_args(Penalty))}")
 
     def __call__(self, context: LossContext) -> LossValue:
         """L_R against the teacher's field of the same views."""
@@ -92,7 +82,7 @@ class DistillationTerm(SigmaSchedule, CoordinateTerm):
         probability = teacher.foreground_probability.float()
         every = torch.ones_like(probability)
         weight = every if confidence is None else confidence.detach().float()
-        on_body = (probability > self.foreground_threshold) & (weight > 0)
+        on_body = (probability > 0.5) & (weight > 0)
         if isinstance(student, ChartField) and isinstance(teacher, ChartField):
             coordinate, foreground = self._charts(student, teacher, on_body)
         elif isinstance(student, EmbeddingField) and isinstance(teacher, EmbeddingField):
@@ -106,14 +96,14 @@ class DistillationTerm(SigmaSchedule, CoordinateTerm):
         difference = blank_cells(student.coordinate.float() - teacher.coordinate.float(), on_body)
         target = teacher.foreground_probability.float()
         return (
-            coordinate_penalty(difference, self.penalty, self.beta, self.scale),
+            coordinate_penalty(difference, self.beta, self.scale),
             nn.functional.binary_cross_entropy_with_logits(student.foreground.float(), target, reduction="none"),
         )
 
     def _charts(self, student: ChartField, teacher: ChartField, on_body: Tensor) -> tuple[Tensor, Tensor]:
         """Loss of (u, v) and of the part distribution, each (B, H, W)."""
         difference = blank_cells(student.uv.float() - teacher.uv.float(), on_body).movedim(1, 2)  # (B, 2, K, H, W)
-        each = coordinate_penalty(difference, self.penalty, self.uv_beta, self.uv_scale)
+        each = coordinate_penalty(difference, UV_BETA, UV_SCALE)
         log_teacher = teacher.part_logits.float().log_softmax(1)
         log_student = student.part_logits.float().log_softmax(1)
         divergence = (log_teacher.exp() * (log_teacher - log_student)).sum(1)

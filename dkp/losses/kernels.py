@@ -73,18 +73,16 @@ def cost_values(form: Form, rows: list[Tensor], columns: list[Tensor], clip: Ten
     x, y = columns[:2]
     if form == "position":
         return [x, y]
-    if form in ("euclidean", "euclidean_squared"):
+    if form == "euclidean":
         across, down = rows[0] - x, rows[1] - y
         distance = (across.square() + down.square()).sqrt()
     else:
         distance = (rows[0] * x + rows[1] * y + rows[2]).abs()
-    if form == "symmetric":
-        distance = distance * (0.5 + 0.5 * (rows[3] / columns[2]))
-    elif form == "sampson":
+    if form == "sampson":
         ratio = columns[2] / rows[3]
         distance = distance * (1.0 + ratio.square()).rsqrt()
     distance = torch.minimum(distance, clip)
-    return [distance.square() if form in ("squared", "euclidean_squared") else distance]
+    return [distance.square() if form == "squared" else distance]
 
 
 def _kept(values: list[Tensor]) -> list[Tensor]:
@@ -197,8 +195,8 @@ _SOURCES: dict[Kernel, Callable[..., object]] = {"peaks": peaks, "row_sums": row
 
 def numbers_needed(form: Form) -> tuple[int, int]:
     """How many numbers of each row and of each column a formula needs."""
-    rows: dict[Form, int] = {"symmetric": 4, "sampson": 4, "euclidean": 2, "euclidean_squared": 2, "position": 0}
-    return rows.get(form, 3), 3 if form in ("symmetric", "sampson") else 2
+    rows: dict[Form, int] = {"sampson": 4, "euclidean": 2, "position": 0}
+    return rows.get(form, 3), 3 if form == "sampson" else 2
 
 
 @cache

@@ -18,6 +18,9 @@ from dkp.losses.term import LossContext, LossTerm, Need
 from dkp.losses.value import LossValue, Mean, masked_mean
 from dkp.surface import Surface
 
+LEAST_CONFIDENCE = 0.3
+"""Detections below it take no part."""
+
 
 @dataclass(kw_only=True)
 class KeypointTerm(LossTerm):
@@ -31,7 +34,6 @@ class KeypointTerm(LossTerm):
         names: Of the keypoints, as `data.keypoints`; points of `Surface.joints`.
         surface: Name or file of the surface.
         scale: Distance from which a keypoint pulls less again [m].
-        least_confidence: Detections below it take no part.
         foreground_weight: Weight of the foreground's part.
     """
 
@@ -42,7 +44,6 @@ class KeypointTerm(LossTerm):
     names: list[str] = field(default_factory=list)
     surface: str = "human"
     scale: float = 0.1
-    least_confidence: float = 0.3
     foreground_weight: float = 0.3
 
     @cached_property
@@ -71,7 +72,7 @@ class KeypointTerm(LossTerm):
         size = joints.new_tensor([views["image"].shape[-1], views["image"].shape[-2]]).expand(len(joints), 2)
         said = seen.coordinates(context.atlas)
         coordinate, logit, inside = cells_at(said, seen.foreground, joints[..., :2], size)
-        known = inside & (joints[..., 2] >= self.least_confidence) & context.present[:, None]
+        known = inside & (joints[..., 2] >= LEAST_CONFIDENCE) & context.present[:, None]
         distance = ((coordinate.float() - rest).square().sum(-1) + 1e-8).sqrt()
         pull = torch.log1p(((distance - depth).clamp_min(0) / self.scale).square())
         foreground = functional.softplus(-logit.float())

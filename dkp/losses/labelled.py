@@ -11,7 +11,7 @@ from dkp.batches import flatten_views
 from dkp.fields import ChartField, EmbeddingField, Field
 from dkp.geometry.arguments import blank, blank_cells, expect_mask
 from dkp.losses.likelihood import laplace_loss
-from dkp.losses.penalty import CoordinateTerm, coordinate_penalty
+from dkp.losses.penalty import UV_BETA, UV_SCALE, CoordinateTerm, coordinate_penalty
 from dkp.losses.term import LossContext, Need
 from dkp.losses.value import LossValue, masked_mean
 
@@ -89,7 +89,7 @@ class LabelledTerm(CoordinateTerm):
         """Coordinate loss, foreground loss and coordinate error, each (B, H, W)."""
         difference = blank_cells(field.coordinate.float() - coordinate.float(), surface)
         if field.log_scale is None:
-            loss = coordinate_penalty(difference, "smooth_l1", self.beta, self.scale)
+            loss = coordinate_penalty(difference, self.beta, self.scale)
         else:
             loss = laplace_loss(difference, blank_cells(field.log_scale.float(), surface), self.scale)
         logit = blank(field.foreground.float(), known)
@@ -104,7 +104,7 @@ class LabelledTerm(CoordinateTerm):
         index = (part - 1).clamp_min(0)[:, None, None].expand(-1, 1, 2, -1, -1)
         own = predicted.float().gather(1, index)[:, 0]
         difference = blank_cells(own - uv.float(), surface)
-        loss = coordinate_penalty(difference, "smooth_l1", self.uv_beta, self.uv_scale)
+        loss = coordinate_penalty(difference, UV_BETA, UV_SCALE)
         logits = blank_cells(logits.float(), known)
         return loss, nn.functional.cross_entropy(logits, part, reduction="none"), None
 

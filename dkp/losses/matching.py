@@ -13,7 +13,7 @@ have the least loss of all.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, Unpack, get_args
+from typing import NamedTuple, Unpack
 
 from torch import Tensor
 
@@ -22,7 +22,6 @@ from dkp.geometry.arguments import blank, expect_positive
 from dkp.losses.costs import (
     Distance,
     PairCost,
-    PointDistance,
     check_distance,
     epipolar_cost,
     point_cost,
@@ -70,7 +69,7 @@ def expected_epipolar_distance(
         other_pixels: (B, M, 2) [px], undistorted.
         fundamental: (B, 3, 3) with x'ᵀ F x = 0, x in the first view.
         sigma: Width of the matchability [m], the unit of the fields.
-        distance: "point_line", its square ("squared"), "symmetric" or "sampson"; see `dkp.geometry.epipolar`.
+        distance: "point_line", its square ("squared") or "sampson"; see `dkp.geometry.epipolar`.
         clip: Largest distance [px] (before squaring) that counts; None = no limit.
         engine: "dense" (plain, keeps N x M matrices), "tiled" (streams, O(N + M) memory), "fused" (compiled) or
             "auto" (one of these, see `dkp.losses.engines`).
@@ -102,20 +101,17 @@ def expected_warp_distance(
     other_pixels: Tensor,
     sigma: float,
     *,
-    distance: PointDistance = "euclidean",
     clip: float | None = None,
     engine: Engine = "auto",
     **taking: Unpack[Taking],
 ) -> Matched:
     """Compute the expected distance Σ_j p_ij |w(x_i) - x'_j| to where a known warp says each pixel went.
 
-    Args and returns as in `expected_epipolar_distance`, with the points w(x_i) (B, N, 2) [px] in the other image, the
-    distance "euclidean" or "squared", and for a mask of the first image the pixels with a known point there.
+    Args and returns as in `expected_epipolar_distance`, with the points w(x_i) (B, N, 2) [px] in the other image,
+    and for a mask of the first image the pixels with a known point there.
     """
     sides = Sides.create(field, other_field, **taking)
-    cost = point_cost(
-        sides.rows("warped_pixels", warped_pixels), sides.columns("other_pixels", other_pixels), distance, clip
-    )
+    cost = point_cost(sides.rows("warped_pixels", warped_pixels), sides.columns("other_pixels", other_pixels), clip)
     average, best = _expectation(sides, sigma, cost, engine)
     return Matched(average[..., 0], best)
 
@@ -142,7 +138,7 @@ def expected_point_distance(
 
     Args and returns as in `expected_epipolar_distance`; the clip acts on the distance of the expected match.
     """
-    check_distance(distance, get_args(Distance), clip)
+    check_distance(distance, clip)
     sides = Sides.create(field, other_field, **taking)
     rows, matrix = sides.rows("pixels", pixels), sides.matrices("fundamental", fundamental)
     cost = position_cost(field.shape[1], sides.columns("other_pixels", other_pixels))

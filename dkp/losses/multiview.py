@@ -31,7 +31,7 @@ class MultiviewTerm(MatchingTerm, PairsTerm):
     pairs, so that every visible pixel weighs the same (ours).
 
     Attributes:
-        distance: "point_line", "squared", "symmetric" or "sampson".
+        distance: "point_line", "squared" or "sampson".
         kind: "expected_distance" (Σ_j p_ij d_ij) or "expected_point" (the epipolar distance of Σ_j p_ij x'_j, as CAPS
             does). ``clip`` bounds each candidate's distance with the former, the expected match's with the latter.
     """
@@ -47,7 +47,7 @@ class MultiviewTerm(MatchingTerm, PairsTerm):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_distance(self.distance, get_args(Distance), self.clip)
+        check_distance(self.distance, self.clip)
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind is {self.kind!r}, expected one of {', '.join(get_args(Kind))}")
 

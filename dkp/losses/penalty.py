@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +10,23 @@ from torch import Tensor, nn
 from dkp.losses.term import LossTerm
 from dkp.losses.value import LossValue, Mean
 
-Penalty = Literal["smooth_l1", "l2"]
+UV_BETA, UV_SCALE = 0.05, 0.1
+"""As `beta` and `scale` of `CoordinateTerm`, for charts, in chart units."""
 
 
-def coordinate_penalty(difference: Tensor, penalty: Penalty, beta: float, scale: float) -> Tensor:
-    """Penalty on a difference of coordinates, summed over its second axis.
+def coordinate_penalty(difference: Tensor, beta: float, scale: float) -> Tensor:
+    """Smooth L1 of a difference of coordinates, summed over its second axis.
+
+    A difference δ costs |δ| / scale beyond beta and δ² / (2 beta scale) within.
 
     Args:
         difference: (B, D, ...) [m].
-        penalty: "smooth_l1", a difference δ costing |δ| / scale beyond beta and δ² / (2 beta scale) within; or "l2",
-            costing (δ / scale)².
         beta: Where smooth L1 turns from square to linear [m].
         scale: Difference that costs one [m].
 
     Returns:
         (B, ...), dimensionless.
     """
-    if penalty == "l2":
-        return (difference / scale).square().sum(1)
     zero = torch.zeros_like(difference)
     return nn.functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta).sum(1) / scale
 
@@ -40,17 +38,11 @@ class CoordinateTerm(LossTerm):
     Attributes:
         beta: Where smooth L1 turns from square to linear [m].
         scale: Coordinate difference that makes a loss of one [m].
-        uv_beta: The same as ``beta`` for charts, in chart units.
-        uv_scale: The same as ``scale`` for charts, in chart units.
-        coordinate_weight: Weight of the coordinate (or uv) part.
-        foreground_weight: Weight of the foreground (or part) part.
+        foreground_weight: Weight of the foreground (or part) against the coordinate (or uv).
     """
 
     beta: float = 0.03
     scale: float = 0.1
-    uv_beta: float = 0.05
-    uv_scale: float = 0.1
-    coordinate_weight: float = 1.0
     foreground_weight: float = 1.0
 
     def both(
@@ -67,8 +59,8 @@ class CoordinateTerm(LossTerm):
         means = Mean.of(coordinate), Mean.of(foreground)
         named = {name: mean.value.detach() for name, mean in zip(("coordinate", "foreground"), means, strict=True)}
         return LossValue(
-            self.coordinate_weight * means[0].value + self.foreground_weight * means[1].value,
+            means[0].value + self.foreground_weight * means[1].value,
             cells.sum() / max(1, cells.numel()),
             named | parts,
-            (means[0].times(self.coordinate_weight), means[1].times(self.foreground_weight)),
+            (means[0], means[1].times(self.foreground_weight)),
         )

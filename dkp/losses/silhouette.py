@@ -78,7 +78,6 @@ class SilhouetteTerm(LossTerm):
     Attributes:
         radius: Distance from the line within which foreground supports a pixel [px].
         max_pixels: Most foreground cells of a view that take part.
-        foreground_threshold: Least foreground probability of a cell that takes part.
         least_share: A view judges another only if its foreground is at least this share of the other's: one that
             misses the subject knows nothing.
     """
@@ -89,7 +88,6 @@ class SilhouetteTerm(LossTerm):
 
     radius: float = 4.0
     max_pixels: int = 2048
-    foreground_threshold: float = 0.5
     least_share: float = 0.25
 
     def __call__(self, context: LossContext) -> LossValue:
@@ -123,8 +121,8 @@ class SilhouetteTerm(LossTerm):
         second = other_field if other_evidence is None else other_evidence
         losses, crossings, looked, weak = [], [], [], []
         for one, two, matrix in ((field, second, fundamental), (other_field, first, fundamental.mT)):
-            mask = one.foreground_probability.detach() > self.foreground_threshold
-            judge = two.foreground_probability.detach() > self.foreground_threshold
+            mask = one.foreground_probability.detach() > 0.5
+            judge = two.foreground_probability.detach() > 0.5
             judges = judge.flatten(1).float().mean(1) >= self.least_share * mask.flatten(1).float().mean(1)
             mask = mask & judges[:, None, None]
             selection = select_cells(mask, self.max_pixels)

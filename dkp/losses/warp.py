@@ -7,14 +7,12 @@ multiview loss with the epipolar distance replaced by the distance to the warped
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 from torch import Tensor
 
 from dkp.fields import ChartAtlas, Field
 from dkp.geometry.arguments import expect_mask, expect_shape
 from dkp.losses.cells import MatchingTerm, gather_field
-from dkp.losses.costs import PointDistance, check_distance
 from dkp.losses.matching import expected_warp_distance
 from dkp.losses.selection import gather_cells
 from dkp.losses.value import LossValue, Mean, share
@@ -22,17 +20,7 @@ from dkp.losses.value import LossValue, Mean, share
 
 @dataclass(kw_only=True)
 class WarpTerm(MatchingTerm):
-    """Σ_i V_i ē_i / Σ_i V_i with ē_i = Σ_j p_ij |w(x_i) - x'_j| over cells whose pixel in the other image is known.
-
-    Attributes:
-        distance: "euclidean" or "squared".
-    """
-
-    distance: PointDistance = "euclidean"
-
-    def __post_init__(self) -> None:
-        """Check the options."""
-        check_distance(self.distance, get_args(PointDistance), self.clip)
+    """Σ_i V_i ē_i / Σ_i V_i with ē_i = Σ_j p_ij |w(x_i) - x'_j| over cells whose pixel in the other image is known."""
 
     def loss(
         self,
@@ -63,7 +51,7 @@ class WarpTerm(MatchingTerm):
         shape = (len(field.foreground), *field.size)
         expect_shape("warped_pixels", warped_pixels, *shape, 2)
         expect_mask("valid", valid, *shape)
-        mask = field.foreground_probability.detach() > self.foreground_threshold
+        mask = field.foreground_probability.detach() > 0.5
         height, width = other_field.size
         limit = warped_pixels.new_tensor([width, height]) * other_field.stride
         mask = mask & ((warped_pixels >= 0) & (warped_pixels <= limit)).all(-1)
@@ -76,7 +64,6 @@ class WarpTerm(MatchingTerm):
             gather_cells(warped_pixels.movedim(-1, 1), cells.index),
             other.pixels,
             self.sigma_at(step),
-            distance=self.distance,
             clip=self.clip,
             engine=self.engine,
             **cells.beside(other),

@@ -160,7 +160,7 @@ class TrainingCLI(LightningCLI):
                 f"--data {data} is a folder where the class of a data module is expected; a capture is given by "
                 "--source, --target, or --data.KEY such as --data.test"
             )
-        self.config = parser.parse_args(one_config(args, self.shipped))
+        self.config = parser.parse_args(one_config(args, self.shipped, self.command == "fit"))
         if self.config["weights_only"] is False:
             raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
         self.said = yaml.safe_load(getattr(parser, "said", None) or parser.dump(self.config, skip_none=False))

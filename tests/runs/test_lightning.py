@@ -298,6 +298,19 @@ def test_a_run_of_another_version_says_so(run, capsys, command):
     assert contents(run) == before
 
 
+def test_a_run_with_options_of_terms_that_went_can_be_tested_but_not_resumed(run, capsys):
+    for name in ("config.yaml", "config.resolved.yaml"):
+        config = run / name
+        text = config.read_text().replace("          weight:", "          uv_beta: 0.05\n          weight:")
+        assert "uv_beta" in text
+        config.write_text(text)
+    message = refused(capsys, ["resume", run, "--trainer.max_steps", "4"])
+    assert "uv_beta" in message
+    assert "another version of dkp has written the run" in message
+    main(["test", str(run)])
+    assert (run / "test" / "metrics.json").is_file()
+
+
 def test_what_was_half_written_is_gone_when_a_run_goes_on(run):
     (run / "checkpoints" / "last.ckpt.partial").write_text("half")
     main(["resume", str(run), "--trainer.max_steps", "4"])
