@@ -123,6 +123,19 @@ def present_views(batch: MultiviewBatch) -> Tensor:
     return batch["present"].flatten()
 
 
+def shown_views(batch: MultiviewBatch, most: int) -> tuple[Tensor, Tensor | None]:
+    """Return at most so many present views of the first instant of a batch, to be looked at: (V,) long.
+
+    Where two of them are an eligible pair, one pair comes first, and its fundamental matrix (1, 3, 3) comes along.
+    """
+    present, pairs = batch["present"][0].nonzero()[:, 0], view_pairs(batch)
+    own = (pairs.first < batch["present"].shape[1]).nonzero()[:1, 0]
+    if not len(own):
+        return present[:most], None
+    pair = torch.cat([pairs.first[own], pairs.second[own]])
+    return torch.cat([pair, present[~torch.isin(present, pair)]])[: max(2, most)], pairs.fundamental[own]
+
+
 def view_pairs(batch: MultiviewBatch) -> ViewPairs:
     """Return the pairs of a multiview batch whose two views are present; those without epipolar lines are left out."""
     pairs, present = batch["pairs"], batch["present"]

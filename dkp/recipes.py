@@ -229,8 +229,7 @@ def share_of_surface(surface: str, share: float) -> float:
     """
     from dkp.surface import Surface
 
-    side = float(2 * max(Surface.load(surface).bounds[1]))
-    return float(f"{share * side:.5g}")
+    return float(f"{share * Surface.load(surface).extent:.5g}")
 
 
 def by_device(accelerator: str, cpu: Any, gpu: Any) -> Any:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -32,6 +33,9 @@ AHEAD = 4
 
 BEAT = 2.0
 """How often it is shown that work goes on, where a thing takes long [s]."""
+
+GRACE = 10.0
+"""Longest wait for a thread at the end [s]: an interpreter that is shutting down has stopped it for good."""
 
 
 def cores() -> int:
@@ -223,3 +227,48 @@ def single_threaded_children() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Yield the same items in the same order, drawn by a thread up to `depth` before they are asked for.
+
+    The thread starts with the first item that is asked for and ends when the items do, when drawing one fails (the
+    exception is raised here, in its turn), or when this iterator is closed or forgotten.
+
+    Args:
+        items: are drawn by that thread alone.
+        depth: 1 or more.
+    """
+    drawn: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    closed = threading.Event()
+
+    def hand_over(entry: tuple[str, Any]) -> None:
+        while not closed.is_set():
+            try:
+                return drawn.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def draw() -> None:
+        try:
+            for item in items:
+                hand_over(("item", item))
+                if closed.is_set():
+                    return
+            hand_over(("end", None))
+        except BaseException as error:  # whatever it is, it belongs to the one who asks
+            hand_over(("error", error))
+
+    thread = threading.Thread(target=draw, name="read ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = drawn.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        closed.set()
+        thread.join(GRACE)

@@ -10,10 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from dkp.batches import MultiviewBatch, flatten_views, view_pairs
-from dkp.losses import epipolar_residuals
+from dkp.batches import MultiviewBatch, flatten_views, shown_views
 from dkp.tasks.base import DenseKeypointTask
-from dkp.tasks.evaluation import RELATIVE_GATE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,26 +48,17 @@ def figures(task: DenseKeypointTask, batch: MultiviewBatch) -> dict[str, Figure]
     """Return name -> figure of the first instant of a batch: "fields" and, where two views are a pair, "epipolar"."""
     from dkp.viz import FieldRow, Moment, field_figure, progress_figure  # matplotlib, only where it draws
 
-    chosen = batch["present"][0].nonzero()[:MOST_VIEWS, 0]
-    pairs = view_pairs(batch)
-    width = batch["present"].shape[1]
-    own = torch.nonzero(pairs.first // width == 0)[:1, 0] if len(pairs) else chosen[:0]
-    if len(own):
-        pair = torch.stack([pairs.first[own[0]], pairs.second[own[0]]])
-        chosen = torch.cat([pair, chosen[~torch.isin(chosen, pair)]])[:MOST_VIEWS]
+    chosen, fundamental = shown_views(batch, MOST_VIEWS)
     images = flatten_views(batch)[chosen]
     field = task.evaluated_field(images)
-    coordinate, foreground = task.surface_coordinates(field), field.foreground_probability
-    rows = [FieldRow("field", coordinate, foreground)]
-    if "coordinate" in batch and bool(batch["has_label"][0, chosen].all()):
-        rows.insert(0, FieldRow("label", batch["coordinate"][0, chosen], batch["foreground"][0, chosen]))
+    label = FieldRow.of_labels(batch, chosen)
+    row = FieldRow("field", task.surface_coordinates(field), field.foreground_probability)
+    rows = [row] if label is None else [label, row]
     names = [batch["camera_name"][0][view] for view in chosen.tolist()]
     found = {"fields": field_figure(images, rows, task.surface, view_titles=names)}
-    if len(own):
-        gate = RELATIVE_GATE * float(2 * max(task.surface.bounds[1]))
+    if fundamental is not None:
         atlas = task.chart_atlas() if task.detector.representation == "charts" else None
-        errors = epipolar_residuals(field[:1], field[1:2], pairs.fundamental[own], gate, clip=None, atlas=atlas)
-        moment = Moment("epipolar distance", coordinate[:2], foreground[:2], torch.cat(errors))
+        moment = Moment.of_pair("epipolar distance", field, atlas, fundamental, task.surface)
         found["epipolar"] = progress_figure(images[:2], [moment], task.surface)
     return found
 

@@ -91,7 +91,7 @@ class CaptureImages(StoredImages):
         self.name = f"{capture.path}" + (f" split {split!r}" if split else "")
         self.joint_names = tuple(joints) if any(view.joints for view in capture.views) else ()
         self.surface: Surface = capture.surface
-        self.gap = RELATIVE_GAP * 2 * float(np.max(self.surface.bounds[1]))
+        self.gap = RELATIVE_GAP * self.surface.extent
         self.on_bad = on_bad
         chosen = self._choose(capture, split, cameras, frames, require_labels)
         largest = max(max(view.size) for view in chosen)

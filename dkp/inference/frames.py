@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -14,8 +11,7 @@ from dkp.captures.arrays import parse_slice
 from dkp.captures.images import IMAGE_SUFFIXES, OnBad, read_image
 from dkp.errors import InputError
 from dkp.importers.media.video import VIDEO_SUFFIXES, FrameSource, image_files, numbered
-
-Item = TypeVar("Item")
+from dkp.workers import read_ahead
 
 AHEAD = 4
 """Images that are decoded before they are asked for."""
@@ -91,7 +87,8 @@ class Frames:
         Raises:
             InputError: one cannot be decoded, unless such are skipped.
         """
-        return ahead(self._video.frames(numbers) if self._video is not None else self._read_images(numbers))
+        images = self._video.frames(numbers) if self._video is not None else self._read_images(numbers)
+        return read_ahead(images, AHEAD)
 
     def _read_images(self, numbers: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
         for number in numbers:
@@ -101,44 +98,3 @@ class Frames:
                 if not self._skip:
                     raise InputError(f"{error}; --on-bad skip leaves such images out") from error
                 self._bad.append(str(error))
-
-
-def ahead(items: Iterable[Item], count: int = AHEAD) -> Iterator[Item]:
-    """Yield the items, made in a thread before they are asked for, at most `count` of them.
-
-    What is raised in the thread is raised here, after the items before it.
-    """
-    waiting: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(count)
-    ended = threading.Event()
-
-    def put(entry: tuple[Item | None, BaseException | None]) -> None:
-        while not ended.is_set():
-            try:
-                waiting.put(entry, timeout=0.1)
-                return
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        try:
-            for item in items:
-                put((item, None))
-                if ended.is_set():
-                    return
-            put((None, StopIteration()))
-        except BaseException as error:
-            put((None, error))
-
-    thread = threading.Thread(target=make, name="frames", daemon=True)
-    thread.start()
-    try:
-        while True:
-            item, error = waiting.get()
-            if isinstance(error, StopIteration):
-                return
-            if error is not None:
-                raise error
-            yield item  # type: ignore[misc]
-    finally:
-        ended.set()
-        thread.join()

@@ -149,7 +149,7 @@ class Prediction:
             return 1.0
         if self.error is None:
             return (1 - self.confidence) / 5
-        return float(np.median(self.error[self.inside]) / (2 * max(self.surface.bounds[1])))
+        return float(np.median(self.error[self.inside]) / self.surface.extent)
 
     @property
     def field(self) -> EmbeddingField:
@@ -268,7 +268,7 @@ class Prediction:
         """Coordinates (N, 3) between cells: of those that are near the likeliest one on the surface."""
         coordinate = self.coordinate[rows, columns].astype(np.float64)
         anchor = np.take_along_axis(coordinate, chance.argmax(1)[:, None, None], 1)
-        near = np.linalg.norm(coordinate - anchor, axis=2) < REACH * 2 * max(self.surface.bounds[1])
+        near = np.linalg.norm(coordinate - anchor, axis=2) < REACH * self.surface.extent
         share = chance * near
         return np.asarray(np.einsum("nk,nki->ni", share / share.sum(1, keepdims=True), coordinate))
 

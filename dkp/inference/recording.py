@@ -25,13 +25,14 @@ from dkp.importers.media.synchronise import FrameMap, Rates, common_rate, frame_
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.subject import Lens
 from dkp.inference.boxes import read_rig_boxes
-from dkp.inference.frames import ahead
+from dkp.inference.frames import AHEAD
 from dkp.inference.output import SETTINGS, Output, listed
 from dkp.inference.prediction import Prediction
 from dkp.inference.predictor import Predictor
 from dkp.inference.rig import RigSubject
 from dkp.progress import Progress
 from dkp.surface.template import ASSETS
+from dkp.workers import read_ahead
 
 SIDE = 160
 """Of the images of the capture that is written [px]."""
@@ -96,7 +97,7 @@ def predict_recording(
         progress.say(
             f"looking for the subject in {len(rig)} cameras, then following it through {len(numbers)} instants"
         )
-        for count, (number, images) in enumerate(ahead(moments(sources, numbers)), start=1):
+        for count, (number, images) in enumerate(read_ahead(moments(sources, numbers), AHEAD), start=1):
             name_of = f"{number:06d}"
             if all(outputs[name].has(name_of) for name in images):
                 seen = {name: one for name in images if (one := outputs[name].read(name_of).get(0)) is not None}

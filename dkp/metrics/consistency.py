@@ -18,6 +18,9 @@ from dkp.errors import InputError
 from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
 from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
 
+RELATIVE_GATE = 0.03
+"""Gate of a match as a share of the surface's largest side: 5 cm for a human."""
+
 _CAMERAS = 4096  # two camera numbers in one float32 without rounding
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dkp.captures import Capture
 from dkp.captures.splits import split_of
-from dkp.data import MultiviewInstants, SemiSupervisedDataModule, collate
+from dkp.data import collate
 from dkp.errors import InputError
 from dkp.models import Detector
 from dkp.pipeline.job import DETECTORS
-from dkp.pipeline.report import opened
+from dkp.pipeline.report import opened, test_views
 from dkp.viz import FieldRow, field_figure
 
 
@@ -59,11 +58,3 @@ def draw_figure(folder: Path, views: int = 6) -> Path:
     title = f"{capture.path.name}: test views"
     field_figure(pictures, rows, capture.surface, view_titles=titles, title=title, path=path)
     return path
-
-
-def test_views(**options: Any) -> MultiviewInstants:
-    """Return the instants of a test capture; options are those of the data."""
-    data = SemiSupervisedDataModule(**options)
-    data.setup("test")
-    (dataset,) = data.datasets["test"]
-    return dataset

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from dkp.geometry import Camera, fundamental_matrix
+from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.surface import Surface
-from dkp.tasks.evaluation import RELATIVE_GATE
 from dkp.viz.page import jpeg, packed
 
 LEVELS = 4095
@@ -50,7 +50,7 @@ def matching_data(images: Tensor, camera: Camera, fields: Mapping[str, Any], sur
     lines = fundamental_matrix(camera[:, None], camera[None]).tolist()
     pictures = [jpeg(np.round(255 * image.movedim(0, -1).numpy()).astype(np.uint8)) for image in images]
     _, side = lowest(surface)
-    sigma = RELATIVE_GATE * float(2 * max(surface.bounds[1]))
+    sigma = RELATIVE_GATE * surface.extent
     return {
         "images": pictures,
         "side": images.shape[-1],

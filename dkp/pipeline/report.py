@@ -15,19 +15,18 @@ import yaml
 from torch import Tensor
 
 from dkp import __version__
-from dkp.batches import MultiviewBatch, flatten_views, view_pairs
+from dkp.batches import MultiviewBatch, flatten_views, shown_views
 from dkp.config_files import run_config
-from dkp.data import SemiSupervisedDataModule, collate
+from dkp.data import MultiviewInstants, SemiSupervisedDataModule, collate
 from dkp.errors import InputError
 from dkp.fields import ChartAtlas, ChartField
 from dkp.files import write_text
 from dkp.geometry import pairwise_epipolar_distance
-from dkp.losses import epipolar_residuals
+from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.metrics.names import is_detail
 from dkp.models import Detector
 from dkp.pipeline.matching import matching_data, matching_html, packed_field
 from dkp.surface import Surface
-from dkp.tasks.evaluation import RELATIVE_GATE
 from dkp.viz import CoordinateColours, FieldRow, Moment, field_figure, progress_figure, summary_html
 from dkp.viz.page import page, picture
 from dkp.viz.training import Curve, matrix_figure, training_figure
@@ -177,16 +176,9 @@ class Views(NamedTuple):
             count: at most so many views, but a pair.
         """
         own = {name: options[name] for name in ("size", "stride", "hide_background") if options.get(name) is not None}
-        data = SemiSupervisedDataModule(test=test, **own)
-        data.setup("test")
-        (dataset, *_) = data.datasets["test"]
+        dataset = test_views(test=test, **own)
         batch = cast(MultiviewBatch, collate([dataset[len(dataset) // 2]]))
-        pairs, chosen = view_pairs(batch), batch["present"][0].nonzero()[:, 0]
-        if len(pairs):
-            pair = torch.stack([pairs.first[0], pairs.second[0]])
-            chosen = torch.cat([pair, chosen[~torch.isin(chosen, pair)]])
-        chosen = chosen[: max(2, count)]
-        fundamental = pairs.fundamental[:1] if len(pairs) else None
+        chosen, fundamental = shown_views(batch, max(2, count))
         return cls(batch, chosen, flatten_views(batch)[chosen], fundamental, dataset.surface)
 
 
@@ -205,7 +197,6 @@ def pictures(runs: list[Run], count: int) -> tuple[list[str], dict[str, Any]]:
     seen = [Views.read(run.options("data"), test, count) for run, _ in shown]
     largest = max(seen, key=lambda views: views.images.shape[-1])
     surface, names = largest.surface, [largest.batch["camera_name"][0][view] for view in largest.chosen.tolist()]
-    gate = RELATIVE_GATE * float(2 * max(surface.bounds[1]))
     rows: list[FieldRow] = []
     moments: list[Moment] = []
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
@@ -219,13 +210,12 @@ def pictures(runs: list[Run], count: int) -> tuple[list[str], dict[str, Any]]:
         if views.fundamental is None:
             continue
         pixel = largest.images.shape[-1] / views.images.shape[-1]
-        residuals = epipolar_residuals(field[:1], field[1:2], views.fundamental, gate, clip=None, atlas=atlas)
-        moments.append(Moment(run.name, coordinate[:2], foreground[:2], pixel * torch.cat(residuals)))
+        moments.append(Moment.of_pair(run.name, field, atlas, views.fundamental, surface, pixel))
         if bool((foreground[:2] > 0.5).flatten(1).any(1).all()):
             pair = coordinate[:2], foreground[:2]
             match, distance = pair_matrices(*pair, views.fundamental[0], field.stride, surface)
             matrices[run.name] = match, pixel * distance
-    if (label := labelled(largest.batch, largest.chosen)) is not None:
+    if (label := FieldRow.of_labels(largest.batch, largest.chosen)) is not None:
         rows.insert(0, label)
     fields = field_figure(largest.images, rows, surface, view_titles=names)
     parts = ["<h2>Fields</h2>", picture(fields, f"Instant {largest.batch['frame'][0]} of {test}.")]
@@ -238,11 +228,11 @@ def pictures(runs: list[Run], count: int) -> tuple[list[str], dict[str, Any]]:
     return [*parts, matching_html(names, held)], matching_data(largest.images, camera, held, surface)
 
 
-def labelled(batch: MultiviewBatch, chosen: Tensor) -> FieldRow | None:
-    """Return the labels of some views of the first instant, where all of them have one."""
-    if "coordinate" not in batch or not bool(batch["has_label"][0, chosen].all()):
-        return None
-    return FieldRow("label", batch["coordinate"][0, chosen], batch["foreground"][0, chosen])
+def test_views(**options: Any) -> MultiviewInstants:
+    """Return the instants of a test capture, the first where there are several; options are those of the data."""
+    data = SemiSupervisedDataModule(**options)
+    data.setup("test")
+    return data.datasets["test"][0]
 
 
 def pair_matrices(
@@ -269,7 +259,7 @@ def pair_matrices(
         pixels = (torch.stack([column, row], -1)[order] + 0.5) * stride
         sides.append((points[order], pixels))
     (points, pixels), (other, other_pixels) = sides
-    sigma = RELATIVE_GATE * float(2 * max(surface.bounds[1]))
+    sigma = RELATIVE_GATE * surface.extent
     match = torch.exp(-torch.cdist(points, other).square() / (2 * sigma**2))
     distance = pairwise_epipolar_distance(pixels, other_pixels, fundamental.to(pixels))
     return match, distance

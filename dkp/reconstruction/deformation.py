@@ -195,7 +195,7 @@ class DeformationGraph:
         self.edge = self.rest[self.end] - self.rest[self.start]
         self.carriers = torch.from_numpy(carriers)
         self.shares = torch.from_numpy(shares / shares.sum(1, keepdims=True))
-        self.extent = float(2 * max(surface.bounds[1]))
+        self.extent = surface.extent
         self.flat = surface.is_flat
         self._surface = surface
         self._vertices = torch.from_numpy(surface.vertices)

@@ -82,9 +82,8 @@ class Reconstructor:
     ) -> None:
         self.settings = settings or ReconstructionSettings()
         self.samples = samples or sample_surface(surface, self.settings.points)
-        extent = float(2 * max(surface.bounds[1]))
-        self.sigma = self.settings.sigma or RELATIVE_SIGMA * extent
-        self.tolerance = RELATIVE_SIGMA * extent
+        self.tolerance = RELATIVE_SIGMA * surface.extent
+        self.sigma = self.settings.sigma or self.tolerance
         self._cloud = random_samples(surface, _CLOUD)
         self._flat = surface.is_flat
 

@@ -147,5 +147,5 @@ def upright(cameras: Iterable[Camera]) -> np.ndarray:
 
 def keypoint_mixture(surface: Surface) -> torch.Tensor:
     """How much each vertex (V) counts for each joint (J), for `keypoints`."""
-    width = RELATIVE_SIGMA * float(2 * max(surface.bounds[1]))
+    width = RELATIVE_SIGMA * surface.extent
     return torch.from_numpy(keypoint_weights(surface, vertex_samples(surface), width))

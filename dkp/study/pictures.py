@@ -7,18 +7,17 @@ from typing import cast
 
 import torch
 
-from dkp.batches import MultiviewBatch, flatten_views, view_pairs
+from dkp.batches import MultiviewBatch, flatten_views, shown_views
 from dkp.callbacks.snapshots import FOLDER
 from dkp.config_files import run_config
-from dkp.data import SemiSupervisedDataModule, collate
+from dkp.data import collate
 from dkp.fields import ChartAtlas, ChartField
-from dkp.losses import epipolar_residuals
 from dkp.models import load_detector
+from dkp.pipeline.report import test_views
 from dkp.study.plan import Ablation, Cell
 from dkp.study.recipe import detector
 from dkp.study.summary import FLOOR, Results
 from dkp.study.tables import HEADINGS
-from dkp.tasks.evaluation import RELATIVE_GATE
 from dkp.viz import CurvePanel, Moment, Panel, comparison_figure, curve_figure, progress_figure
 
 SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surface_median_mm")
@@ -72,31 +71,22 @@ def draw_training(cell: Cell, folder: Path, path: Path) -> Path | None:
     files = sorted((config_file.parent / FOLDER).glob("step-*.safetensors"))
     if not files:
         return None
-    config = run_config(config_file)
-    options = config["data"]["init_args"]
-    data = SemiSupervisedDataModule(test=options["test"], size=options["size"], stride=options["stride"])
-    data.setup("test")
-    (dataset,) = data.datasets["test"]
+    options = run_config(config_file)["data"]["init_args"]
+    dataset = test_views(test=options["test"], size=options["size"], stride=options["stride"])
+    surface = dataset.surface
     for index in [len(dataset) // 2, *range(len(dataset))]:
         batch = cast(MultiviewBatch, collate([dataset[index]]))
-        pairs = view_pairs(batch)
-        if len(pairs):
+        chosen, fundamental = shown_views(batch, 2)
+        if fundamental is not None:
             break
     else:
         return None
-    surface = dataset.surface
-    chosen = torch.stack([pairs.first[:1], pairs.second[:1]])[:, 0]
     images = flatten_views(batch)[chosen]
-    extent = float(2 * max(surface.bounds[1]))
     moments = []
     for file in files:
         field = load_detector(file)(images)
         atlas = ChartAtlas.from_surface(surface) if isinstance(field, ChartField) else None
-        errors = epipolar_residuals(
-            field[:1], field[1:], pairs.fundamental[:1], RELATIVE_GATE * extent, clip=None, atlas=atlas
-        )
-        coordinate, foreground = field.coordinates(atlas), field.foreground_probability
-        moments.append(Moment(f"step {int(file.stem.split('-')[1])}", coordinate, foreground, torch.cat(errors)))
+        moments.append(Moment.of_pair(f"step {int(file.stem.split('-')[1])}", field, atlas, fundamental, surface))
     title = f"{cell.method.title}: {cell.capture.title}, seed {cell.seed}"
     progress_figure(images, moments, surface, title=title, path=path)
     return path

@@ -158,6 +158,11 @@ class Surface:
         return (low + high) / 2, np.maximum((high - low) / 2, 1e-3)
 
     @property
+    def extent(self) -> float:
+        """Longest side of the template's bounding box [m]."""
+        return float(2 * max(self.bounds[1]))
+
+    @property
     def is_flat(self) -> bool:
         """Whether it lies in a plane: it is a thousand times as long as thick (root mean squares)."""
         spread = np.linalg.svd(self.vertices - self.vertices.mean(0), compute_uv=False)

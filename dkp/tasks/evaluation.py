@@ -24,11 +24,9 @@ from dkp.metrics import (
     ReprojectionResidual,
     SurfaceError3D,
 )
+from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.reconstruction import ReconstructionSettings, Reconstructor, keypoint_weights, keypoints
 from dkp.surface import Surface
-
-RELATIVE_GATE = 0.03
-"""Gate of a match as a share of the surface's largest side: 5 cm for a human."""
 
 
 @dataclass
@@ -95,7 +93,7 @@ class Evaluation(nn.Module):
 
     def __init__(self, surface: Surface, settings: EvaluationSettings) -> None:
         super().__init__()
-        extent = float(2 * max(surface.bounds[1]))
+        extent = surface.extent
         self.settings = settings
         self.metrics = nn.ModuleDict()
         if settings.consistency:

@@ -16,6 +16,9 @@ from dkp.errors import InputError
 from dkp.viz.colours import CoordinateColours
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dkp.batches import MultiviewBatch
     from dkp.surface import Surface
 
 TILE = 1.75  # inches
@@ -41,6 +44,13 @@ class FieldRow:
     coordinate: Any
     foreground: Any
     numbers: Sequence[str] | None = None
+
+    @classmethod
+    def of_labels(cls, batch: "MultiviewBatch", chosen: "Tensor") -> "FieldRow | None":
+        """Return the labels of some views of a batch's first instant, where all of them have one."""
+        if "coordinate" not in batch or not bool(batch["has_label"][0, chosen].all()):
+            return None
+        return cls("label", batch["coordinate"][0, chosen], batch["foreground"][0, chosen])
 
 
 def as_array(value: Any) -> np.ndarray:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from dkp.errors import InputError
+from dkp.fields import ChartAtlas, Field
+from dkp.losses import epipolar_residuals
+from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.viz.colours import CoordinateColours
 from dkp.viz.figures import DPI, INK, THRESHOLD, as_array, as_images, bare, draw_field, save_figure
 
@@ -37,6 +42,24 @@ class Moment:
     coordinate: Any
     foreground: Any
     error: Any
+
+    @classmethod
+    def of_pair(
+        cls,
+        title: str,
+        field: Field,
+        atlas: ChartAtlas | None,
+        fundamental: Tensor,
+        surface: "Surface",
+        pixel: float = 1.0,
+    ) -> "Moment":
+        """Return what a detector says of the first two views of a field, from whose one to the other F (1, 3, 3) leads.
+
+        Errors are in image pixels times `pixel`.
+        """
+        gate = RELATIVE_GATE * surface.extent
+        error = torch.cat(epipolar_residuals(field[:1], field[1:2], fundamental, gate, clip=None, atlas=atlas))
+        return cls(title, field.coordinates(atlas)[:2], field.foreground_probability[:2], pixel * error)
 
 
 def progress_figure(

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dkp.data.loader import ReadAheadLoader, read_ahead
+from dkp.data.loader import ReadAheadLoader
+from dkp.workers import read_ahead
 
 
 class Squares(Dataset):

@@ -1,13 +1,11 @@
 """Images, folders and videos as numbered frames, decoded ahead."""
 
-import threading
-
 import numpy as np
 import pytest
 
 from dkp.captures.images import write_image
 from dkp.errors import InputError
-from dkp.inference.frames import Frames, ahead
+from dkp.inference.frames import Frames
 
 
 def test_images_of_any_sizes_and_names(tmp_path):
@@ -54,29 +52,3 @@ def test_two_images_of_one_name_are_refused(tmp_path):
         write_image(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
     with pytest.raises(InputError, match="two images of one name"):
         Frames(tmp_path)
-
-
-def test_items_are_made_ahead_but_not_too_far():
-    made = []
-
-    def make():
-        for item in range(100):
-            made.append(item)
-            yield item
-
-    items = ahead(make(), 3)
-    assert next(items) == 0
-    items.close()
-    assert len(made) <= 6
-    assert not any(thread.name == "frames" for thread in threading.enumerate())
-
-
-def test_errors_come_after_the_items_before_them():
-    def make():
-        yield 1
-        raise InputError("the second is bad")
-
-    items = ahead(make())
-    assert next(items) == 1
-    with pytest.raises(InputError, match="the second is bad"):
-        next(items)
