@@ -92,7 +92,7 @@ _REGRESSED = {
 _HAND = ("hand", "thumb", "index", "middle", "ring", "little")
 
 
-def sample_bodies(count: int, seed: int) -> dict[str, Any]:
+def sample_bodies(count: int = BODIES) -> dict[str, Any]:
     """Sample adult bodies from anny, in its own rest pose, in the axes of the baked body.
 
     Returns:
@@ -104,7 +104,7 @@ def sample_bodies(count: int, seed: int) -> dict[str, Any]:
     from anny.models.phenotype import Anny
 
     model: Anny = anny.create_fullbody_model(rig="default", topology="default")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     phenotype = {
         "gender": rng.beta(0.4, 0.4, count),
         "age": rng.uniform(0.6, 0.95, count),
@@ -144,23 +144,6 @@ def sample_bodies(count: int, seed: int) -> dict[str, Any]:
         "names": list(model.bone_labels),
         "parents": list(model.bone_parents),
     }
-
-
-def write_bodies(path: Path, bodies: dict[str, Any]) -> None:
-    """Keep what `sample_bodies` returned, as plain arrays."""
-    regressed = {f"regressed.{name}": points for name, points in bodies["regressed"].items()}
-    np.savez(path, **{key: value for key, value in bodies.items() if key != "regressed"}, **regressed)
-
-
-def read_bodies(path: Path) -> dict[str, Any]:
-    """Read what `write_bodies` wrote."""
-    with np.load(path, allow_pickle=False) as data:
-        arrays = {key: data[key] for key in data.files}
-    regressed = {
-        key.removeprefix("regressed."): arrays.pop(key) for key in list(arrays) if key.startswith("regressed.")
-    }
-    lists = {key: arrays.pop(key).tolist() for key in ("names", "parents")}
-    return {**arrays, **lists, "regressed": regressed}
 
 
 def to_rest_pose(bodies: dict[str, Any]) -> None:
@@ -241,14 +224,9 @@ def reduce_bones(bodies: dict[str, Any]) -> tuple[list[str], np.ndarray, np.ndar
     return [kept[bone] for bone in order], np.array(new_parents), heads, weights
 
 
-def bake(out: Path, cache: Path | None = None) -> None:
+def bake(out: Path) -> None:
     """Make the asset."""
-    if cache is not None and cache.exists():
-        bodies = read_bodies(cache)
-    else:
-        bodies = sample_bodies(BODIES, seed=0)
-        if cache is not None:
-            write_bodies(cache, bodies)
+    bodies = sample_bodies()
     to_rest_pose(bodies)
     names, parents, heads, weights = reduce_bones(bodies)
     mean_body = bodies["vertices"].mean(0)
@@ -346,9 +324,7 @@ def main() -> None:
     """Command line of the script."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="the .npz to write")
-    parser.add_argument("--cache", type=Path, help="keeps the sampled bodies, which take minutes, for the next run")
-    arguments = parser.parse_args()
-    bake(arguments.out, arguments.cache)
+    bake(parser.parse_args().out)
 
 
 def _to_axes(points: np.ndarray) -> np.ndarray:

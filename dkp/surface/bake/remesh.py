@@ -9,6 +9,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from dkp.surface.charts import border_loops
 from dkp.surface.closest import ClosestPoint
 
 SEAM = 1e-6
@@ -47,23 +48,6 @@ def triangulate(vertices: np.ndarray, quads: np.ndarray) -> np.ndarray:
     return np.concatenate([along[:, [0, 1, 2]], along[:, [0, 2, 3]]])
 
 
-def boundary_loops(faces: np.ndarray) -> list[list[int]]:
-    """Find closed loops of vertices along the holes of a mesh, each running against its faces' orientation."""
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    known = {(int(a), int(b)) for a, b in edges}
-    following = {b: a for a, b in known if (b, a) not in known}
-    loops = []
-    while following:
-        start, current = next(iter(following.items()))
-        loop = [start]
-        del following[start]
-        while current != start:
-            loop.append(current)
-            current = following.pop(current)
-        loops.append(loop)
-    return loops
-
-
 def fill_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, list[list[int]]]:
     """Close every hole with a fan around a new vertex.
 
@@ -71,7 +55,7 @@ def fill_holes(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, lis
         The faces including the fans, whose new vertices are numbered from ``len(vertices)`` on, and the loops in that
         order: the new vertex belongs at the mean of its loop.
     """
-    loops = boundary_loops(faces)
+    loops = [loop[::-1].tolist() for loop in border_loops(faces)]
     fans = []
     for number, loop in enumerate(loops):
         centre = len(vertices) + number
@@ -105,7 +89,7 @@ def collapse_short_edges(
         for v in (a, b, c):
             around[v].add(number)
     border = np.zeros(len(vertices), dtype=bool)
-    for loop in boundary_loops(faces):
+    for loop in border_loops(faces):
         border[loop] = True
 
     def neighbours(v: int) -> set[int]:

@@ -109,7 +109,7 @@ def paint_coat(coat: Coat, regions: DogRegions, columns: NDArray) -> tuple[NDArr
     Returns:
         (N, 3) albedo in linear light and (N,) gloss in [0, 1].
     """
-    region = DogRegion.of_columns(columns)
+    region = DogRegion(*np.ascontiguousarray(columns.T))
     grain = lookup(coat.noise, columns[:, :3], NOISE_PERIOD)
     fine = lookup(coat.noise, columns[:, :3], NOISE_PERIOD / 5)
     ragged = columns[:, :3] + 0.005 * fine[:, None]  # borders as hair has them, not along the cells of the noise

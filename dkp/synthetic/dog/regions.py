@@ -41,11 +41,6 @@ class DogRegion(NamedTuple):
     on_head: NDArray
     in_mouth: NDArray
 
-    @classmethod
-    def of_columns(cls, columns: NDArray) -> DogRegion:
-        """Fields from the columns of an array (N, 14)."""
-        return cls(*np.ascontiguousarray(columns.T))
-
 
 class DogRegions(Regions):
     """The regions of the dog's surface, whose columns are the fields of :class:`DogRegion`.
@@ -99,7 +94,7 @@ class DogRegions(Regions):
 
     def vertices(self) -> DogRegion:
         """Return what the regions say of every vertex."""
-        return DogRegion.of_columns(self.columns)
+        return DogRegion(*np.ascontiguousarray(self.columns.T))
 
 
 def _share(body: SkinnedBody, stems: tuple[str, ...]) -> NDArray:

@@ -202,7 +202,7 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
     Returns:
         (N, 3) albedo in linear light and (N,) gloss in [0, 1].
     """
-    region = Region.of_columns(columns)
+    region = Region(*np.ascontiguousarray(columns.T))
     grain = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD)
     fine = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD / 5)
     colour = np.broadcast_to(outfit.skin.astype(np.float32), (len(columns), 3)) * (1 + 0.05 * grain)[:, None]

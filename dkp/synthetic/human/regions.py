@@ -38,11 +38,6 @@ class Region(NamedTuple):
     on_arm: NDArray
     on_leg: NDArray
 
-    @classmethod
-    def of_columns(cls, columns: NDArray) -> Region:
-        """Fields from the columns of an array (N, 11)."""
-        return cls(*np.ascontiguousarray(columns.T))
-
 
 class BodyRegions(Regions):
     """The regions of a person, whose columns are the fields of :class:`Region`.
@@ -114,7 +109,7 @@ class BodyRegions(Regions):
 
     def vertices(self) -> Region:
         """Return what the regions say of every vertex."""
-        return Region.of_columns(self.columns)
+        return Region(*np.ascontiguousarray(self.columns.T))
 
 
 def _unit(vector: NDArray) -> NDArray:
