@@ -3,8 +3,6 @@
 Lengths: B samples, V views (slots) of an instant, P pairs of them, N network input side [px], H = W = N / stride cells.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict

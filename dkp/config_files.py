@@ -1,7 +1,5 @@
 """Configuration files of runs: reading them as what was written, or saying what is wrong and where."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The one exception that dkp raises for bad input, and the check of a group of settings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 

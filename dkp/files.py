@@ -1,7 +1,5 @@
 """Files that are whole at any moment: written under another name beside their own, and then renamed."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import errno

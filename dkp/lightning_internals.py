@@ -1,7 +1,5 @@
 """Every use of a name of Lightning's that is not public; because of them pyproject.toml bounds its releases."""
 
-from __future__ import annotations
-
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.core.mixins import hparams_mixin
 

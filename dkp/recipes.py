@@ -1,7 +1,5 @@
 """Recipes: the YAML files that describe runs, each a whole, or a change to the one that it names as its `base`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """One sentence for a user out of jsonargparse's messages, which have no other form than text."""
 
-from __future__ import annotations
-
 import difflib
 import importlib
 import inspect

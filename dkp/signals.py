@@ -1,7 +1,5 @@
 """Signals that end a command: it unwinds as it does after Ctrl-C, so that what it has started ends with it."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

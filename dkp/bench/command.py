@@ -1,7 +1,5 @@
 """The command `dkp bench`."""
 
-from __future__ import annotations
-
 import json as json_format
 from pathlib import Path
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Forward and backward pass of the expected epipolar distance, every engine beside the others."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Greatest memory that a call takes beyond what its process held before."""
 
-from __future__ import annotations
-
 import gc
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The pipeline around the loss: a training step in its parts, the loader, the renderer, imports."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

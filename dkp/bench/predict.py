@@ -1,7 +1,5 @@
 """Images a second of a shipped detector: PyTorch as it is, compiled, and ONNX Runtime, in turns."""
 
-from __future__ import annotations
-
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Ratios of measured speeds, which another machine can be held to, and the comparison with those committed."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Instants a second of `dkp reconstruct`: a shipped detector's fields, and both surfaces of them."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import cast

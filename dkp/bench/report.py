@@ -1,7 +1,5 @@
 """Results of a bench as tables and as plots."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

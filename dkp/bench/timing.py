@@ -1,7 +1,5 @@
 """Times of alternatives, taken in turns so that a busy moment of the machine does not fall on one of them alone."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Mapping

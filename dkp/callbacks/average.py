@@ -1,7 +1,5 @@
 """An exponential moving average of the detector's weights, used for evaluation and in checkpoints."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytorch_lightning as pl

@@ -1,7 +1,5 @@
 """Checkpoints of a run: written whole or not at all, the best and the last, and the one to go on from."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import zipfile

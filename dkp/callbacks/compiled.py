@@ -1,7 +1,5 @@
 """Prediction with a compiled detector."""
 
-from __future__ import annotations
-
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback

@@ -1,7 +1,5 @@
 """Predictions as plain npz files, one a view."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections import deque

@@ -1,7 +1,5 @@
 """Labels from geometry: triangulated points or a registered surface, seen again by all views of their instant."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

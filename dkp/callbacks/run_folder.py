@@ -1,7 +1,5 @@
 """The folder of a run: claimed once, never overwritten unless the run is resumed, and what is written into it."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import io

@@ -1,7 +1,5 @@
 """The detector at several steps of its training, for pictures of how it came about."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

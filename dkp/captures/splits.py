@@ -1,7 +1,5 @@
 """Which captures and splits are meant: PATH or PATH#SPLIT, one or several, also by a pattern."""
 
-from __future__ import annotations
-
 from glob import glob
 from pathlib import Path
 

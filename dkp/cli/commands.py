@@ -1,7 +1,5 @@
 """The command line: `dkp COMMAND`. Every command is imported when it is called, so that `dkp --help` is quick."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import inspect

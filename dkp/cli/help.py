@@ -1,7 +1,5 @@
 """The help of commands that are a function, from its source: importing it may take seconds."""
 
-from __future__ import annotations
-
 import ast
 import re
 import textwrap

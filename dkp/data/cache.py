@@ -1,7 +1,5 @@
 """All views of a part of a capture, read once, in memory or in a cache on disk: images, cameras, labels, masks."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What all LightningDataModules share: reading captures, loaders for training, and evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """Labels at the cells of a field: dense labels read at cell centres, labelled points put into their cells."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

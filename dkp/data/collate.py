@@ -1,7 +1,5 @@
 """From samples to a batch of tensors and cameras."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Named arrays that grow row by row, in memory or in .npy files that are mapped into memory."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A folder of decoded captures: one folder for each, named by what it was made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

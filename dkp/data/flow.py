@@ -1,7 +1,5 @@
 """Where the pixels of a view go in the next frame of the same camera: by the known surface, or by optical flow."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import cv2

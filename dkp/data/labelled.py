@@ -1,7 +1,5 @@
 """Labelled views, one at a time: what the teacher, the labelled-only baseline and the oracle learn from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Which columns the views of a capture are stored in, and how they are put there and found again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A data loader whose finished batches are waiting in the main process when training asks for them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch.utils.data import DataLoader

@@ -1,7 +1,5 @@
 """LightningDataModules: labelled training and semi-supervised training."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pytorch_lightning.utilities import CombinedLoader

@@ -1,7 +1,5 @@
 """Instants with several views: unlabelled training data, and everything that is evaluated."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Which views of an instant go together: eligible pairs, and the choice of views that a training step sees."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reading one view: image, camera, mask and labels as undistorted squares of one size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

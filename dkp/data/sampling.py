@@ -1,7 +1,5 @@
 """The order in which samples are drawn: for training endless, for evaluation once each; both split over processes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Views of any size and lens as undistorted squares."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

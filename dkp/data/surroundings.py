@@ -4,8 +4,6 @@ A rendering is dear and a picture of clutter cheap, so a few renderings seen bef
 renderings. What is put before the subject hides it: the label says background there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

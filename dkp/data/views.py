@@ -1,7 +1,5 @@
 """One view as the network sees it: one warp from the stored image to the augmented crop, and its camera and labels."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 import numpy as np

@@ -4,8 +4,6 @@ What stands in an entry that takes no part must not matter, not even a NaN: neit
 product with zero does not see to that, so such entries are overwritten.
 """
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 import torch

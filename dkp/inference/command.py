@@ -1,7 +1,5 @@
 """The command `dkp predict` on an image, a folder of images, a video or a recording of several cameras."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Detectors for other programs: ONNX, a program of torch.export, or one safetensors file with its card inside."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections import Counter

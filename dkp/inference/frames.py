@@ -1,7 +1,5 @@
 """What is predicted on: an image, a folder of images of any sizes, or a video; decoded ahead in a thread."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

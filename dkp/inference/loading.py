@@ -1,7 +1,5 @@
 """Finding a trained detector: a shipped one by name, a run, a checkpoint, a weights file or an exported model."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

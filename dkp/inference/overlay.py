@@ -1,7 +1,5 @@
 """Fields drawn over whole images: between cells by interpolation, as sharp as the image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

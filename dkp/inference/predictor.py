@@ -1,7 +1,5 @@
 """A detector with what it takes to use it: how crops are cut, where the subject is, and its surface."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any

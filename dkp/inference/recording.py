@@ -1,7 +1,5 @@
 """`dkp predict RECORDING --calibration CAMERAS`: the frames of several calibrated cameras at once."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Where the subject is in an image of which nothing is known: many searches, and where most of them end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

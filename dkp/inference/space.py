@@ -1,7 +1,5 @@
 """Several views of one instant: from the pixels of their fields to positions in space."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Which squares of a frame are predicted on: given, found anew in every image, or followed through a video."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path

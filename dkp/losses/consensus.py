@@ -5,8 +5,6 @@ line; how far the two coordinates of a match are apart does not matter to it. Th
 that: among the candidates that both match and lie near the line, it moves the cell to their mean.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The distillation loss L_R: the student's field stays near a frozen teacher's on the same image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Which engine computes an average over all pairs of pixels, and why."""
 
-from __future__ import annotations
-
 import logging
 from functools import cache
 from typing import Literal, get_args

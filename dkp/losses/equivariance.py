@@ -1,7 +1,5 @@
 """The equivariance term: random transformations of the same image with known maps, a source of L_T."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ the same weighted with (v_j - u_i). Since Σ_j p_ij (d_ij - ē_i) = 0, those alr
 so that the backward pass is one more loop, for the columns: 2 Σ_i g_i p_ij (d_ij - ē_i) (u_i - v_j).
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

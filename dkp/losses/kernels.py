@@ -10,8 +10,6 @@ problem whose sizes are all different, since sizes that happen to be equal at th
 for ever. Inductor keeps what it compiled on disk (``TORCHINDUCTOR_CACHE_DIR``), so that a later process only loads it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """The keypoint term L_K: sparse keypoints that a lab has anyhow say where named points of the surface are."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar

@@ -1,7 +1,5 @@
 """The labelled terms L_L: dense labels of labelled images, and pseudo-labels of unlabelled views."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch

@@ -1,7 +1,5 @@
 """The likelihood of labels under a field that says how far it may be off."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor

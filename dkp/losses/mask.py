@@ -1,7 +1,5 @@
 """The mask term: the captured masks teach the foreground of unlabelled views."""
 
-from __future__ import annotations
-
 from torch.nn import functional
 
 from dkp.batches import flatten_views

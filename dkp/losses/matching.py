@@ -10,8 +10,6 @@ The normalisation is exact. With an ε in the denominator, or without normalisat
 have the least loss of all.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple, Unpack
 

@@ -4,8 +4,6 @@ On its own it has trivial minima (a field that depends on the epipolar line only
 it always stands beside a distillation or labelled term, over pairs with varied epipolar directions.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal, get_args

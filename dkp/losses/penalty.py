@@ -1,7 +1,5 @@
 """What a difference of surface coordinates costs, and what the terms on coordinates and foreground have in common."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ A batch holds as many cells per image as its fullest image has; where the subjec
 padded lists are padding. Images are therefore taken in groups of about equal work, each cut to its own lengths.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

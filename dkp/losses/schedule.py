@@ -1,7 +1,5 @@
 """What changes with the training step in a loss term: its weight, which ramps up, and σ, which is annealed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

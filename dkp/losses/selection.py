@@ -1,7 +1,5 @@
 """The cells of a field that take part in a loss, gathered into lists of equal length."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -4,8 +4,6 @@ This term is ours. The multiview loss repairs coordinates but not foreground; wh
 while the other sees nothing along the whole epipolar line is clutter.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """The temporal term: optical flow to the next frame of the same camera, a source of L_T."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from dkp.batches import flatten_views

@@ -1,7 +1,5 @@
 """What a loss term is, and what it may look at in a training step."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass

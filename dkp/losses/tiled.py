@@ -4,8 +4,6 @@ Rows are taken in blocks that fit the cache. The forward pass keeps only the log
 the backward pass computes the block anew and uses the exact ∂ē_i/∂s_ij = p_ij (d_ij - ē_i). Memory is O(N + M).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Any

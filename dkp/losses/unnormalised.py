@@ -1,7 +1,5 @@
 """The multiview term without its normalisation, to compare with."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ The paper's abstract and captions only name L_T and say that it rests on the sam
 multiview loss with the epipolar distance replaced by the distance to the warped pixel.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

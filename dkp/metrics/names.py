@@ -1,7 +1,5 @@
 """Names of values: those of one pair of cameras or one joint are many, and are left out of tables."""
 
-from __future__ import annotations
-
 
 def is_detail(name: str) -> bool:
     """Whether a value is of one pair of cameras or of one joint, by its name with or without the stage."""

@@ -1,7 +1,5 @@
 """Layers shared by the encoders and decoders."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from torch import nn

@@ -1,7 +1,5 @@
 """The detector: an image in, a dense keypoint field out; and its files."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

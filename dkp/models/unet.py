@@ -1,7 +1,5 @@
 """The small plain convolutional encoder and decoder that trains on a CPU."""
 
-from __future__ import annotations
-
 import itertools
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Weight files: reading them safely and loading them into a module."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

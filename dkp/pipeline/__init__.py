@@ -1,7 +1,5 @@
 """The main job: labelled source and unlabelled target in; teacher, control, adapted detector and their table out."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import time

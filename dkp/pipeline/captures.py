@@ -1,7 +1,5 @@
 """The captures of a main job: rendered, imported, or the user's own."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`dkp check`: what a check of a capture found, as tables, JSON, or a page with epipolar lines over its images."""
 
-from __future__ import annotations
-
 import html as text
 import sys
 from collections.abc import Mapping, Sequence

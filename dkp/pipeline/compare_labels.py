@@ -1,7 +1,5 @@
 """How far the labels of a capture lie from those that another capture has of the same views."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from json import dumps
 from pathlib import Path

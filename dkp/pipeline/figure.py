@@ -1,7 +1,5 @@
 """The figure of a main job: fields of the three detectors in views of the test split."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -4,8 +4,6 @@ Every stage is a `dkp fit` or `dkp test` with a recipe, paths and the seed, whic
 are written to `commands.txt`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

@@ -1,7 +1,5 @@
 """A part of a page: click a pixel of one view, and see what matches it in the others, and its epipolar lines."""
 
-from __future__ import annotations
-
 import html
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What a main job is going to do, and what is kept of it where it is stopped."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A detector labels unlabelled views by what it says of all views of an instant together, for itself to learn from."""
 
-from __future__ import annotations
-
 from functools import partial
 from pathlib import Path
 from typing import Literal

@@ -1,7 +1,5 @@
 """The surface of every instant of a capture in space, from what a detector says of all its views."""
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Runs stages: each in a process of its own, with a log beside its ledger, side by side, and again where it stopped."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

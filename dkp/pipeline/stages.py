@@ -6,8 +6,6 @@ ledger has is not run again; a fit that was interrupted is resumed in its folder
 aside.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

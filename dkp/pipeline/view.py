@@ -1,7 +1,5 @@
 """A capture or a reconstruction as one html page: cameras, images and the surface through time."""
 
-from __future__ import annotations
-
 import html
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Files that other programs read: meshes as PLY, an animated mesh as GLB, keypoints as CSV and TRC."""
 
-from __future__ import annotations
-
 import csv
 import json
 import struct

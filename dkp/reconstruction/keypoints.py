@@ -1,7 +1,5 @@
 """Keypoints of triangulated surface points: each joint as a weighted mean of the skin around it."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Where each view of an instant sees each surface point: one position to a fraction of a cell, or none."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """From the fields of all views of an instant to surface points in space."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -10,8 +10,6 @@ Correspondences and the surface take turns, as in B. Amberg, S. Romdhani, T. Vet
 algorithms for surface registration", CVPR 2007.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Points spread evenly over the canonical surface, and where they are on a posed one."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

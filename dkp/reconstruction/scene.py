@@ -4,8 +4,6 @@ The weight of a pixel is that of S. Geman, D. McClure, "Statistical methods for 
 (1987).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

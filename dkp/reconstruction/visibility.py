@@ -1,7 +1,5 @@
 """Which points a view sees and which are hidden behind others, by a coarse depth map of points."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

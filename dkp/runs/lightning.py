@@ -1,7 +1,5 @@
 """``dkp fit``, ``resume``, ``validate``, ``test``, ``predict``: the Lightning command line with dkp's run folders."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import signal

@@ -1,7 +1,5 @@
 """The options that runs share, and the short help of the commands that run one; nothing here imports torch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The parser of the commands that run a task: what was said before it was resolved, and whether it counts."""
 
-from __future__ import annotations
-
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Runs the cells of a study: one process for each core, again where it stopped, on where a cell fails."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial

@@ -1,7 +1,5 @@
 """Compares a cell that was run again with the committed one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from dkp.study.record import Record

@@ -1,7 +1,5 @@
 """The commands `dkp study run`, `status`, `report` and `check`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Pictures of a study: methods with error bars, curves, and fields over the course of a training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import cast
 

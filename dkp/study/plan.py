@@ -1,7 +1,5 @@
 """The plan of a study: which methods on which captures with which seeds, as a YAML file says it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase

@@ -4,8 +4,6 @@ Every method takes the steps of the main job's students (control.yaml and adapte
 as many images in a step: a method without unlabelled views sees as many labelled ones in their place.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

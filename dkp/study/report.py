@@ -1,7 +1,5 @@
 """Writes a study's results: records, summary.json, tables, pictures."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections.abc import Mapping

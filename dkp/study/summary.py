@@ -1,7 +1,5 @@
 """From the records of cells to means, spreads, and shares of the gap closed."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Container, Iterable, Mapping

@@ -1,7 +1,5 @@
 """A study's results as Markdown."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from dkp.study.plan import Ablation, Method

@@ -1,7 +1,5 @@
 """Charts: cutting a surface into discs and flattening each into the unit square without folds."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix, identity
 from scipy.sparse.csgraph import connected_components, dijkstra

@@ -1,7 +1,5 @@
 """Closest points on a triangle mesh, vectorised over the queries."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.spatial import cKDTree
 

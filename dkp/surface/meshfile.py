@@ -1,7 +1,5 @@
 """Reading triangle meshes and checking that a surface can be made of them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

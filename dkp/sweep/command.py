@@ -1,7 +1,5 @@
 """``dkp sweep``: trials one after the other, a table, and the best configuration."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import time

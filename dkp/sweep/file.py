@@ -1,7 +1,5 @@
 """A sweep's file, in the format of Weights & Biases: what is varied, what is measured, which command runs."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """One trial: a `dkp fit` in a process of its own, watched while it trains."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math

@@ -4,8 +4,6 @@ Scenes are three-dimensional and shared by the cameras of a rig, so what the cam
 are cast once per camera, coarsely, and every crop is cut from that picture. Colours are in linear light.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -6,8 +6,6 @@ that moves has the background of the one image. Light from above is drawn as for
 in each camera are those of the recorded images, and so is the noise.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import NamedTuple

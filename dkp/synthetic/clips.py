@@ -1,7 +1,5 @@
 """Renders the clips of a recording, one subject in one piece of motion at a time, and writes their files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -4,8 +4,6 @@ Nothing in them is a subject, so they teach a detector what to leave alone. `syn
 them, which `Augmentation.backgrounds` takes as it takes any folder of photographs.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

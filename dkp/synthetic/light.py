@@ -1,7 +1,5 @@
 """Light on the subject and the camera's response: from albedo to the bytes of an image."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import cv2

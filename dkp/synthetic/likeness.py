@@ -1,7 +1,5 @@
 """A recorded subject's own look and shape, of the registered surfaces of `dkp reconstruct`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path

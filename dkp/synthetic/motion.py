@@ -1,7 +1,5 @@
 """What the motions of all species share: key poses of activities one after another, and a way over the floor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Repeating fractal noise of any dimension, and random colours in linear light."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

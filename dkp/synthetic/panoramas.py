@@ -4,8 +4,6 @@ A panorama of a room or a street holds dozens of backgrounds, and photographers 
 `Augmentation.backgrounds` takes the folder that `crop_panoramas` writes.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

@@ -4,8 +4,6 @@ All (face, pixel) candidates of the faces' bounding boxes are expanded at once, 
 resolved with a scatter-minimum over depth. A body of fourteen thousand faces at 257 x 257 takes a few milliseconds.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

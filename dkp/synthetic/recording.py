@@ -1,7 +1,5 @@
 """The plan of a synthetic capture: who is recorded when, what the instants are called, which split they are in."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

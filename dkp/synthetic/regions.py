@@ -1,7 +1,5 @@
 """Measures on a template's mesh that the regions of every species are made of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

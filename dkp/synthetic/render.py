@@ -4,8 +4,6 @@ Colours are rendered on a grid twice as fine whose every other sample lies on a 
 of one pixel's half-width, so that image and labels stay aligned: the label of a pixel is the sample at its centre.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 

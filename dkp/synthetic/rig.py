@@ -3,8 +3,6 @@
 World axes: the floor is z = 0 and z points up [m]. Cameras follow ``x_cam = R x_world + t`` with x right, y down.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The species that can be rendered: what each looks like, how it moves and how large it is."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial

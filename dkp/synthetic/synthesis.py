@@ -1,7 +1,5 @@
 """Writes captures of rendered people or dogs: every image labelled exactly, the same bytes for the same seed."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """What validation and testing measure on multiview batches."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

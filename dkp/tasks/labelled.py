@@ -1,7 +1,5 @@
 """Supervised training on labelled images: the teacher, the labelled-only baseline and the oracle."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from dkp.losses import LabelledTerm, LossTerm

@@ -1,7 +1,5 @@
 """One loss over several processes: every valid cell weighs the same, whichever process has it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np

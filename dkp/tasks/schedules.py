@@ -1,7 +1,5 @@
 """How the learning rate changes with the training step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from typing import Any, Literal

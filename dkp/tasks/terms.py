@@ -1,7 +1,5 @@
 """Bookkeeping of loss terms: weights, gradients, whether they ever fired, whether they are still numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

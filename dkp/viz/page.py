@@ -1,7 +1,5 @@
 """Self-contained html pages: style, scripts, pictures and data in one file that asks nothing of any other machine."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -1,7 +1,5 @@
 """Making a shipped detector of a run: weights in half precision, and the card with what was measured."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The detector of a run: as its configuration builds it, with the weights of a checkpoint."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

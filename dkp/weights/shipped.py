@@ -1,7 +1,5 @@
 """Looking shipped detectors up by name."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

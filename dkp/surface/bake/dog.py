@@ -12,8 +12,6 @@ Axes of the result: x the dog's left, y up, z forward; metres; the origin in the
 hips.
 """
 
-from __future__ import annotations
-
 import argparse
 import struct
 import xml.etree.ElementTree as ElementTree

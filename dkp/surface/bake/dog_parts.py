@@ -1,7 +1,5 @@
 """Cutting the dog's surface into 24 parts, twelve a side, each a disc."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dkp.surface.bake.parts import majority

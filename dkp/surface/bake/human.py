@@ -12,8 +12,6 @@ shape space; cut and flatten the 24 parts.
 Axes of the result: x the person's left, y up, z forward; metres; the origin midway between the hips.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 from typing import Any

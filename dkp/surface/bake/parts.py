@@ -1,7 +1,5 @@
 """Cutting the human surface into the 24 parts that DensePose numbers, each a disc."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components

@@ -1,7 +1,5 @@
 """Proportions of a dog as linear directions: what scaling a group of bones does to the skin."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

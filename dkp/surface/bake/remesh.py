@@ -1,7 +1,5 @@
 """Making a symmetric mesh smaller: short edges are collapsed on the left half, which is then mirrored."""
 
-from __future__ import annotations
-
 import heapq
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """From the thinned left half of a body to the arrays of a symmetric asset: mirrored points, skin, charts, packing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

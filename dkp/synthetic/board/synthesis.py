@@ -5,8 +5,6 @@ turned at any angle in the plane, so each instant has views that are geometrical
 one; its surroundings are drawn by `dkp.synthetic.board.view`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -4,8 +4,6 @@ The appearance follows a real recording: a sheet of ChArUco squares, printed whi
 in a black frame, held by a person in a dim room. Nothing of that recording is used except what it looks like.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Activities of dogs: each draws a style of its own and then key poses of that style. The ranges were set by eye."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

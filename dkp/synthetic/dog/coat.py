@@ -1,7 +1,5 @@
 """What dogs look like: coats with markings, painted on the rest pose."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Domains of recordings of dogs: those of people with coats for clothes, lower cameras and the activities of a dog."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from dkp.synthetic.domains import DOMAINS, Coats, Domain

@@ -4,8 +4,6 @@ Key poses are drawn from an activity and joined by monotone cubic curves, so no 
 poses; walking and trotting add the rhythm of the legs.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 

@@ -1,7 +1,5 @@
 """Where on a dog a point lies, in the terms that markings are painted by: along a leg, up the trunk, on the head."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

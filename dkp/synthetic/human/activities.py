@@ -1,7 +1,5 @@
 """Activities: each draws a style of its own and then key poses of that style. The ranges were set by eye."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from dkp.synthetic.human.anatomy import ANGLES

@@ -1,7 +1,5 @@
 """Anatomical joint angles and the bone rotations they stand for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 

@@ -1,7 +1,5 @@
 """What people look like: skin, hair and clothes, painted on the rest pose and cut by the regions of the body."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -5,8 +5,6 @@ poses are drawn from an activity, joined by monotone cubic curves (so no angle l
 turned into the local bone rotations of :class:`dkp.synthetic.body.SkinnedBody`. The ranges were set by eye.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation

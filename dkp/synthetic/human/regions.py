@@ -1,7 +1,5 @@
 """Where on the body a point lies, in the terms that clothes are cut by: along a limb, up the torso, on the head."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
