@@ -5,7 +5,6 @@ are written to `commands.txt`.
 """
 
 import hashlib
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from dkp.errors import InputError
 from dkp.files import move_aside
 from dkp.pipeline.captures import BUILT_IN
 from dkp.pipeline.runner import Runner, StageFailed, Task
-from dkp.pipeline.stages import Stage, StageLedger, digest, has
+from dkp.pipeline.stages import Stage, StageLedger, digest, has, read_metrics
 from dkp.progress import Progress
 from dkp.recipes import read_recipe, recipe_folder, spelled
 from dkp.weights import weights_file
@@ -209,7 +208,7 @@ class Job:
         result: dict[str, dict[str, float | None]] = {}
         trivial: dict[str, float | None] = {}
         for detector in DETECTORS:
-            metrics = json.loads((self.folder / detector / "test" / "metrics.json").read_text())["metrics"]
+            metrics = read_metrics(self.folder / detector / "test" / "metrics.json")
             values = {key.removeprefix("test/"): value for key, value in metrics.items()}
             joints = any(key in values for key in JOINT_KEYS)
             keys = [key for key in SUMMARY_KEYS if joints or key not in JOINT_KEYS]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.metrics.names import is_detail
 from dkp.models import Detector
 from dkp.pipeline.matching import matching_data, matching_html, packed_field
+from dkp.pipeline.stages import read_curves
 from dkp.surface import Surface
 from dkp.viz import CoordinateColours, FieldRow, Moment, field_figure, progress_figure, summary_html
 from dkp.viz.page import page, picture
@@ -74,13 +74,7 @@ class Run:
 
     def curves(self) -> dict[str, Curve]:
         """Columns of metrics.csv over the steps."""
-        file = self.folder / "metrics.csv"
-        found: dict[str, list[tuple[int, float]]] = {}
-        for row in csv.DictReader(file.read_text().splitlines() if file.is_file() else []):
-            for name, value in row.items():
-                if value and name != "step":
-                    found.setdefault(name, []).append((int(row["step"]), float(value)))
-        return dict(found)
+        return dict(read_curves(self.folder / "metrics.csv"))
 
 
 def report(runs: list[str], out: str | None = None, views: int = 4) -> str:

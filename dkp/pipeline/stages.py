@@ -6,9 +6,11 @@ ledger has is not run again; a fit that was interrupted is resumed in its folder
 aside.
 """
 
+import csv
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -105,3 +107,31 @@ def to_do(stages: Sequence[Stage], ledger: StageLedger) -> list[Stage]:
     done = list(takewhile(lambda stage: has(ledger, stage), stages))
     ledger.stages = {stage.name: ledger.stages[stage.name] for stage in done}
     return list(stages[len(done) :])
+
+
+def read_metrics(file: Path) -> dict[str, float | None]:
+    """Return the metrics of a metrics.json.
+
+    Raises:
+        InputError: there are none.
+    """
+    try:
+        metrics: dict[str, float | None] = json.loads(file.read_text())["metrics"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file}: found {type(error).__name__}, expected the metrics of a run") from error
+    return metrics
+
+
+def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the columns of a metrics.csv over the steps; it may just be written: what is not complete is left out."""
+    try:
+        head, *rows = list(csv.reader(file.read_text().splitlines()))
+    except (OSError, ValueError, csv.Error):
+        return {}
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in (row for row in rows if len(row) == len(head)):
+        for name, cell in zip(head, row, strict=True):
+            with suppress(ValueError):
+                point = int(row[head.index("step")]), float(cell)
+                found.setdefault(name, []).append(point)
+    return found

@@ -5,13 +5,11 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import yaml
-
 from dkp.commit import commit
 from dkp.config_files import run_config
 from dkp.errors import InputError
 from dkp.pipeline.runner import Runner, Task
-from dkp.pipeline.stages import to_do
+from dkp.pipeline.stages import read_metrics, to_do
 from dkp.progress import Progress
 from dkp.study.plan import Cell, Plan
 from dkp.study.recipe import Folders, detector, keys, shipped, stages, test_folder
@@ -103,7 +101,7 @@ class Cells:
         record.started = datetime.now(UTC).isoformat(timespec="seconds")
         for stage in left:
             self.runner.run(stage, record, path, threads, f"{cell.name} {stage.name}")
-        record.metrics = measured(read_metrics(test_folder(folder, cell)))
+        record.metrics = measured(read_metrics(test_folder(folder, cell) / "metrics.json"))
         if shipped(cell) is None:
             record.steps = cell.method.rounds * int(run_config(detector(folder, cell)[0])["trainer"]["max_steps"])
         record.state = "done"
@@ -115,18 +113,3 @@ class Cells:
         for captures in (self.folders.sources, self.folders.targets):
             found |= {path: f"captures/{path.name}" for path in captures.values()}
         return portable(words, found)
-
-
-def read_metrics(folder: Path) -> dict[str, float | None]:
-    """Return the metrics that a test wrote.
-
-    Raises:
-        InputError: there are none.
-    """
-    try:
-        metrics: dict[str, float | None] = yaml.safe_load((folder / "metrics.json").read_text())["metrics"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / 'metrics.json'}: found {type(error).__name__}, expected a test's metrics"
-        ) from error
-    return metrics

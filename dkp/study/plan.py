@@ -6,9 +6,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
-from dkp.config_files import parse_yaml
+from dkp.config_files import read_mapping
 from dkp.errors import InputError
 from dkp.pipeline.captures import BUILT_IN
 from dkp.recipes import recipe_folder
@@ -228,13 +226,7 @@ def read_plan(name: str) -> Plan:
         InputError: it is missing or not as expected; the sentence says where.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else recipe_folder() / "study" / f"{name}.yaml"
-    if not path.is_file():
-        raise InputError(f"plan {path}: no such file, expected a plan of cells")
-    try:
-        content = parse_yaml(path.read_text())
-    except yaml.YAMLError as error:
-        raise InputError(f"plan {path}: not YAML ({error})") from error
-    return PlanReader(path).plan(content)
+    return PlanReader(path).plan(read_mapping(path, f"plan {path}"))
 
 
 class PlanReader:

@@ -1,7 +1,5 @@
 """One trial: a `dkp fit` in a process of its own, watched while it trains."""
 
-import csv
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from pathlib import Path
 from dkp.errors import InputError
 from dkp.metrics.names import is_detail
 from dkp.pipeline.runner import Runner, StageFailed
+from dkp.pipeline.stages import read_curves, read_metrics
 from dkp.workers import cores
 
 
@@ -67,10 +66,7 @@ def run_trial(
 
 
 def _result(path: Path, metric: str) -> Outcome:
-    try:
-        metrics = json.loads(path.read_text())["metrics"]
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} cannot be read ({error}), expected the metrics of a trial") from error
+    metrics = read_metrics(path)
     if metric not in metrics:
         known = ", ".join(name for name in metrics if name.startswith("val/") and not is_detail(name))
         raise InputError(f"{path} has no metric {metric!r}, expected one of {known or ', '.join(metrics)}")
@@ -81,22 +77,5 @@ def _result(path: Path, metric: str) -> Outcome:
 
 
 def values_of(path: Path, metric: str) -> list[float]:
-    """Return the values of a metric so far; the file may just be written, so what is not complete is left out."""
-    try:
-        with path.open(newline="") as stream:
-            rows = list(csv.reader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-    if not rows or metric not in rows[0]:
-        return []
-    column = rows[0].index(metric)
-    cells = [row[column] for row in rows[1:] if len(row) == len(rows[0])]
-    numbers = []
-    for cell in cells:
-        try:
-            number = float(cell)
-        except ValueError:
-            continue
-        if math.isfinite(number):
-            numbers.append(number)
-    return numbers
+    """Return the finite values of a metric so far."""
+    return [value for _, value in read_curves(path).get(metric, ()) if math.isfinite(value)]

@@ -83,7 +83,7 @@ def test_the_state_of_cells_is_listed(study, capsys):
         (["run", "{plan}", "--only", "plane", "--overrides", '["--size"]'], "override '--size' has no value"),
         (["check", "{plan}", "--cell", "plane/ours"], "--cell plane/ours is no whole name of a cell"),
         (["check", "{plan}", "--results", "{plan}-none"], "no result of the plan's present recipe"),
-        (["report", "nothing"], "no such file, expected a plan of cells"),
+        (["report", "nothing"], "does not exist where a YAML file is expected"),
     ],
 )
 def test_bad_options_end_in_one_sentence(planes, tmp_path, capsys, words, message):

@@ -76,7 +76,7 @@ def test_a_plan_that_does_not_fit_is_refused_with_the_place(plan_content, tmp_pa
 
 
 def test_a_missing_plan_is_named():
-    with pytest.raises(InputError, match=r"study/nothing\.yaml: no such file"):
+    with pytest.raises(InputError, match=r"study/nothing\.yaml does not exist"):
         read_plan("nothing")
 
 

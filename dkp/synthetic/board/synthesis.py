@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 
 from dkp.captures import Capture, CaptureWriter, write_truth, write_view_files
 from dkp.captures.board import BOARD_CORNERS, BOARD_SIZE, BoardLabeller, board_surface, visible_share
 from dkp.captures.crops import crop_affine, square_box
+from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.synthetic.board.view import draw_view
@@ -67,12 +67,7 @@ class BoardShot:
     def camera(self, rotation: np.ndarray, translation: np.ndarray) -> Camera:
         """Return the sensor's camera where the board has the pose x_world = rotation @ x_board + translation."""
         turned = self.rotation @ rotation.T
-        return Camera.create(
-            torch.as_tensor(self.intrinsics),
-            rotation=torch.as_tensor(turned),
-            translation=torch.as_tensor(self.translation - turned @ translation),
-            image_size=torch.as_tensor(SENSOR),
-        )
+        return camera_from_arrays(self.intrinsics, turned, self.translation - turned @ translation, np.zeros(5), SENSOR)
 
 
 def synthesize_board(
@@ -195,11 +190,7 @@ def _intrinsics(rng: np.random.Generator) -> np.ndarray:
 
 def _rig_camera(intrinsics: np.ndarray) -> Camera:
     """Return the rig's own pose, one metre before the origin; every view overrides it."""
-    return Camera.create(
-        torch.as_tensor(intrinsics),
-        translation=torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64),
-        image_size=torch.as_tensor(SENSOR),
-    )
+    return camera_from_arrays(intrinsics, np.eye(3), np.array([0.0, 0.0, 1.0]), np.zeros(5), SENSOR)
 
 
 def _names() -> list[str]:
