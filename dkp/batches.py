@@ -116,11 +116,6 @@ def flatten_views(batch: MultiviewBatch, key: str = "image") -> Tensor:
     return value.flatten(0, 1)
 
 
-def present_views(batch: MultiviewBatch) -> Tensor:
-    """(B·V,) bool: slots of the batch that hold a view."""
-    return batch["present"].flatten()
-
-
 def shown_views(batch: MultiviewBatch, most: int) -> tuple[Tensor, Tensor | None]:
     """Return at most so many present views of the first instant of a batch, to be looked at: (V,) long.
 

@@ -8,7 +8,8 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.cli import main
-from dkp.pipeline.job import DETECTORS, STUDENTS, Job, recipes_of, surface_option
+from dkp.pipeline.captures import surface_option
+from dkp.pipeline.job import DETECTORS, STUDENTS, Job, recipes_of
 from dkp.recipes import read_recipe
 from dkp.synthetic import synthesize
 from dkp.weights.shipped import card, configuration

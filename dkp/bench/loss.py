@@ -38,7 +38,8 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[s
     runs: list[dict[str, Any]] = []
     sigma: dict[str, float] = {}
     auto: dict[str, str] = {}
-    refused = why_not_fused()
+    least = Problem.make(2)
+    refused = compiling_refused(least.sides(), least.cost())
     engines = [engine for engine in ENGINES if engine != "fused" or refused is None]
     first = first_calls(engines)
     peaks = {engine: peaks_of(engine, taken_by(engine, sizes)) for engine in engines} if pairs == 1 else {}
@@ -82,12 +83,6 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[s
 def taken_by(engine: Engine, sizes: Sequence[int], pairs: int = 1) -> list[int]:
     """List the sizes that an engine is measured at."""
     return [cells for cells in sizes if pairs * cells**2 <= LIMITS.get(engine, pairs * cells**2)]
-
-
-def why_not_fused() -> str | None:
-    """Say why the fused engine cannot be had on this machine; None if it can."""
-    problem = Problem.make(2)
-    return compiling_refused(problem.sides(), problem.cost())
 
 
 def first_calls(engines: Sequence[Engine]) -> dict[str, float]:

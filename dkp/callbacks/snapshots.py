@@ -13,11 +13,6 @@ from dkp.models import Detector, save_detector
 FOLDER = "snapshots"
 
 
-def snapshot_file(step: int) -> str:
-    """Name of the snapshot after so many steps; names sort as steps do."""
-    return f"step-{step:07d}.safetensors"
-
-
 class DetectorSnapshots(Callback):
     """Write RUN/snapshots/step-N.safetensors at the start, the end, and evenly between; `load_detector` reads them.
 
@@ -50,4 +45,4 @@ class DetectorSnapshots(Callback):
             return
         detector = pl_module.get_submodule("detector")
         assert isinstance(detector, Detector)
-        save_detector(detector, self._folder / snapshot_file(step))
+        save_detector(detector, self._folder / f"step-{step:07d}.safetensors")

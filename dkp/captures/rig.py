@@ -11,7 +11,6 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 
 METRES_PER_UNIT = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-CAMERA_KEYS = ("name", "size", "intrinsics", "distortion", "rotation", "translation")
 OVERRIDE_KEYS = ("intrinsics", "distortion", "rotation", "translation")
 
 
@@ -100,8 +99,7 @@ def camera_size(camera: Camera) -> tuple[int, int]:
 
 def camera_entry(name: str, camera: Camera, unit: float) -> dict[str, Any]:
     """Return the JSON object of a camera in metres, for a capture whose unit has ``unit`` metres."""
-    entry: dict[str, Any] = {"name": name, "size": list(camera_size(camera)), **override_entry(camera, unit)}
-    return {key: entry[key] for key in CAMERA_KEYS}
+    return {"name": name, "size": list(camera_size(camera)), **override_entry(camera, unit)}
 
 
 def override_entry(camera: Camera, unit: float) -> dict[str, list]:

@@ -190,7 +190,8 @@ def main(args: Sequence[str] | None = None) -> None:
             if found is None:
                 raise
     if found is not None:
-        fail(*found)
+        print(f"dkp: error: {found[0]}", file=sys.stderr)
+        raise SystemExit(found[1])
 
 
 def explained(error: BaseException) -> tuple[str, int] | None:
@@ -220,12 +221,6 @@ def input_error(error: BaseException | None) -> Exception | None:
     while error is not None and not isinstance(error, InputError | UsageError):
         error = error.__cause__ or error.__context__
     return error
-
-
-def fail(message: str, status: int) -> None:
-    """Print ``dkp: error: <message>`` and leave with a status."""
-    print(f"dkp: error: {message}", file=sys.stderr)
-    raise SystemExit(status)
 
 
 def dispatch(words: list[str]) -> None:

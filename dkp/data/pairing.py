@@ -9,7 +9,6 @@ from dkp.data.cache import CaptureImages
 from dkp.data.collate import CAMERA
 from dkp.errors import InputError
 from dkp.geometry import FLAT, Camera, eligible_pairs
-from dkp.surface import Surface
 
 
 @dataclass
@@ -34,11 +33,6 @@ class Pairing:
             )
 
 
-def usual_pairing(surface: Surface) -> Pairing:
-    """Return the defaults; cameras that face each other see the same side of something flat, so all its pairs count."""
-    return Pairing(**FLAT) if surface.is_flat else Pairing()
-
-
 def pairs_of_instants(images: CaptureImages, pairing: Pairing | None = None) -> list[np.ndarray]:
     """Eligible pairs of every instant.
 
@@ -49,7 +43,8 @@ def pairs_of_instants(images: CaptureImages, pairing: Pairing | None = None) -> 
     Returns:
         For each instant (P, 2) i < j, indices into the instant's views.
     """
-    pairing = pairing or usual_pairing(images.surface)
+    # Cameras that face each other see the same side of something flat, so all its pairs count.
+    pairing = pairing or (Pairing(**FLAT) if images.surface.is_flat else Pairing())
     known: dict[bytes, np.ndarray] = {}
     result = []
     size = torch.full((2,), float(images.side), dtype=torch.float64)

@@ -14,7 +14,6 @@ from dkp.batches import (
     TrainingBatch,
     ViewPairs,
     flatten_views,
-    present_views,
     view_pairs,
 )
 from dkp.fields import ChartAtlas, Field
@@ -73,7 +72,7 @@ class LossContext:
     @cached_property
     def present(self) -> Tensor:
         """(B V,) bool, slots of the unlabelled part that hold a view."""
-        return present_views(self.views)
+        return self.views["present"].flatten()
 
     @cached_property
     def field(self) -> Field:

@@ -16,7 +16,7 @@ from dkp.captures import Capture
 from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
 from dkp.errors import InputError
 from dkp.files import move_aside
-from dkp.pipeline.captures import BUILT_IN
+from dkp.pipeline.captures import BUILT_IN, surface_option
 from dkp.pipeline.runner import Runner, StageFailed, Task
 from dkp.pipeline.stages import Stage, StageLedger, digest, has, read_metrics
 from dkp.progress import Progress
@@ -226,9 +226,3 @@ def all_well(task: Task, error: InputError | None) -> None:
 def with_split(capture: Capture, split: str) -> str:
     """PATH#SPLIT, or PATH# (all instants) for a capture without that split."""
     return f"{capture.path}#{split if split in capture.splits else ''}"
-
-
-def surface_option(capture: Capture) -> str:
-    """Name or file of a capture's surface, for `--surface`."""
-    own = Path(capture.path) / "surface.npz"
-    return str(own) if own.exists() else capture.surface.name

@@ -11,6 +11,7 @@ from dkp.captures import Capture, CaptureWriter
 from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.config_files import run_config
 from dkp.errors import InputError
+from dkp.pipeline.captures import surface_option
 from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
 from dkp.runs.lightning import run
 from dkp.workers import Workers
@@ -84,7 +85,7 @@ def pseudo_label(
     writing = CaptureWriter(
         out,
         name=f"{source.name}-pseudo",
-        surface=own_surface(source),
+        surface=surface_option(source),
         cameras=source.cameras,
         unit=source.unit,
         source=f"labelled by {method} of a detector's fields, {ckpt_path}; images: {source.source}",
@@ -148,9 +149,3 @@ def target_of(config: str) -> str:
     if not isinstance(target, str):
         raise InputError(f"config {config}: target is {target!r}, expected a capture; name one with --capture")
     return target
-
-
-def own_surface(capture: Capture) -> str | Path:
-    """Return a capture's surface as `CaptureWriter` takes it: its file, or the name of a shipped one."""
-    own = capture.path / "surface.npz"
-    return own if own.exists() else capture.surface.name

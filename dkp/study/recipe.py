@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from dkp.captures import Capture
 from dkp.errors import InputError
-from dkp.pipeline.job import recipes_of, surface_option
+from dkp.pipeline.captures import surface_option
+from dkp.pipeline.job import recipes_of
 from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, read_recipe, recipe_folder, spelled
 from dkp.study.plan import Cell, Options, Plan

@@ -119,6 +119,7 @@ def gather(plan: Plan, records: Mapping[str, Record], overrides: Mapping[str, An
         overrides: options for every fit that the cells were run with.
     """
     results = Results(plan)
+    reference = plan.ordering[-1] if plan.ordering else next(iter(plan.methods))  # whose measured references count
     for cell in plan.cells():
         record = records.get(cell.name)
         if record is None or record.state == "unfinished":
@@ -133,16 +134,11 @@ def gather(plan: Plan, records: Mapping[str, Record], overrides: Mapping[str, An
         methods = results.values.setdefault(cell.capture.name, {})
         for name, value in record.metrics.items():
             begin = next((begin for begin in REFERENCES if name.startswith(begin)), None)
-            if value is None or not math.isfinite(value) or (begin and not references_of(plan, cell.method.name)):
+            if value is None or not math.isfinite(value) or (begin and cell.method.name != reference):
                 continue
             metrics = methods.setdefault(REFERENCES[begin] if begin else cell.method.name, {})
             metrics.setdefault(name.removeprefix(begin or ""), {})[cell.seed] = value
     return results
-
-
-def references_of(plan: Plan, method: str) -> bool:
-    """Whether the trivial field is measured on this method's foreground: the last of the ordering, or the only one."""
-    return method == (plan.ordering[-1] if plan.ordering else next(iter(plan.methods)))
 
 
 def summary(results: Results) -> dict[str, Any]:

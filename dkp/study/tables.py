@@ -205,7 +205,8 @@ def provenance(results: Results, capture: str, methods: Iterable[str], command: 
         machines = sorted({machine(record.machine) for record in records})
         days = sorted({record.started[:10] for record in records})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
-        lines.append(f"{plural(len(records), 'cell')}, commit {', '.join(commits)}, {when}, on {'; '.join(machines)};")
+        count = "1 cell" if len(records) == 1 else f"{len(records)} cells"
+        lines.append(f"{count}, commit {', '.join(commits)}, {when}, on {'; '.join(machines)};")
         lines.append(f"{sum(record.minutes for record in records):.0f} minutes of wall time in all.")
     return " ".join(lines)
 
@@ -214,16 +215,6 @@ def machine(found: dict) -> str:
     """Return a machine in a few words."""
     device = found.get("gpu") or f"{found.get('cores')} cores of {found.get('processor')}"
     return f"{device} (torch {found.get('torch')})"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a number of things.
-
-    Examples:
-        >>> plural(1, "cell"), plural(2, "cell")
-        ('1 cell', '2 cells')
-    """
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def ablation_page(results: Results, command: str) -> str:

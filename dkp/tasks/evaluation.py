@@ -171,16 +171,13 @@ class Evaluation(nn.Module):
                 cells = functional.avg_pool2d(mask[there].float(), field.stride) >= 0.5
                 self._add("silhouette", foreground[there], cells)
         if "joints" in self.metrics and batch.get("joints") is not None:
-            self._add_joints(coordinate, foreground, present, batch)
+            size, joints = batch["camera"].image_size.reshape(-1, 2), batch["joints"].flatten(0, 1)
+            self._add("joints", coordinate[present], foreground[present], joints[present], size[present])
         if self.settings.exact and "coordinate" in batch:
             self._add_exact(batch)
         if self.reconstructor is not None and shape[1] > 1:
             views = coordinate.unflatten(0, shape), foreground.unflatten(0, shape)
             self._add_reconstruction(self.reconstructor, *views, batch)
-
-    def _add_joints(self, coordinate: Tensor, foreground: Tensor, present: Tensor, batch: MultiviewBatch) -> None:
-        size, joints = batch["camera"].image_size.reshape(-1, 2), batch["joints"].flatten(0, 1)
-        self._add("joints", coordinate[present], foreground[present], joints[present], size[present])
 
     def _add_exact(self, batch: MultiviewBatch) -> None:
         """Measure the labels of the instants whose views all have one, and not of a few points."""

@@ -14,6 +14,7 @@ from dkp.captures import Capture
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.pipeline import train
+from dkp.pipeline.captures import surface_option
 from dkp.pipeline.job import (
     DETECTORS,
     JOINT_KEYS,
@@ -22,7 +23,6 @@ from dkp.pipeline.job import (
     SUMMARY_KEYS,
     Job,
     recipes_of,
-    surface_option,
     with_split,
 )
 from dkp.pipeline.runner import Runner, StageFailed

@@ -11,7 +11,7 @@ from dkp.captures import Capture, CaptureWriter, DenseLabel
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.pipeline.pseudo_labels import own_surface, pseudo_label, target_of
+from dkp.pipeline.pseudo_labels import pseudo_label, target_of
 from dkp.surface import Surface
 from dkp.synthetic.rasteriser import rasterise
 
@@ -193,7 +193,3 @@ def test_the_target_comes_from_the_configuration(workspace, tmp_path):
         target_of(str(tmp_path / "bad.yaml"))
     with pytest.raises(InputError, match="does not exist"):
         target_of(str(tmp_path / "missing.yaml"))
-
-
-def test_a_surface_of_its_own_is_taken_along(workspace):
-    assert own_surface(Capture.open(workspace / "plane")) == workspace / "plane" / "surface.npz"

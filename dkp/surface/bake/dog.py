@@ -169,7 +169,7 @@ def bake(folder: Path, out: Path) -> None:
     """Make the asset from the folder ``dm_control/suite``."""
     skin = read_skin(folder / "dog_assets" / "dog_skin.skn")
     bodies = read_skeleton(folder / "dog.xml")
-    order = _parents_first(skin.bones, bodies)
+    order = [skin.bones.index(name) for name in bodies if name in skin.bones]  # parents first
     names = [bone_name(skin.bones[k]) for k in order]
     parents = np.array([_parent(skin.bones[k], skin.bones, bodies, order) for k in order])
     heads = np.stack([bodies[skin.bones[k]][1] for k in order]) - _floor_to_origin(bodies)
@@ -228,11 +228,6 @@ def _floor_to_origin(bodies: dict[str, tuple[str, np.ndarray]]) -> np.ndarray:
     if np.abs(torso - [0.0, 0.41522, 0.040403]).max() > 1e-3:
         raise RuntimeError(f"the torso is at {torso}, expected the height of a standing dog")
     return ORIGIN
-
-
-def _parents_first(bones: list[str], bodies: dict[str, tuple[str, np.ndarray]]) -> list[int]:
-    """Return an order of the skin's bones in which parents come before children: that of the model."""
-    return [bones.index(name) for name in bodies if name in bones]
 
 
 def _parent(bone: str, bones: list[str], bodies: dict[str, tuple[str, np.ndarray]], order: list[int]) -> int:

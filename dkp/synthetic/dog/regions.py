@@ -66,7 +66,8 @@ class DogRegions(Regions):
             ):
                 chosen = np.flatnonzero(mine & (on["leg"] > 0.05) & ((vertices[:, 2] > 0) == before))
                 leg[chosen] = along_chain(vertices[chosen], [joints[f"{side}_{name}"] for name in names], 1.3, 1.3)
-        neck = along_chain(vertices, [joints["neck"], _base_of_head(body)], 1.3, 1.3)
+        base_of_head = body.rest()[1][body.bone_index["head"]].astype(np.float64)
+        neck = along_chain(vertices, [joints["neck"], base_of_head], 1.3, 1.3)
         tail = along_chain(vertices, [joints["tail_base"], joints["tail_tip"]], 1.3, 1.3)
         folded = vertices * np.where(vertices[:, :1] < 0, [-1.0, 1.0, 1.0], 1.0)
         axis = joints["left_ear_tip"] - joints["left_ear"]
@@ -99,10 +100,6 @@ def _share(body: SkinnedBody, stems: tuple[str, ...]) -> NDArray:
     """Share (V,) of the skin weight in the bones whose names hold one of the stems."""
     chosen = [k for k, name in enumerate(body.bone_names) if any(stem in name for stem in stems)]
     return np.asarray(body.skin[:, chosen].sum(1)).ravel()
-
-
-def _base_of_head(body: SkinnedBody) -> NDArray:
-    return body.rest()[1][body.bone_index["head"]].astype(np.float64)
 
 
 def _mouth(vertices: NDArray, joints: dict[str, NDArray]) -> NDArray:
