@@ -130,13 +130,11 @@ class Camera:
         return self._map(lambda tensor, own: tensor[(*index, *(slice(None),) * own)])
 
     @staticmethod
-    def stack(cameras: Sequence[Camera], dim: int = 0) -> Camera:
-        """Stack cameras of equal batch shape along a new batch dimension (``dim`` >= 0)."""
+    def stack(cameras: Sequence[Camera]) -> Camera:
+        """Stack cameras of equal batch shape along a new first batch dimension."""
         if not cameras:
             raise ValueError("no camera to stack")
-        if not 0 <= dim <= len(cameras[0].shape):
-            raise ValueError(f"dim is {dim}, expected 0 to {len(cameras[0].shape)}")
-        return Camera(**{key: torch.stack([getattr(camera, key) for camera in cameras], dim) for key in _FIELDS})
+        return Camera(**{key: torch.stack([getattr(camera, key) for camera in cameras]) for key in _FIELDS})
 
     def reshape(self, *shape: int) -> Camera:
         """Reshape the batch dimensions; one of them may be -1."""

@@ -13,15 +13,17 @@ from dkp.pipeline.job import DETECTORS
 from dkp.pipeline.report import opened, test_views
 from dkp.viz import FieldRow, field_figure
 
+VIEWS = 6
+"""At most so many are drawn."""
 
-def draw_figure(folder: Path, views: int = 6) -> Path:
+
+def draw_figure(folder: Path) -> Path:
     """Draw the test views of two instants, their labels and the three fields.
 
     Images and labels are as sharp as the capture has them; the detectors see the views at their own size.
 
     Args:
         folder: of a job whose stages are done.
-        views: at most this many views.
 
     Returns:
         `fields.png` in the folder.
@@ -39,7 +41,7 @@ def draw_figure(folder: Path, views: int = 6) -> Path:
     dataset, sharp = (test_views(**own | {"size": size}) for size in (own["size"], max(own["size"], side)))
     at = (len(dataset) // 4, 3 * len(dataset) // 4)
     batches, shown = ([collate([views[index]]) for index in at] for views in (dataset, sharp))
-    pick = [(b, v) for b, batch in enumerate(batches) for v in batch["present"][0].nonzero()[: views // 2, 0].tolist()]
+    pick = [(b, v) for b, batch in enumerate(batches) for v in batch["present"][0].nonzero()[: VIEWS // 2, 0].tolist()]
     images, pictures = (torch.stack([some[b]["image"][0, v] for b, v in pick]) for some in (batches, shown))
     rows = []
     if all(bool(shown[b].get("has_label", torch.zeros(1, 99))[0, v]) for b, v in pick):

@@ -46,20 +46,15 @@ class SurfaceSamples:
         return torch.nn.functional.normalize(torch.linalg.cross(second - first, third - first), dim=-1)
 
 
-def random_samples(surface: Surface, count: int, seed: int = 0) -> SurfaceSamples:
-    """Draw points of a surface at random, by area.
-
-    Args:
-        surface: any surface.
-        count: how many, 1 or more.
-        seed: of the draw.
+def random_samples(surface: Surface, count: int) -> SurfaceSamples:
+    """Draw points of a surface at random, by area; the same ones each time.
 
     Raises:
         ValueError: the count is less than 1.
     """
     if count < 1:
         raise ValueError(f"count is {count}, expected 1 or more points")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     corners = surface.vertices[surface.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     face = rng.choice(len(area), count, p=area / area.sum())
@@ -76,20 +71,15 @@ def vertex_samples(surface: Surface) -> SurfaceSamples:
     return SurfaceSamples(face, np.eye(3)[corner], surface.vertices, surface.faces)
 
 
-def sample_surface(surface: Surface, count: int, seed: int = 0) -> SurfaceSamples:
+def sample_surface(surface: Surface, count: int) -> SurfaceSamples:
     """Choose points of a surface, evenly by area: the same ones in every process and every run.
 
     Of many random points the one furthest from those already chosen is taken, again and again.
 
-    Args:
-        surface: any surface.
-        count: how many, 1 or more.
-        seed: of the random points.
-
     Raises:
         ValueError: the count is less than 1.
     """
-    drawn = random_samples(surface, _CANDIDATES * count, seed)
+    drawn = random_samples(surface, _CANDIDATES * count)
     chosen = np.zeros(max(count, 0), np.int64)
     squared = np.full(len(drawn), np.inf)
     for number in range(1, count):

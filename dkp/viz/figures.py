@@ -37,13 +37,11 @@ class FieldRow:
         title: Beside the row.
         coordinate: (V, 3, H, W) [m], tensor or array.
         foreground: (V, H, W), probability or bool.
-        numbers: V short texts below the tiles, such as "8.1 cm".
     """
 
     title: str
     coordinate: Any
     foreground: Any
-    numbers: Sequence[str] | None = None
 
     @classmethod
     def of_labels(cls, batch: "MultiviewBatch", chosen: "Tensor") -> "FieldRow | None":
@@ -212,10 +210,9 @@ def field_figure(
         fields.append((coordinate, foreground))
     colours = CoordinateColours(surface)
 
-    numbered = any(row.numbers for row in rows)
     count = len(rows) + 1
     aspect = pictures.shape[1] / pictures.shape[2]
-    legend, label, top, gap = 1.5, 0.34, 0.34 + (0.30 if title else 0), 0.05 + (0.17 if numbered else 0)
+    legend, label, top, gap = 1.5, 0.34, 0.34 + (0.30 if title else 0), 0.05
     width = label + views * (TILE + 0.05) + legend
     height = top + count * (TILE * aspect + gap) + 0.05
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -239,8 +236,6 @@ def field_figure(
             draw_field(axes, pictures[column], coordinate[column], foreground[column], colours)
             if column == 0:
                 axes.set_ylabel(row.title, fontsize=9, color=INK, labelpad=5)
-            if row.numbers:
-                axes.set_xlabel(row.numbers[column], fontsize=7.5, color=MUTED, labelpad=3)
     if title:
         figure.text(label / width, 1 - 0.08 / height, title, fontsize=10.5, weight="bold", color=INK, va="top")
     _draw_legend(figure, surface, colours, legend - 0.2, 0.12, height - top)

@@ -188,7 +188,7 @@ def test_batches_of_any_shape():
         expected = camera.project(points)[0]
         assert torch.allclose(pixels[index // 3, index % 3], expected)
         assert torch.allclose(cameras[index // 3, index % 3].project(points)[0], expected)
-    assert Camera.stack([cameras[0], cameras[1]], dim=1).shape == (3, 2)
+    assert Camera.stack([cameras[0], cameras[1]]).shape == (2, 3)
     shifts = torch.eye(3)[:2].repeat(2, 3, 1, 1)
     shifts[..., 0, 2] = -torch.arange(6.0).view(2, 3)
     assert cameras.transform(shifts, 64, 64).intrinsics[1, 2, 0, 2] == 645
