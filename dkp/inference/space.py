@@ -69,11 +69,10 @@ def reconstruct(
     kinds = {(one.surface.name, len(one.surface.vertices), one.foreground.shape) for one in fields}
     if len(kinds) > 1:
         raise ValueError(f"the fields have several surfaces or shapes, {kinds}, expected those of one detector")
-    own = []
-    for one, camera in zip(fields, cameras, strict=True):
-        matrix = torch.tensor([*crop_affine(one.box, SIDE).tolist(), [0, 0, 1]], dtype=torch.float64)
-        own.append(camera.to(torch.float64).transform(matrix, SIDE, SIDE))
-    stacked = Camera.stack(own)
+    pairs = zip(fields, cameras, strict=True)
+    stacked = Camera.stack(
+        [camera.to(torch.float64).transform(crop_affine(one.box, SIDE), SIDE, SIDE) for one, camera in pairs]
+    )
     origin = stacked.centre().mean(0)
     camera = stacked.about(origin)[None]
     reconstructor = Reconstructor(surface, settings, vertex_samples(surface))

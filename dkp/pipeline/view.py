@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib import colormaps
 
 from dkp.captures import Capture, View
@@ -169,8 +168,7 @@ def camera_view(capture: Capture, one: View, number: int, side: int) -> dict[str
     camera = capture.camera(one)
     affine = crop_affine(square_box(np.array([0, 0, *one.size]), 0), side)
     image = CropMap.create(camera, affine, side).image(capture.image(one))
-    matrix = torch.tensor([*affine.tolist(), [0, 0, 1]], dtype=torch.float64)
-    own = camera.without_distortion().transform(matrix, side, side)
+    own = camera.without_distortion().transform(affine, side, side)
     values = {name: getattr(own, name).numpy().round(6).tolist() for name in ("intrinsics", "rotation", "translation")}
     return {"camera": number, "image": jpeg(image), **values}
 
