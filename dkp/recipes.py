@@ -96,7 +96,7 @@ def class_name(callback: Any) -> str:
     return str(path).rpartition(".")[2]
 
 
-def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None, trains: bool = True) -> list[str]:
+def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None, with_terms: bool = True) -> list[str]:
     """Words of a command line whose configuration files are put on top of each other, as one text before the others.
 
     The parser would take a later file's mapping of terms in place of an earlier one's, it knows no `base`, and it makes
@@ -106,7 +106,7 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None, trai
     Args:
         words: of `dkp fit` and the like, with `--config FILE` as often as wanted; later files count more.
         last: settings on top of all files.
-        trains: False leaves the files' loss terms out: those of another version's run may not be known any more.
+        with_terms: False leaves the files' loss terms out: those of another version's run may not be known any more.
 
     Returns:
         The other words, after `--config=TEXT`; the words themselves where there is no setting.
@@ -136,7 +136,7 @@ def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None, trai
         return rest
     require_terms(merged(*recipes), terms)
     recipe = merged(*recipes, *terms, last or {})
-    if not trains and not terms:
+    if not with_terms and not terms:
         ((recipe.get("model") or {}).get("init_args") or {}).pop("terms", None)
     for option in nulls:
         if [word for word in rest if word.partition("=")[0] == option][-1] == f"{option}=null" and set_null(

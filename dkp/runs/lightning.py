@@ -38,12 +38,12 @@ from dkp.callbacks.pictures import ValidationPictures
 from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
-from dkp.recipes import one_config
 from dkp.runs.options import SHARED, given, run_first, with_underscores
 from dkp.runs.parser import (
     RunParser,
     evaluated,
     own_run,
+    parsed,
     require_effect,
     require_labelled,
     saved_by_dkp,
@@ -158,7 +158,7 @@ class TrainingCLI(LightningCLI):
                 f"--data {data} is a folder where the class of a data module is expected; a capture is given by "
                 "--source, --target, or --data.KEY such as --data.test"
             )
-        self.config = parser.parse_args(one_config(args, self.shipped, self.command == "fit"))
+        self.config = parsed(parser, args, self.shipped, self.own_run)
         if self.config["weights_only"] is False:
             raise InputError("weights_only is false, expected null or true: a checkpoint is never unpickled")
         self.said = yaml.safe_load(getattr(parser, "said", None) or parser.dump(self.config, skip_none=False))

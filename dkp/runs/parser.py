@@ -2,7 +2,7 @@
 
 import re
 from argparse import ArgumentError
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from pytorch_lightning.cli import LightningArgumentParser
 
 from dkp.captures.splits import Captures, all_captures, split_of
 from dkp.errors import InputError
-from dkp.recipes import CONFIG, recipe_folder
+from dkp.recipes import CONFIG, one_config, recipe_folder
 from dkp.runs.options import SHARED, given
 from dkp.sentences import one_sentence
 from dkp.weights import configuration, names
@@ -36,6 +36,25 @@ class RunParser(LightningArgumentParser):
         if "${" in text:
             self.said = text
         return text
+
+
+def parsed(
+    parser: LightningArgumentParser, words: Sequence[str], shipped: Mapping[str, Any] | None, run: Path | None
+) -> Any:
+    """Return the parsed words; of a run that is evaluated without its loss terms, where they are another version's.
+
+    Args:
+        parser: of a command of Lightning.
+        words: of the command line.
+        shipped: settings on top, see `one_config`.
+        run: the folder of the run that is evaluated; None = there is none.
+    """
+    try:
+        return parser.parse_args(one_config(words, shipped))
+    except ArgumentError:
+        if run is None:
+            raise
+        return parser.parse_args(one_config(words, shipped, with_terms=False))
 
 
 @contextmanager
