@@ -1,7 +1,22 @@
-"""A field at pixels of its image."""
+"""A field at chosen cells, and at pixels of its image."""
 
 import torch
 from torch import Tensor
+
+
+def gather_cells(values: Tensor, index: Tensor) -> Tensor:
+    """Return the values at chosen cells.
+
+    Args:
+        values: (B, H, W), or (B, C, H, W).
+        index: (B, N) long, row * W + column.
+
+    Returns:
+        (B, N), or (B, N, C).
+    """
+    if values.ndim == 3:
+        return values.flatten(1).gather(1, index)
+    return values.flatten(2).gather(2, index[:, None].expand(-1, values.shape[1], -1)).mT
 
 
 def cells_at(
@@ -26,5 +41,4 @@ def cells_at(
     inside = ((cell >= 0) & (cell < size)).all(dim=-1)
     cell = torch.where(inside[..., None], cell, 0.0).long()
     index = cell[..., 1] * width + cell[..., 0]
-    found = coordinate.flatten(2).gather(2, index[:, None].expand(-1, 3, -1)).transpose(1, 2)
-    return found, foreground.flatten(1).gather(1, index), inside
+    return gather_cells(coordinate, index), gather_cells(foreground, index), inside

@@ -13,7 +13,7 @@ from dkp.losses.matching import (
     expected_warp_distance,
 )
 from dkp.losses.multiview import MultiviewTerm, epipolar_residuals
-from dkp.losses.selection import Selection, gather_cells, gather_pixels, select_cells
+from dkp.losses.selection import Selection, gather_pixels, select_cells
 from dkp.losses.silhouette import SilhouetteTerm, epipolar_support
 from dkp.losses.temporal import TemporalTerm, warp_from_flow
 from dkp.losses.term import LossContext, LossTerm
@@ -46,7 +46,6 @@ __all__ = [
     "expected_epipolar_distance",
     "expected_point_distance",
     "expected_warp_distance",
-    "gather_cells",
     "gather_pixels",
     "masked_mean",
     "select_cells",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dkp.fields import ChartField, EmbeddingField, Field
+from dkp.fields import ChartField, EmbeddingField, Field, gather_cells
 from dkp.geometry.arguments import blank, expect_mask
 
 
@@ -40,21 +40,6 @@ def select_cells(mask: Tensor, max_cells: int) -> Selection:
     most = int(flat.sum(1).max()) if flat.numel() else 0
     chosen = priority.topk(min(max_cells, most), dim=1)
     return Selection(chosen.indices, chosen.values >= 0)
-
-
-def gather_cells(values: Tensor, index: Tensor) -> Tensor:
-    """Values at the picked cells.
-
-    Args:
-        values: (B, H, W), or (B, C, H, W).
-        index: (B, N) from `Selection`.
-
-    Returns:
-        (B, N), or (B, N, C).
-    """
-    if values.ndim == 3:
-        return values.flatten(1).gather(1, index)
-    return values.flatten(2).gather(2, index.unsqueeze(1).expand(-1, values.shape[1], -1)).mT
 
 
 def pick_cells(field: Field, selection: Selection) -> Field:

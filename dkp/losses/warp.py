@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dkp.fields import ChartAtlas, Field
+from dkp.fields import ChartAtlas, Field, gather_cells
 from dkp.geometry.arguments import expect_mask, expect_shape
 from dkp.losses.cells import MatchingTerm, gather_field
 from dkp.losses.matching import expected_warp_distance
-from dkp.losses.selection import gather_cells
 from dkp.losses.value import LossValue, Mean, share
 
 

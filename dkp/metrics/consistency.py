@@ -15,8 +15,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
 from dkp.errors import InputError
+from dkp.fields import gather_cells
 from dkp.geometry import Camera, epipolar_distance, fundamental_matrix
-from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
+from dkp.metrics.sampling import choose_pixels, concatenate, quantile
 
 RELATIVE_GATE = 0.03
 """Gate of a match as a share of the surface's largest side: 5 cm for a human."""
@@ -230,7 +231,7 @@ class MultiviewConsistency(Metric):
         trivial = trivial_coordinate(height, width, self.extent).to(coordinate).expand_as(coordinate)
         for prefix, field in (("field", coordinate), ("trivial", trivial)):
             distance, owner = pair_distances(
-                gather_pixels(field, index), pixels, chosen, flat_camera, flat_pairs, self.gate, self.resolution
+                gather_cells(field, index), pixels, chosen, flat_camera, flat_pairs, self.gate, self.resolution
             )
             matched = torch.bincount(owner, minlength=len(pair_number)).float()
             getattr(self, f"{prefix}_distance").append(distance.float())

@@ -8,7 +8,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import rank_zero_warn
 
-from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
+from dkp.fields import gather_cells
+from dkp.metrics.sampling import choose_pixels, concatenate, quantile
 from dkp.metrics.snapping import onto_surface
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def geodesic_errors(
     predicted = foreground.reshape(-1, height, width) > threshold
 
     index, chosen = choose_pixels(labelled, points_per_view)
-    found = gather_pixels(coordinate.detach(), index)
-    truth = gather_pixels(label_coordinate, index)
+    found = gather_cells(coordinate.detach(), index)
+    truth = gather_cells(label_coordinate, index)
     covered = chosen & predicted.flatten(1).gather(1, index) & found.isfinite().all(dim=-1)
 
     error = torch.full(chosen.shape, float("inf"), device=coordinate.device)

@@ -42,20 +42,6 @@ def choose_pixels(mask: Tensor, count: int | None) -> tuple[Tensor, Tensor]:
     return index, value > 0
 
 
-def gather_pixels(field: Tensor, index: Tensor) -> Tensor:
-    """Values of a map at chosen cells.
-
-    Args:
-        field: (B, C, H, W).
-        index: (B, N) long, flat indices into H * W.
-
-    Returns:
-        (B, N, C).
-    """
-    channels = field.shape[1]
-    return field.flatten(2).gather(2, index[:, None].expand(-1, channels, -1)).transpose(1, 2)
-
-
 def quantile(values: Tensor, share: float) -> Tensor:
     """Quantile with linear interpolation, of any number of values (``torch.quantile`` stops at 16 million).
 

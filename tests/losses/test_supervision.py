@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from dkp.batches import ViewPairs
-from dkp.fields import ChartField, EmbeddingField
+from dkp.fields import ChartField, EmbeddingField, gather_cells
 from dkp.losses import (
     DistillationTerm,
     LabelledTerm,
     LossValue,
-    gather_cells,
     gather_pixels,
     masked_mean,
     select_cells,

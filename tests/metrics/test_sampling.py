@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.metrics.sampling import choose_pixels, concatenate, gather_pixels, quantile
+from dkp.metrics.sampling import choose_pixels, concatenate, quantile
 
 
 def test_takes_all_pixels_below_the_bound():
@@ -37,13 +37,6 @@ def test_choice_is_spread_over_the_mask():
     rows, columns = torch.bincount(index[0] // 64 // 16), torch.bincount(index[0] % 64 // 16)
     assert rows.min() > 90
     assert columns.min() > 90  # 128 expected in each quarter
-
-
-def test_gather_pixels_against_numpy():
-    field = torch.arange(2 * 3 * 4 * 5.0).reshape(2, 3, 4, 5)
-    index = torch.tensor([[0, 19], [7, 3]])
-    expected = [[field.numpy()[b, :, i // 5, i % 5] for i in row] for b, row in enumerate(index.tolist())]
-    np.testing.assert_array_equal(gather_pixels(field, index).numpy(), np.array(expected))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 100])
