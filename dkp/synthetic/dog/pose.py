@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from dkp.synthetic.body import load_body
 
@@ -194,12 +195,12 @@ def _leg(
     forward, lift = value[f"{leg}_forward"], value[f"{leg}_lift"]
     local: dict[str, np.ndarray] = {}
     if kind == "fore":
-        start = _onto(trunk, at[upper]) + offset
+        start = trunk @ at[upper] + offset
         # The shoulder blade follows the paw, which lengthens the step.
         swing = np.clip(np.radians(-70.0 * forward), *np.radians(JOINT_LIMITS["scapula"]))
         local[first] = _about("x", swing)
         parent = trunk @ local[first]
-        joint = _onto(trunk, at[first]) + _onto(parent, at[upper] - at[first]) + offset
+        joint = trunk @ at[first] + parent @ (at[upper] - at[first]) + offset
     else:
         parent = trunk @ pelvis
         start = joint = np.einsum("tij,tj->ti", trunk, hips[0 if side == "left" else 1]) + offset
@@ -211,7 +212,7 @@ def _leg(
     # In a stride the metapodium leans back when the paw is put down and forward when it pushes off.
     lean = (-45.0 * forward if kind == "fore" else -60.0 * (forward + 0.2)) + value[f"{leg}_foot"]
     metapodium = _about("x", np.radians(lean))
-    ankle = paw - _onto(metapodium, at[toes] - at[foot])
+    ankle = paw - metapodium @ (at[toes] - at[foot])
     local[upper], local[lower] = _reach(
         np.einsum("tji,tj->ti", parent, ankle - joint), at[lower] - at[upper], at[foot] - at[lower], upper, lower, sign
     )
@@ -247,7 +248,7 @@ def _reach(
     wanted = 0.5 * ((goal**2).sum(1) - first @ first - second @ second) - first[0] * second[0]
     bend = np.arccos(np.clip(wanted / reach, -1.0, 0.9995))
     hinge = np.clip(straight - np.sign(straight) * bend, *np.radians(JOINT_LIMITS[_bare(lower)]))
-    reached = first + _onto(_about("x", hinge), second)
+    reached = first + _about("x", hinge) @ second
     # Rz(spread) Rx(swing) takes ``reached`` into the direction of the goal.
     length = np.linalg.norm(reached, axis=1) / np.maximum(np.linalg.norm(goal, axis=1), 1e-9)
     aim = goal * length[:, None]
@@ -266,19 +267,9 @@ def _limited(rotation: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return rotation @ _about("x", np.clip(x, *np.radians(limits)) - x)
 
 
-def _onto(rotation: np.ndarray, vector: np.ndarray) -> np.ndarray:
-    """Rotations (T, 3, 3) applied to one vector (3,): (T, 3)."""
-    return rotation @ vector
-
-
 def _about(axis: str, angle: np.ndarray) -> np.ndarray:
     """Rotations (T, 3, 3) by ``angle`` (T,) [rad] about a coordinate axis."""
-    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    result = np.tile(np.eye(3), (len(angle), 1, 1))
-    cosine, sine = np.cos(angle), np.sin(angle)
-    result[:, first, first] = result[:, second, second] = cosine
-    result[:, first, second], result[:, second, first] = -sine, sine
-    return result
+    return Rotation.from_euler(axis, angle[:, None]).as_matrix()
 
 
 def _bare(bone: str) -> str:
