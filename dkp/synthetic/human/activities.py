@@ -53,15 +53,10 @@ def _free_arm(rng: np.random.Generator, side: str) -> Pose:
     }
 
 
-def _bent_legs(rng: np.random.Generator, hip: float, knee: float, lean: float) -> Pose:
+def _bent_legs(rng: np.random.Generator, hip: float, knee: float) -> Pose:
     pose: Pose = {}
     for side in ("left", "right"):
-        own_hip, own_knee = hip + rng.normal(0, 3), knee + rng.normal(0, 3)
-        pose |= {
-            f"{side}_hip_flex": own_hip,
-            f"{side}_knee": own_knee,
-            f"{side}_ankle": own_knee - own_hip + lean,
-        }
+        pose |= {f"{side}_hip_flex": hip + rng.normal(0, 3), f"{side}_knee": knee + rng.normal(0, 3)}
     return pose
 
 
@@ -117,7 +112,7 @@ def _squat(rng: np.random.Generator) -> Style:
 
     def pose() -> Pose:
         depth = rng.uniform(0.1, 1.0)
-        result = _bent_legs(rng, 114 * depth, 110 * depth, 0.0)
+        result = _bent_legs(rng, 114 * depth, 110 * depth)
         result |= {"lean": 28 * depth, "spine_flex": 10 + 18 * depth, "head_pitch": -22 * depth}
         for side in ("left", "right"):
             result[f"{side}_ankle"] = 24 * depth
