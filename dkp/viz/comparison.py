@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dkp.viz.figures import DPI, INK, MUTED, save_figure
+from dkp.viz.figures import INK, MUTED, finished, new_figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#5b6470")
 """Told apart with any colour vision: M. Okabe, K. Ito, "Color universal design" (2008)."""
@@ -40,7 +40,7 @@ def comparison_figure(
         The figure; it belongs to no window and needs no closing.
     """
     methods = list(panels[0].values)
-    figure = _figure(2.2 + 2.5 * len(panels), 1.0 + 0.27 * len(methods))
+    figure = new_figure(2.2 + 2.5 * len(panels), 1.0 + 0.27 * len(methods))
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for number, (axes, panel) in enumerate(zip(row, panels, strict=True)):
         for height, method in enumerate(methods):
@@ -64,7 +64,7 @@ def comparison_figure(
             axes.set_yticks(range(len(methods)), methods)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         _dress(axes, panel.title, "x")
-    return _finished(figure, title, path)
+    return finished(figure, title, path)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def curve_figure(
     Returns:
         The figure.
     """
-    figure = _figure(1.0 + 3.1 * len(panels), 3.0)
+    figure = new_figure(1.0 + 3.1 * len(panels), 3.0)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         shown = set()
         for colour, (name, points) in zip(COLOURS, panel.lines.items(), strict=False):
@@ -119,14 +119,7 @@ def curve_figure(
         axes.set_xlabel(axis, fontsize=8, color=INK)
         _dress(axes, panel.title, "y")
         axes.legend(fontsize=7, frameon=False)
-    return _finished(figure, title, path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    """Return an empty figure [inches]."""
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
-    return figure
+    return finished(figure, title, path)
 
 
 def _dress(axes: Axes, title: str, grid: Literal["x", "y"]) -> None:
@@ -137,11 +130,3 @@ def _dress(axes: Axes, title: str, grid: Literal["x", "y"]) -> None:
     axes.set_axisbelow(True)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _finished(figure: Figure, title: str, path: str | Path | None) -> Figure:
-    if title:
-        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
-    if path is not None:
-        save_figure(figure, path)
-    return figure

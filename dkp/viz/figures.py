@@ -269,6 +269,22 @@ def _draw_legend(
                 axes.text(side, 0.99, text, transform=axes.transAxes, fontsize=8, color=MUTED, ha="center", va="top")
 
 
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure [inches]."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure.set_layout_engine("constrained")
+    return figure
+
+
+def finished(figure: Figure, title: str, path: str | Path | None) -> Figure:
+    """Return a figure with its title, written where a path is given."""
+    if title:
+        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
+    if path is not None:
+        save_figure(figure, path)
+    return figure
+
+
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure, folder included; the ending of the path chooses the format."""
     path = Path(path)

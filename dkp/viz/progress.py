@@ -16,7 +16,7 @@ from dkp.fields import ChartAtlas, Field
 from dkp.losses import epipolar_residuals
 from dkp.metrics.consistency import RELATIVE_GATE
 from dkp.viz.colours import CoordinateColours
-from dkp.viz.figures import DPI, INK, THRESHOLD, as_array, as_images, bare, draw_field, save_figure
+from dkp.viz.figures import INK, THRESHOLD, as_array, as_images, bare, draw_field, finished, new_figure
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
@@ -95,9 +95,7 @@ def progress_figure(
     colours = CoordinateColours(surface)
     height, width = pictures.shape[1:3]
     columns = len(moments) + 1
-    size = (TILE * columns + 0.9, 4 * TILE * height / width + (0.75 if title else 0.45))
-    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
+    figure = new_figure(TILE * columns + 0.9, 4 * TILE * height / width + (0.75 if title else 0.45))
     grid = figure.subplots(4, columns, squeeze=False)
     drawn = None
     for view in range(2):
@@ -125,8 +123,4 @@ def progress_figure(
     bar = figure.colorbar(drawn, ax=grid[:, -1].tolist(), shrink=0.5, extend="max")
     bar.ax.tick_params(labelsize=7)
     bar.set_label("epipolar error [px]", fontsize=8)
-    if title:
-        figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
-    if path is not None:
-        save_figure(figure, path)
-    return figure
+    return finished(figure, title, path)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dkp.viz.comparison import COLOURS
-from dkp.viz.figures import DPI, INK
+from dkp.viz.figures import INK, new_figure
 from dkp.viz.progress import LIMIT
 
 Curve = Sequence[tuple[int, float]]
@@ -34,8 +34,7 @@ def training_figure(runs: Mapping[str, Mapping[str, Curve]]) -> Figure:
     terms = ["loss", *sorted(term for term in names if any(f"train/{term}/weight" in one for one in runs.values()))]
     rows = [{f"{term}{part}": f"{term}: {title}" for part, title in PARTS.items()} for term in terms]
     rows += [MATCHES] if any("train/multiview/distance" in one for one in runs.values()) else []
-    figure = Figure(figsize=(9.5, 0.6 + 1.55 * len(rows)), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
+    figure = new_figure(9.5, 0.6 + 1.55 * len(rows))
     for line, drawn in zip(figure.subplots(len(rows), 3, squeeze=False, sharex=True), rows, strict=True):
         for axes, (name, title) in zip(line, drawn.items(), strict=True):
             for colour, (run, curves) in zip(COLOURS, runs.items(), strict=False):
@@ -63,8 +62,7 @@ def matrix_figure(pairs: Mapping[str, tuple[Any, Any]]) -> Figure:
         pairs: detector -> (N, M) matchability in [0, 1], and (N, M) distance [px] of each pixel of the second view from
             the epipolar line of each of the first. Pixels stand in the order of the surface's height.
     """
-    figure = Figure(figsize=(0.6 + 2.6 * len(pairs), 5.4), dpi=DPI, facecolor="white")
-    figure.set_layout_engine("constrained")
+    figure = new_figure(0.6 + 2.6 * len(pairs), 5.4)
     grid = figure.subplots(2, len(pairs), squeeze=False)
     scales = (("matchability", "viridis", 1.0), ("epipolar error [px]", "viridis", LIMIT))
     for column, (name, matrices) in enumerate(pairs.items()):
