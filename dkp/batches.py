@@ -12,6 +12,9 @@ from torch import Tensor
 
 from dkp.geometry import Camera, fundamental_matrix
 
+LEAST_CONFIDENCE = 0.3
+"""Detected joints below it take no part in losses, metrics and registration."""
+
 
 class LabelledBatch(TypedDict):
     """Single labelled views.

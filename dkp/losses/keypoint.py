@@ -9,15 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dkp.batches import flatten_views
+from dkp.batches import LEAST_CONFIDENCE, flatten_views
 from dkp.errors import InputError
 from dkp.fields import cells_at
 from dkp.losses.term import LossContext, LossTerm, Need
 from dkp.losses.value import LossValue, Mean, masked_mean
 from dkp.surface import Surface
-
-LEAST_CONFIDENCE = 0.3
-"""Detections below it take no part."""
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
+from dkp.batches import LEAST_CONFIDENCE
 from dkp.errors import InputError
 from dkp.fields import cells_at
 from dkp.metrics.geodesic import SurfaceMetric
@@ -14,10 +15,6 @@ from dkp.metrics.sampling import concatenate, quantile
 
 if TYPE_CHECKING:
     from dkp.surface import Surface
-
-
-LEAST_CONFIDENCE = 0.3
-"""Detections below it take no part."""
 
 
 def mirrored_name(name: str) -> str | None:

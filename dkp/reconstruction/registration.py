@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dkp.batches import LEAST_CONFIDENCE
 from dkp.errors import InputError
 from dkp.geometry import Camera, full_precision, triangulate
 from dkp.geometry.arguments import expect_mask
@@ -31,8 +32,6 @@ _START_STEPS = 15
 """In which the surface bends to them."""
 _START_WIDTHS = 0.6, 0.17
 """Of their robust weight, at the start and at the end, as shares of the surface's largest side."""
-LEAST_CONFIDENCE = 0.3
-"""Detected keypoints below it take no part."""
 _ANCHOR_WIDTH = 0.1
 """Of the robust weight of a keypoint's distance, as a share of the surface's largest side: 17 cm for a human."""
 _CLEAR = 0.6
