@@ -48,11 +48,6 @@ def random_affine(
     return torch.cat([linear, offset[..., None]], -1)
 
 
-def transform_points(matrix: Tensor, points: Tensor) -> Tensor:
-    """Apply (B, 2, 3) maps to (N, 2) or (B, N, 2) points; returns (B, N, 2)."""
-    return points @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
-
-
 def warp_images(images: Tensor, matrix: Tensor) -> Tensor:
     """Images as the maps say: what was at x is at matrix @ (x, 1); outside is the nearest border pixel.
 
@@ -63,10 +58,7 @@ def warp_images(images: Tensor, matrix: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     linear = torch.linalg.inv(matrix[:, :, :2])
     inverse = torch.cat([linear, -linear @ matrix[:, :, 2:]], -1)
-    y = torch.arange(height, device=images.device, dtype=matrix.dtype) + 0.5
-    x = torch.arange(width, device=images.device, dtype=matrix.dtype) + 0.5
-    target = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).view(-1, 2)
-    source = transform_points(inverse, target).view(-1, height, width, 2)
+    source = warp_from_affine(inverse, height, width, 1)
     grid = source / source.new_tensor([width, height]) * 2 - 1
     return functional.grid_sample(
         images, grid.to(images.dtype), mode="bilinear", padding_mode="border", align_corners=False

@@ -1,7 +1,12 @@
 import torch
 
 from dkp.geometry import pixel_grid
-from dkp.losses.equivariance import random_affine, transform_points, warp_images
+from dkp.losses.equivariance import random_affine, warp_images
+
+
+def transform_points(matrix: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Points (B, N, 2) where maps (B, 2, 3) take them."""
+    return points @ matrix[:, :, :2].transpose(1, 2) + matrix[:, None, :, 2]
 
 
 def blob(centre: torch.Tensor, size: int = 64) -> torch.Tensor:
