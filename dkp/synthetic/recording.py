@@ -93,4 +93,7 @@ def make_splits(recording: Recording, shares: Mapping[str, float] | None) -> dic
         return {
             key: [frame for block in blocks[edges[k] : edges[k + 1]] for frame in block] for k, key in enumerate(shares)
         }
-    raise InputError(f"there are {len(instants)} instants, expected at least one for each of {len(shares)} splits")
+    raise InputError(
+        f"frames is {recording.frames} and subjects {recording.subjects}, expected an instant or more for each of the "
+        f"splits {', '.join(shares)}: more --frames or --subjects, or fewer --splits"
+    )

@@ -200,7 +200,7 @@ def test_splits_take_whole_subjects_then_clips_then_blocks():
     assert [len(v) for v in three.values()] == [2, 1, 1]
     with pytest.raises(InputError, match="share of split 'test' is 0"):
         make_splits(recording(4, 1, 1), {"train": 1, "test": 0})
-    with pytest.raises(InputError, match="there are 1 instants"):
+    with pytest.raises(InputError, match=r"frames is 1 and subjects 1, expected .* splits train, test: more --frames"):
         make_splits(recording(1, 1, 1), None)
 
 
