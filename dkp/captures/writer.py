@@ -35,6 +35,29 @@ logger = logging.getLogger(__name__)
 _SURFACE_FILE = "surface.npz"
 
 
+def check_destination(path: str | Path, overwrite: bool) -> None:
+    """Refuse a folder to which no capture may be written.
+
+    Args:
+        path: of the capture.
+        overwrite: whether a capture there is replaced.
+
+    Raises:
+        InputError: there is a file, another folder with something in it, or a capture that is not to be replaced.
+    """
+    path = Path(os.path.realpath(path))
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file, expected a folder to write the capture to")
+    if not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise InputError(f"{path} exists and is not empty, expected a new folder or the option --overwrite")
+    if not (path / CAPTURE_FILE).is_file():
+        raise InputError(f"{path} has no {CAPTURE_FILE}, expected a capture: nothing else is overwritten")
+
+
 class CaptureWriter:
     """Writes a capture into a temporary folder beside its destination and moves it there at the end.
 
@@ -95,19 +118,7 @@ class CaptureWriter:
         }
         self._held: int | None = None
         self._rows: dict[tuple[str, str], dict[str, Any]] = {}
-        self._check_destination()
-
-    def _check_destination(self) -> None:
-        if not self.path.exists() and not self.path.is_symlink():
-            return
-        if not self.path.is_dir():
-            raise InputError(f"{self.path} is a file, expected a folder to write the capture to")
-        if not any(self.path.iterdir()):
-            return
-        if not self.overwrite:
-            raise InputError(f"{self.path} exists and is not empty, expected a new folder or the option --overwrite")
-        if not (self.path / CAPTURE_FILE).is_file():
-            raise InputError(f"{self.path} has no {CAPTURE_FILE}, expected a capture: nothing else is overwritten")
+        check_destination(self.path, self.overwrite)
 
     def __enter__(self) -> CaptureWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +177,7 @@ class CaptureWriter:
         write_truth(self.folder, frame, vertices, unit=self.unit)
 
     def _finish(self) -> None:
-        self._check_destination()
+        check_destination(self.path, self.overwrite)
         order = {key: index for index, key in enumerate(self._cameras)}
         rows = sorted(
             self._rows.values(), key=lambda row: (row["sequence"], row["time"], row["frame"], order[row["camera"]])

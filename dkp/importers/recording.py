@@ -16,7 +16,7 @@ from dkp.captures.arrays import between, one_of, parse_slice, whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
 from dkp.captures.images import OnBad
-from dkp.captures.writer import CaptureWriter, write_view_files
+from dkp.captures.writer import CaptureWriter, check_destination, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.boxes import enlarged
@@ -35,15 +35,23 @@ from dkp.importers.media.synchronise import (
     common_rate,
     frame_maps,
     frame_numbers,
-    number_offset,
+    mask_offset,
     other_sizes,
-    report_gaps,
     with_sizes,
 )
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
 from dkp.importers.scale import doubt_unit
-from dkp.importers.subject import Lens, Track, moved_joints, track_background, track_masks, track_people, unpacked
+from dkp.importers.subject import (
+    Lens,
+    Track,
+    doubt_background,
+    moved_joints,
+    track_background,
+    track_masks,
+    track_people,
+    unpacked,
+)
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
 
@@ -60,7 +68,7 @@ def import_recording(
     format: str = "auto",
     unit: str | None = None,
     subject: str | None = None,
-    cameras: Sequence[str] | None = None,
+    cameras: Sequence[str] | Mapping[str, str] | None = None,
     size: int = 192,
     mode: Literal["crop", "whole"] = "crop",
     boxes: Literal["auto", "detections", "masks", "background"] = "auto",
@@ -101,7 +109,7 @@ def import_recording(
         unit: of the calibration's translations: "m", "cm", "mm" or how many metres one is; by default that of the
             format, where it has one. Pose2Sim and caliscope write "m", Anipose mostly "mm".
         subject: whose rig, in a camera file that has one for each subject (Human3.6M).
-        cameras: names of the cameras to import, all of the file by default.
+        cameras: names of the cameras to import, all by default; or name in the file -> what the camera is called.
         size: side of the square crops [px].
         mode: "crop" cuts undistorted squares around the subject; "whole" keeps whole frames as they are.
         boxes: where the subject is: from ``detections``, from given ``masks``, or from the ``background`` of static
@@ -143,6 +151,7 @@ def import_recording(
     Raises:
         InputError: one sentence with file and key, what was found and what was expected. Nothing is written then.
     """
+    check_destination(out, overwrite)
     one_of(mode, ("crop", "whole"), "mode")
     one_of(boxes, ("auto", "detections", "masks", "background"), "boxes")
     whole_number(size, "size", least=8)
@@ -177,6 +186,8 @@ def import_recording(
         tracks = {plan.camera: track for plan, track in tracked}
         lenses = {plan.camera: plan.lens for plan in plans}
         if plans[0].boxes == "background":
+            if doubt := doubt_background(tracks):
+                logger.warning("%s", doubt)
             hull = Hull(lenses, {plan.camera: plan.frames.size for plan in plans}, floor)
             hull.floor = floor_plane(hull, tracks)
             confirm_masks(hull, tracks, numbers, margin, smooth, pool)
@@ -330,7 +341,7 @@ def _plan(
     if mask_kind == "background" and boxes != "background":
         raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
     lenses = {name: Lens(cameras[name], maps[name], undistort=not recording.whole) for name in names}
-    offset = 0 if given is None else _mask_offset(recording.numbers, given, sources)
+    offset = 0 if given is None else mask_offset(recording.numbers, given, sources)
     people: dict[str, dict[int, Joints]] = {}
     detected: dict[str, str] = {}
     if folders is not None:
@@ -350,25 +361,6 @@ def _plan(
         )
         for name in names
     ]
-
-
-def _mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource]) -> int:
-    """Check that masks fit the frames; return a mask's number less that of its frame."""
-    for name, mask in masks.items():
-        frames = sources[name]
-        if mask.size != frames.size or 2 * len(mask.numbers) < len(frames.numbers):
-            raise InputError(
-                f"{mask.path} has {len(mask.numbers)} masks of {'x'.join(map(str, mask.size))} pixels, "
-                f"expected {len(frames.numbers)} of {'x'.join(map(str, frames.size))} as the frames"
-            )
-    offset = number_offset(
-        {mask.path: mask.numbers for mask in masks.values()},
-        {mask.path: sources[name] for name, mask in masks.items()},
-    )
-    for name, mask in masks.items():
-        mask.follow(sources[name], offset)
-        report_gaps(mask, [number for number in numbers if number in sources[name]], "mask", offset)
-    return offset
 
 
 def _seen_twice(numbers: list[int], tracks: Sequence[Track], recording: _Recording) -> list[int]:

@@ -26,6 +26,9 @@ from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)
 
+_INSTANTS = 40  # about as many are looked at
+_FEW = 8  # instants, of which too little is known
+_FULL, _CHANGE = 0.6, 1.3  # share of its outline, and change of size between quartiles of time, of a whole subject
 _MOST_EDGE = 0.5  # share of the frame's edge in a mask from which it may be inverted
 
 
@@ -155,6 +158,35 @@ def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], ma
     track.found = f"in {frames.path}, {len(track.boxes)} of {len(indices)} frames differ from the static background"
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
+
+
+def doubt_background(tracks: Mapping[str, Track]) -> str:
+    """Say that the background holds the subject in part, as it hardly moves; "" where it seems not to.
+
+    What differs is then its edge and what it moves: far less than its outline holds, and now more, now less.
+    """
+    numbers = sorted({number for track in tracks.values() for number in track.boxes})
+    numbers = numbers[:: max(1, len(numbers) // _INSTANTS)]
+    full: list[float] = []
+    sizes: dict[int, list[float]] = {number: [] for number in numbers}
+    for track in tracks.values():
+        masks = {number: unpacked(track.masks[number]).astype(np.uint8) for number in numbers if number in track.boxes}
+        areas = np.array([mask.sum(dtype=float) for mask in masks.values()])
+        hulls = [cv2.contourArea(cv2.convexHull(cv2.findNonZero(mask))) for mask in masks.values()]
+        full += (areas / np.maximum(hulls, 1)).tolist()
+        for number, size in zip(masks, areas / np.median(areas) if masks else (), strict=True):
+            sizes[number].append(size)
+    if len(numbers) < _FEW or np.median(full) > _FULL:
+        return ""
+    low, high = np.percentile([np.mean(np.log(some)) for some in sizes.values()], (25, 75))
+    if high - low < np.log(_CHANGE):
+        return ""
+    return (
+        f"what differs from the background fills {100 * np.median(full):.0f} % of its outline, and now more, now less: "
+        "the subject hardly moves, so the background holds it in part, and masks have gaps. Expected detections or "
+        "masks (dkp import recording --detections or --masks), or a longer part of the recording, in which it is seen "
+        "in eight places or more"
+    )
 
 
 def add_outline(track: Track, index: int, mask: np.ndarray, size: tuple[int, int], lens: Lens, margin: float) -> None:

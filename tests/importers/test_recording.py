@@ -253,7 +253,7 @@ def test_a_camera_file_without_sizes_takes_those_of_the_frames(recording, tmp_pa
     assert capture.cameras["cam_2"].image_size.tolist() == [320, 240]
     assert_joints_lie_where_the_camera_puts_them(capture, recording)
     with pytest.raises(InputError, match="cameras is 'cam_7', expected one of cam_0, cam_1, cam_2"):
-        import_recording(**arguments, cameras=["cam_7"])
+        import_recording(**{**arguments, "out": tmp_path / "d"}, cameras=["cam_7"])
 
 
 @pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
@@ -422,6 +422,7 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
         ({"smooth": 4}, "smooth is 4, expected an odd number of frames"),
         ({"confidence": -0.1}, "confidence is -0.1, expected a number from 0"),
         ({"cameras": ["cam_0"]}, "cameras are cam_0, expected at least two different ones"),
+        ({"cameras": {"cam_0": "a", "cam_1": "a"}}, "cameras are called a, a, expected a different name for each"),
         ({"cameras": ["cam_0", "cam_1", "cam_0"]}, "cameras are cam_0, cam_1, cam_0, expected at least two different"),
         ({"surface": "cat"}, "surface: found 'cat', expected one of dog, human"),
         ({"sync": '{"cam_1": 0.5}'}, 'sync is {"cam_1": 0.5}, expected a whole number of frames for each camera'),

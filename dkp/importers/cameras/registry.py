@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dkp.captures.arrays import name as checked_name
 from dkp.captures.arrays import one_of
 from dkp.errors import InputError
 from dkp.files import decoded
@@ -71,7 +72,7 @@ def read_cameras(
     format: str = "auto",
     unit: str | None = None,
     subject: str | None = None,
-    names: Sequence[str] | None = None,
+    names: Sequence[str] | Mapping[str, str] | None = None,
 ) -> dict[str, Camera]:
     """Read a rig from a camera file of any known program.
 
@@ -80,7 +81,7 @@ def read_cameras(
         format: one of `FORMATS`; "auto" finds it by what the file holds.
         unit: "m", "cm", "mm" or how many metres one is; None takes that of the format, where it has one.
         subject: whose rig, in a file that has one for each subject (Human3.6M).
-        names: which of its cameras, in this order; None takes all.
+        names: which of its cameras, in this order, or name in the file -> what it is called; None takes all.
 
     Returns:
         Name -> camera: float64, no batch dimension, metres. The image size is zero where the file does not say it.
@@ -107,7 +108,10 @@ def read_cameras(
         one_of(name, cameras, "cameras")
     if len({*names}) < max(2, len(names)):
         raise InputError(f"cameras are {', '.join(names) or 'none'}, expected at least two different ones")
-    return {name: cameras[name] for name in names}
+    called = names if isinstance(names, Mapping) else {name: name for name in names}
+    if len({*called.values()}) < len(called):
+        raise InputError(f"cameras are called {', '.join(called.values())}, expected a different name for each")
+    return {checked_name(called[name], "cameras"): cameras[name] for name in called}
 
 
 def recognised(path: Path) -> str:

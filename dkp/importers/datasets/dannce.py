@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dkp.captures.capture import Capture
-from dkp.captures.writer import CaptureWriter
+from dkp.captures.writer import CaptureWriter, check_destination
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.dannce import read_dannce_cameras
@@ -79,6 +79,7 @@ def import_dannce(
     Raises:
         InputError: a file is missing or does not hold what it should.
     """
+    check_destination(out, overwrite)
     folder = Path(project)
     calibration = _calibration(folder)
     known = list(read_dannce_cameras(calibration, unit))
@@ -93,25 +94,24 @@ def import_dannce(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         take = import_recording(
-            calibration, [media[name] for name in names], Path(temporary) / "take", format="dannce", unit=unit,
-            boxes="background", floor=floor, frames=frames, size=size, margin=margin, smooth=smooth, surface=surface,
-            workers=workers, executor=executor,
+            calibration, media, Path(temporary) / "take", format="dannce", unit=unit, boxes="background",
+            cameras=dict(zip(known, names, strict=True)), floor=floor, frames=frames, size=size, margin=margin,
+            smooth=smooth, surface=surface, workers=workers, executor=executor,
         )  # fmt: skip
-        called = dict(zip(known, names, strict=True))
-        rig = {called[name]: camera for name, camera in take.cameras.items()}
         splits = take.splits if not labels else {"train": list(take.frames), "test": []}
         writer = CaptureWriter(
-            out, name=out.name, surface=surface, cameras=rig, splits=splits, source=source, licence=licence,
+            out, name=out.name, surface=surface, cameras=take.cameras, splits=splits, source=source, licence=licence,
             fps=take.fps, overwrite=overwrite,
         )  # fmt: skip
         with writer:
             for view in take.views:
                 writer.add_view(
-                    view.frame, called[view.camera], take.path / view.image, sequence=view.sequence, time=view.time,
+                    view.frame, view.camera, take.path / view.image, sequence=view.sequence, time=view.time,
                     mask=take.mask(view), crop=view.crop, undistorted=view.undistorted,
                 )  # fmt: skip
-            for joint_view in _labelled_views(shown, media, images, rig):
-                writer.add_row(view_row(writer.folder, joint_view, rig[joint_view.camera], size, margin, False))
+            for joint_view in _labelled_views(shown, media, images, take.cameras):
+                camera = take.cameras[joint_view.camera]
+                writer.add_row(view_row(writer.folder, joint_view, camera, size, margin, False))
                 if joint_view.frame not in writer.splits["test"]:
                     writer.splits["test"].append(joint_view.frame)
     return Capture.open(out)

@@ -196,3 +196,22 @@ def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarr
             [np.eye(2), shift]
         ), f"the middle of those of {words}: if they were resized, say --frame-map stretch"
     return None
+
+
+def mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource]) -> int:
+    """Check that masks fit the frames; return a mask's number less that of its frame."""
+    for name, mask in masks.items():
+        frames = sources[name]
+        if mask.size != frames.size or 2 * len(mask.numbers) < len(frames.numbers):
+            raise InputError(
+                f"{mask.path} has {len(mask.numbers)} masks of {'x'.join(map(str, mask.size))} pixels, "
+                f"expected {len(frames.numbers)} of {'x'.join(map(str, frames.size))} as the frames"
+            )
+    offset = number_offset(
+        {mask.path: mask.numbers for mask in masks.values()},
+        {mask.path: sources[name] for name, mask in masks.items()},
+    )
+    for name, mask in masks.items():
+        mask.follow(sources[name], offset)
+        report_gaps(mask, [number for number in numbers if number in sources[name]], "mask", offset)
+    return offset

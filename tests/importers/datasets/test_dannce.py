@@ -112,6 +112,27 @@ def test_labelled_images_and_names_of_keypoints(project, tmp_path):
     assert len(capture.splits["train"]) >= FRAMES // 2 - 1
 
 
+def test_cameras_are_called_as_the_user_does_and_a_folder_that_is_there_is_refused_first(project, tmp_path, caplog):
+    names = [f"Lens{index}" for index in (1, 2, 3)]
+    shutil.copytree(project, tmp_path / "project")
+    for name, camera in zip(names, CAMERAS, strict=True):
+        (tmp_path / "project/videos" / camera).rename(tmp_path / "project/videos" / name)
+    still = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
+    writer = cv2.VideoWriter(str(tmp_path / "project/videos/Lens3/0.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, SIZE)
+    for _ in range(FRAMES):
+        writer.write(still)
+    writer.release()
+    capture = import_dannce(tmp_path / "project", tmp_path / "out", **options(names=names))
+    assert list(capture.cameras) == names
+    assert "Lens3 has no view, the subject was found in none" in caplog.text
+    assert "cam3" not in caplog.text
+    shutil.rmtree(tmp_path / "project")
+    with pytest.raises(
+        InputError, match="out exists and is not empty, expected a new folder or the option --overwrite"
+    ):
+        import_dannce(tmp_path / "project", tmp_path / "out", **options(names=names))
+
+
 def remove(*parts):
     def edit(folder):
         path = folder.joinpath(*parts)
