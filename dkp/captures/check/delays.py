@@ -14,6 +14,7 @@ _LEAST_INSTANTS = 8
 _LEAVES = 0.95  # share of the deviation that a delay may leave (at least 1.05 on right captures that move)
 _SURE = 3.0  # by how many standard errors the deviation falls, over instants
 _FALLS = 0.65  # share of the instants in which it falls
+_ALIKE = 0.8  # share of the pairs of views and halves of the points that say about the same delay
 _VALLEY, _NEAR = 0.7, 3  # least correlation of what delays leave with how far they are from the best one, so far about
 _WRONG_WAY = 0.5  # by how much of its fall the deviation rises, at least, for as large a delay the other way
 _LEAST_MATCHES = 10  # of two views' points
@@ -24,7 +25,7 @@ def small_delay(looks: Looks) -> tuple[Hypothesis, float, float] | None:
 
     A wrong calibration or a point that two views take for another moves a point's epipolar distance by about as much
     at all instants; a delay moves it with the point's velocity. So the median over time of each point is taken out.
-    Other views, and halves of the points, have to say the same delay by themselves.
+    Most other views, and halves of the points, have to say about the same delay by themselves.
 
     Returns:
         The delay, and the mean deviation as given and then [px]; None where nothing is sure.
@@ -66,7 +67,7 @@ def _is_sure(tried: list[Hypothesis], row: int, left: np.ndarray, groups: np.nda
     away = np.abs(np.array([0, *delays]) - delays[row])
     valley = np.corrcoef(np.nan_to_num([1.0, *left], nan=1.0)[away <= _NEAR], away[away <= _NEAR])[0, 1]
     fall, wrong = 1 - left[row], left[delays == -delays[row]]
-    if not alike.all() or valley < _VALLEY or not (wrong > 1 + _WRONG_WAY * fall).all():
+    if alike.mean() < _ALIKE or valley < _VALLEY or not (wrong > 1 + _WRONG_WAY * fall).all():
         return False
     return bool(falls.mean() > _SURE * error and (falls > 0).mean() >= _FALLS)
 

@@ -16,7 +16,7 @@ from dkp.geometry import Camera
 _ALL_ORDERS = 5  # cameras up to which every order is tried; beyond, every exchange of two
 _MOST_DELAY = 10  # instants by which a camera may be late or early
 SEEN = "points that a detector sees"
-"""Kind of looks that are rough: nothing but the order of the cameras is tried on them."""
+"""Kind of looks that are rough: sizes, shifts and moved cameras are not tried on them."""
 _OPENGL = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
 
 
@@ -46,6 +46,11 @@ class Looks:
     times: np.ndarray
     cut: np.ndarray | None = None
     local: np.ndarray | None = None
+
+    @property
+    def rough(self) -> bool:
+        """Whether the views disagree by themselves: in outlines and in what a detector sees."""
+        return self.cut is not None or self.kind == SEEN
 
     def matches(self) -> int:
         """Return the number of pairs of views of a point."""
@@ -92,8 +97,6 @@ def hypotheses(looks: Looks) -> Iterator[Hypothesis]:
     """Yield what may be wrong, the simple things first."""
     count = looks.pixels.shape[1]
     yield from _orders(looks, count)
-    if looks.kind == SEEN:
-        return
     every = tuple(range(count))
     subsets = [every, *((index,) for index in every)]
     for kind, says, change in _POSES:

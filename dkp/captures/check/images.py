@@ -9,13 +9,12 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dkp.captures.capture import Capture
-from dkp.captures.check.evidence import looks_of, source_pixels, stored_pixels
-from dkp.captures.check.hypotheses import SEEN, Looks, later_rows
+from dkp.captures.check.evidence import stored_pixels
+from dkp.captures.check.hypotheses import Looks, later_rows
 from dkp.captures.check.judge import EXPLAINS, Finding, listed
 from dkp.captures.check.silhouettes import grown
 from dkp.captures.crops import square_box
 from dkp.captures.manifest import Instant, View
-from dkp.surface import Surface
 
 Detector = Callable[[Sequence[tuple[np.ndarray, np.ndarray]]], list[np.ndarray]]
 """Images (h, w, 3), each with a square (4,) [px] -> surface coordinates (H, W, 3) [m] of its cells; NaN off the
@@ -27,7 +26,7 @@ there, (K, J) from 0 to 1; NaN where the pixel is."""
 
 _MOST_CROPS, _MOST_INSTANTS, _LEAST_INSTANTS = 96, 8, 3
 _LEAST_JOINTS = 4  # in an image
-_ROOM = 0.2  # around the joints of a view, as a share of their longer side
+ROOM = 0.2  # around the joints of a view, as a share of their longer side
 _FAR = 0.5  # m between what is seen at a joint and the joint at rest from which on it counts as not seen at all
 _SEEN = 0.5  # up to which a joint is seen
 _LATE = 0.8  # share of the distance that a delay may leave (at least 0.89 on right captures, 0.7 three frames late)
@@ -35,7 +34,6 @@ _LEAST_LATE = 0.04  # by which the distance must fall
 _AGREE = 0.75  # share of the instants in which it must fall
 _SHOWN = 0.5  # share of its joints that an image of them shows at least
 _LOST = 0.25  # images that show less of their joints are of something else
-_POINTS, _SAME = 150, 0.12  # points of the surface that are looked for in fields, and how near [m] a cell must be
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def mask_witness(capture: Capture) -> Witness:
 
 
 def _square(pixels: np.ndarray) -> np.ndarray:
-    return square_box(np.concatenate([np.nanmin(pixels, axis=0), np.nanmax(pixels, axis=0)]), _ROOM)
+    return square_box(np.concatenate([np.nanmin(pixels, axis=0), np.nanmax(pixels, axis=0)]), ROOM)
 
 
 def _at(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
@@ -229,30 +227,3 @@ def _late(name: str, errors: Sequence[np.ndarray], delays: Sequence[int], step: 
         f"{100 * _FAR * before:.0f} cm off as given, {100 * _FAR * after:.0f} cm then"
     )
     return [Finding("images late", [name], sentence, before, after)]
-
-
-def seen_points(capture: Capture, instants: Sequence[Instant], detector: Detector, surface: Surface) -> Looks:
-    """Return where a detector sees the surface's joints (or else some points of it) in the views of some instants.
-
-    A joint is the middle of the cells that are near it on the surface, from whichever side they are seen.
-    """
-    some = np.linspace(0, len(surface.vertices) - 1, _POINTS).astype(int)
-    points = np.array(list(surface.joints.values())) if surface.joints else surface.vertices[some]
-    instants = [instants[row] for row in chosen_rows(len(instants), len(capture.cameras))]
-    pixels = np.full((len(instants), len(capture.cameras), len(points), 2), np.nan)
-    for row, instant in enumerate(instants):
-        squares = []
-        for view in instant.views:
-            mask, image = capture.mask(view), capture.image(view)
-            shown = np.array([[0, 0], view.size]) if mask is None or not mask.any() else np.argwhere(mask)[:, ::-1]
-            squares.append((image, square_box(np.concatenate([shown.min(0), shown.max(0)]), _ROOM)))
-        for view, (_, box), field in zip(instant.views, squares, detector(squares), strict=True):
-            rows, columns = np.nonzero(np.isfinite(field[..., 0]))
-            cells = np.stack([columns, rows], -1) + 0.5
-            near = [np.linalg.norm(field[rows, columns] - point, axis=-1) < _SAME for point in points]
-            middles = np.array([cells[one].mean(axis=0) if one.any() else (np.nan, np.nan) for one in near])
-            found = box[:2] + middles / field.shape[1::-1] * (box[2:] - box[:2])
-            seen = np.isfinite(found[:, 0])
-            column = [*capture.cameras].index(view.camera)
-            pixels[row, column, seen] = source_pixels(capture, view, found[seen])
-    return looks_of(capture, instants, SEEN, pixels, [])

@@ -16,7 +16,8 @@ EXPLAINS = 0.6
 """A hypothesis explains the disagreement if it leaves less than this share of it, between the views that it is about.
 On right captures (detector noise of 2 px, real detections and corners) nothing left less than 0.75."""
 EXPLAINS_OUTLINES = 0.5
-"""The same for silhouettes, which disagree more by themselves."""
+"""The same for silhouettes and what a detector sees, which disagree more by themselves."""
+_MOST_SEEN = 0.04  # share of a frame's width that may be left of what a detector sees (right captures: 0.013)
 _LEAST = 0.0005  # share of a frame's width by which the disagreement must fall
 _LEAST_OUTLINES = 0.003
 _SIMPLER = 1.25  # a simpler hypothesis is preferred if it leaves less than so many times as much
@@ -49,7 +50,7 @@ def judge(looks: Looks, cameras: Sequence[str]) -> list[Finding]:
     """Return what explains the disagreement, in the order in which it was found: the rest is tried on what remains."""
     findings: list[Finding] = []
     for _ in range(_MOST_FAULTS):
-        found = _explained(looks, cameras) or _late(looks, cameras)
+        found = _explained(looks, cameras) or late(looks, cameras)
         if found is None:
             break
         finding, looks = found
@@ -66,9 +67,9 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
     looks = looks.through_lens()
     sight = looks.sight()
     given = pair_medians(looks.compared(sight), count)
-    share = EXPLAINS if looks.cut is None else EXPLAINS_OUTLINES
-    least = _LEAST if looks.cut is None and looks.kind != SEEN else _LEAST_OUTLINES
-    least = least * float(looks.sizes[:, 0].max())
+    width = float(looks.sizes[:, 0].max())
+    share, least = (EXPLAINS_OUTLINES, _LEAST_OUTLINES * width) if looks.rough else (EXPLAINS, _LEAST * width)
+    most = _MOST_SEEN * width if looks.kind == SEEN else np.inf
     if not given or max(given.values()) < least:
         return None
     best: tuple[float, Finding, Looks] | None = None
@@ -81,7 +82,7 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
         if not before or len(before) < len(about) or not _enough(looks, changed):
             continue
         first, second = (_mean(list(distances.values())) for distances in (before, after))
-        if not (second < share * first and first - second > least):
+        if not (second < min(share * first, most) and first - second > least):
             continue
         total = _mean([after.get(pair, distance) for pair, distance in given.items()])
         if best is None or total * _SIMPLER + 0.1 * least < best[0]:
@@ -94,14 +95,16 @@ def _explained(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | 
     return None if best is None else best[1:]
 
 
-def _late(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | None:
+def late(looks: Looks, cameras: Sequence[str]) -> tuple[Finding, Looks] | None:
+    """Return one camera's delay where it shows in less than the median distance, and what holds in step."""
     found = small_delay(looks)
     if found is None:
         return None
     hypothesis, first, second = found
     names = [cameras[index] for index in hypothesis.cameras]
+    says = hypothesis.says.replace(" look ", " look about ") if looks.rough else hypothesis.says
     sentence = (
-        f"{hypothesis.says.format(listed(names, len(cameras)))}: {_pixels(first)} as given, {_pixels(second)} in step "
+        f"{says.format(listed(names, len(cameras)))}: {_pixels(first)} as given, {_pixels(second)} in step "
         f"(mean distance of {looks.kind} from their epipolar lines, less what stays over time)"
     )
     return Finding(hypothesis.kind, names, sentence, _rounded(first), _rounded(second)), hypothesis.looks()
@@ -112,7 +115,7 @@ _AFTER = {"exchanged": "exchanged", "transposed": "transposed", "delay": "in ste
 
 def _tried(looks: Looks, given: dict[tuple[int, int], float], count: int) -> Iterator[Hypothesis]:
     yield from hypotheses(looks)
-    if looks.cut is None and looks.kind != SEEN:
+    if not looks.rough:
         by_camera = {index: _mean([d for pair, d in given.items() if index in pair] or [0.0]) for index in range(count)}
         yield from fitted(looks, (max(by_camera, key=lambda index: by_camera[index]),))
         yield from fitted(looks, tuple(range(count)))

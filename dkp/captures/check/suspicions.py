@@ -17,10 +17,10 @@ from dkp.captures.check.images import (
     detector_witness,
     image_findings,
     mask_witness,
-    seen_points,
 )
-from dkp.captures.check.judge import Finding, judge
+from dkp.captures.check.judge import Finding, judge, late
 from dkp.captures.check.lens_folds import fold_sentences
+from dkp.captures.check.seen import followed_points, seen_points
 from dkp.captures.check.silhouettes import mask_sentences, outlines
 from dkp.captures.manifest import Instant
 
@@ -56,6 +56,8 @@ def suspicions(
         findings = [] if hulls is None else judge(hulls, names)
         if detector is not None and chosen and not findings:
             findings = judge(seen_points(capture, chosen, detector, surface), names)
+            found = None if findings else late(followed_points(capture, usable, detector, surface), names)
+            findings += [] if found is None else [found[0]]
     views = [view for instant in chosen for view in instant.views]
     return findings, [*sentences, *masks, *fold_sentences(capture, views)], seen
 

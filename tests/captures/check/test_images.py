@@ -19,9 +19,7 @@ from dkp.captures.check.images import (
     detector_witness,
     image_findings,
     mask_witness,
-    seen_points,
 )
-from dkp.captures.check.judge import judge
 from dkp.surface import Surface
 
 from .conftest import NAMES, SIZE, rig, walking
@@ -111,13 +109,6 @@ def test_images_of_other_joints_are_named(make_walk, tmp_path, detector, wrong):
     shows, sentence = WRONG[wrong]
     _, (said,) = found(write(make_walk(4, FRAMES, noise=2.0), tmp_path / "c", shows), seeing(detector))
     assert re.search(sentence, said), said
-
-
-def test_without_joints_images_are_compared_with_each_other(make_walk, tmp_path, detector):
-    for folder, order, expected in (("right", (0, 1, 2, 3), []), ("wrong", (0, 3, 2, 1), [["cam2", "cam4"]])):
-        capture = write(make_walk(4, FRAMES), tmp_path / folder, lambda c, t, order=order: (order[c], t))
-        findings = judge(seen_points(capture, capture.instants(), detector, capture.surface), CAMERAS)
-        assert [finding.cameras for finding in findings] == expected
 
 
 def test_exchanged_masks_show_in_the_joints(make_walk, tmp_path):
