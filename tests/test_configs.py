@@ -99,7 +99,7 @@ def test_students_of_a_shipped_teacher_have_its_network_and_start(capsys, name):
         shipped, own = network["model"]["init_args"]["detector"]["init_args"], model["detector"]["init_args"]
         shared = shipped.keys() & own.keys() - {"weights", "surface_centre", "surface_half_extent"}  # the teacher's
         assert {key: own[key] for key in shared} == {key: shipped[key] for key in shared}
-        assert (model["teacher"], model["start_from_teacher"], data["size"]) == (name, True, 160)
+        assert (model["teacher"], model["start_from_teacher"], data["size"]) == (name, True, card(name).size)
     weights = {name: term["init_args"]["weight"] for name, term in control["model"]["init_args"]["terms"].items()}
     assert {name for name, weight in weights.items() if weight} == {"labelled", "distillation", "mask"}
     assert control["data"]["init_args"]["labelled"] == [control["source"]]
@@ -127,7 +127,7 @@ def test_every_file_is_tested():
     tested = {f"{kind}/{stage}" for kind in KINDS for stage in DETECTORS} | set(ON_TOP)
     tested |= {f"study/{name}" for name in ("full", "people", "detectors")}  # see tests/study
     tested |= {"sweep/grid", "sweep/bayes"}  # see tests/sweep
-    made = ("weights", "weights-fine", "weights-final", "evaluate")  # see tests/weights
+    made = ("weights", "weights-fine", "weights-final", "weights-large", "evaluate")  # see tests/weights
     tested |= {f"human-small/{name}" for name in (*STUDENTS, *made)}
     tested |= {f"dog-small/{name}" for name in (*STUDENTS, "weights", "evaluate")}
     assert files == tested

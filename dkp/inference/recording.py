@@ -32,7 +32,7 @@ from dkp.progress import Progress
 from dkp.surface.template import ASSETS
 from dkp.workers import read_ahead
 
-SIDE = 160
+SIDE = 192
 """Of the images of the capture that is written [px]."""
 
 

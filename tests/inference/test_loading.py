@@ -46,10 +46,10 @@ def test_the_public_names_are_quick_and_whole():
 
 def test_a_shipped_detector_is_found_by_name():
     predictor = dkp.load("human-small", batch=3)
-    assert (predictor.size, predictor.surface.name, predictor.batch) == (160, "human", 3)
+    assert (predictor.size, predictor.surface.name, predictor.batch) == (192, "human", 3)
     prediction = predictor.predict(np.zeros((40, 60, 3), np.uint8), boxes=[0, 0, 60, 40])
-    assert prediction.foreground.shape == (80, 80)
-    assert prediction.error.shape == (80, 80)
+    assert prediction.foreground.shape == (96, 96)
+    assert prediction.error.shape == (96, 96)
 
 
 @pytest.mark.parametrize("representation", ["embedding", "charts"])

@@ -25,7 +25,7 @@ def parsed(capsys, command, *words):
 def test_every_stage_goes_on_from_the_one_before_and_the_last_has_the_size_of_use(capsys):
     stages = [
         parsed(capsys, "fit", f"--config={RECIPES / name}.yaml", "--root=elsewhere")
-        for name in ("weights", "weights-fine", "weights-final")
+        for name in ("weights", "weights-fine", "weights-final", "weights-large")
     ]
     for before, after in pairwise(stages):
         assert after["model"]["init_args"]["initial_weights"] == f"elsewhere/{before['name']}/checkpoints/last.ckpt"
