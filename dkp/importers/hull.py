@@ -31,6 +31,7 @@ _REACH = 0.6
 """Half of the side of the space that is searched, as a share of the cameras' distance from its middle."""
 _ROUNDS = 4  # the grid shrinks to what was found
 _ENOUGH = 4  # cameras that see a point, from which one may miss it: a dark subject before something dark
+_FAR = 1e6  # px: outside of every image
 _NEAR_FLOOR = 0.1  # share of the subject's size up to which no camera may miss a point, lest mirror images fill gaps
 _RUN = 25  # frames that one process looks at in turn
 _Masks = dict[str, bytes]
@@ -118,7 +119,8 @@ class Hull:
         pixels = at.numpy() if lens.frame_map is None else apply_affine(invert_affine(lens.frame_map), at.numpy())
         scale = shape[1] / self.sizes[camera][0]
         length = float(lens.camera.intrinsics[0, 0]) / np.maximum(depth.numpy(), 1e-9) * scale
-        return np.where(depth.numpy()[:, None] > 0, pixels * scale, -1.0), length
+        pixels = np.nan_to_num(pixels * scale, nan=-1.0).clip(-1.0, _FAR)  # beside a camera they have no end
+        return np.where(depth.numpy()[:, None] > 0, pixels, -1.0), length
 
     def _agreed(
         self, away: Mapping[str, np.ndarray], points: np.ndarray, radius: float, missing: int = 1

@@ -13,6 +13,8 @@ path, _, split = sys.argv[1].partition("#")
 capture = Capture.open(path)
 surface = capture.surface
 names = list(surface.joints)
+if not names:
+    sys.exit(f"{path}: its surface, {surface.name}, has no named points, expected one with the names of the keypoints")
 face, weights, _ = surface.locate(np.array([surface.joints[name] for name in names]))
 labelled = 0
 with CaptureWriter(sys.argv[2], name="labelled", surface=surface, cameras=capture.cameras) as writer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ _POINTS, _SAME = 150, 0.12  # points of the surface that are looked for in field
 _SMALL = 0.5  # share of a square; whoever fills less is looked at again from near
 _AROUND, _LEAST_CELLS = 0.15, 6  # m about a point whose cells move with it, and how many there must be
 _BLOCK, _MOST_BLOCKS, _MOST_VIEWS = 24, 4, 400  # instants that are followed from one, and how often; views in all
+_GAP = 1.5  # of the usual time between instants, from which what moves is not followed
 _WINDOW, _ROUND_TRIP = (13, 13), 0.3  # px: what is followed about a cell, and how near to it the way back must end
 
 
@@ -59,8 +61,7 @@ def followed_points(capture: Capture, instants: Sequence[Instant], detector: Det
             if len(cells) < _LEAST_CELLS:
                 continue
             later = [{one.camera: one for one in instant.views}.get(view.camera) for instant in block]
-            sequences = [instant.sequence == block[middle].sequence for instant in block]
-            views = [one if same else None for one, same in zip(later, sequences, strict=True)]
+            views = [one if near else None for one, near in zip(later, _uninterrupted(block), strict=True)]
             moved = _followed(capture, views, middle, cells)
             near = cKDTree(coordinates).query_ball_point(points, _AROUND)
             column = cameras.index(view.camera)
@@ -73,6 +74,15 @@ def followed_points(capture: Capture, instants: Sequence[Instant], detector: Det
                         pixels[first + time, column, number * len(points) + point] = place
         first += len(block)
     return looks_of(capture, [instant for block in blocks for instant in block], SEEN, pixels, [])
+
+
+def _uninterrupted(block: Sequence[Instant]) -> np.ndarray:
+    """Return which instants (T,) of a block belong to the take of the middle one, without a gap in time between."""
+    steps = np.diff([instant.time for instant in block])
+    other = np.array([one.sequence != after.sequence for one, after in pairwise(block)], dtype=bool)
+    usual = np.median(steps[~other]) if (~other).any() else np.inf
+    take = np.append(0, np.cumsum(other | (steps > _GAP * usual)))
+    return np.asarray(take == take[len(block) // 2])
 
 
 def _points(surface: Surface) -> np.ndarray:

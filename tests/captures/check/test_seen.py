@@ -99,3 +99,11 @@ def test_a_late_camera_shows_in_what_moves(make_walk, tmp_path, detector, frames
     if found is not None:
         assert found[0].sentence.startswith("the frames of cam2 look about 2 too late: ")
         assert check_capture(capture, detector=detector).findings == [found[0]]
+
+
+def test_what_moves_is_followed_up_to_a_gap_in_time(make_walk, tmp_path, detector):
+    capture = write(make_walk(3, 34), tmp_path / "c")
+    instants = capture.instants()
+    looks = followed_points(capture, instants[:8] + instants[12:], detector, SURFACE)
+    known = np.isfinite(looks.pixels).any(axis=(1, 2, 3))
+    assert known.tolist() == [False] * 8 + [True] * 16
