@@ -29,7 +29,7 @@ from dkp.surface import Surface
 from dkp.synthetic import synthesize
 from dkp.synthetic.rasteriser import interpolate, rasterise
 from dkp.viz import CoordinateColours, FieldRow, draw_field, draw_template, field_figure, save_figure
-from dkp.weights import load
+from dkp.weights import card, load
 
 DOCS = Path(__file__).parent
 SIDE = 256
@@ -108,7 +108,7 @@ def draw_concepts() -> None:
         images, cameras = opened_views(capture, list(instant.views))
         truth = capture.truth(instant.frame)
     surface = capture.surface
-    coordinate, foreground = predicted(load("human-small"), images, 160)
+    coordinate, foreground = predicted(load("human-small"), images, card("human-small").size)
     draw_fields(images[0], coordinate[0], foreground[0], surface, DOCS / "concepts-field.png")
     draw_matching(images, coordinate, foreground, cameras, surface, DOCS / "concepts-matching.png")
     found = SurfaceRegistration(surface)(coordinate[None], foreground[None], Camera.stack(cameras)[None])

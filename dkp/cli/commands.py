@@ -253,7 +253,9 @@ def dispatch(words: list[str]) -> None:
                 raise UsageError(f"dkp {command} needs one of {', '.join(kinds)}")
             return
         if rest[0] not in kinds:
-            raise UsageError(f"dkp {command}: unknown kind {rest[0]!r}, expected one of {', '.join(kinds)}")
+            raise UsageError(
+                f"dkp {command}: unknown kind {rest[0]!r}{near(rest[0], kinds)}, expected one of {', '.join(kinds)}"
+            )
         command, rest = f"{command} {rest[0]}", rest[1:]
     if command not in FUNCTIONS:
         known = list({**LIGHTNING, **FUNCTIONS})
@@ -301,7 +303,12 @@ def parsed(command: str, words: Sequence[str]) -> tuple[Callable[..., Any], dict
     hints = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True)
-    options = parser.instantiate_classes(parser.parse_args(spelled_out(command, words, hints, bare)))
+    spelled = spelled_out(command, words, hints, bare)
+    if missing := [name for name in required if not any(word.partition("=")[0] == f"--{name}" for word in spelled)]:
+        typed = [name.upper() if name in bare else f"--{name} {name.upper()}".replace("_", "-") for name in required]
+        lacking = " and no ".join(typed[required.index(name)] for name in missing)
+        raise UsageError(f"dkp {command} has no {lacking}, expected dkp {command} {' '.join(typed)} [OPTIONS]")
+    options = parser.instantiate_classes(parser.parse_args(spelled))
     return function, options.as_dict()
 
 

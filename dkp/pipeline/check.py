@@ -74,6 +74,7 @@ def check(
     opened = Capture.open(capture)
     report = check_capture(opened, instants=instants, detector=detector_of(opened, ckpt_path))
     if html is not None:
+        Path(html).parent.mkdir(parents=True, exist_ok=True)
         write_text(html, check_page(opened, report))
         print(f"dkp: wrote {html}", file=sys.stderr)
     shown = dumps(report.to_dict(), indent=1) if json else report
@@ -110,7 +111,8 @@ def detector_of(capture: Capture, ckpt_path: str | Path | None) -> Detector | No
 def check_page(capture: Capture, report: CheckReport) -> str:
     """Return a check as one html page that asks nothing of any other machine."""
     found = [finding.sentence for finding in report.findings]
-    causes = found or ["Nothing that was tried explains how far views disagree."] * bool(report.warnings)
+    unexplained = "No cause was found for what is doubted below."
+    causes = found or [unexplained] * bool(report.warnings)
     lists = [("Problems", report.problems), ("Warnings", [one for one in report.warnings if one not in found])]
     body = [_STYLE, "<h2>Likely cause</h2>" if causes else "<p class='note'>Nothing looks wrong.</p>"]
     body += [f'<p class="cause">{text.escape(one)}</p>' for one in causes]

@@ -111,6 +111,9 @@ def run_first(words: Sequence[str]) -> list[str]:
         InputError: there is no such run, and the detector is not in the box.
     """
     checkpoint, left = given(words, "ckpt_path"), list(words)
+    named = [word for word in words if word.startswith(("--config", "-c", "--model", "--data", "--help", "--print"))]
+    if checkpoint is None and not named and all(word.startswith("-") for word in words[:1]):
+        raise InputError("no detector is named, expected RUN, --ckpt-path NAME of one in the box, or --config FILE")
     if checkpoint is None or not words[0].startswith("-") or given(words, "config", "c") is not None:
         return left
     path = Path(checkpoint)

@@ -319,7 +319,7 @@ def test_the_list_of_camera_files_is_printed(capsys):
 
 
 def test_required_keywords_stay_options(capsys):
-    assert "required: out" in error_of(capsys, ["export", "human-small"])
+    assert "export has no --out OUT" in error_of(capsys, ["export", "human-small"])
     assert "instants" in error_of(capsys, ["check", "somewhere", "--instants", "many"])
 
 
@@ -419,6 +419,23 @@ def test_one_sentence_finds_key_and_reason_in_a_tree():
     - Expected a <class 'NoneType'>
   Given value type: <class 'dict'>"""
     assert one_sentence(message) == "model.detector: Expected a <class 'int'>. Got value: x"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["export", "human-small"], "dkp export has no --out OUT, expected dkp export CKPT_PATH --out OUT [OPTIONS]"),
+        (
+            ["import", "recording", "a.toml", "x"],
+            "recording has no OUT, expected dkp import recording CALIBRATION MEDIA OUT",
+        ),
+        (["import", "recordings"], "unknown kind 'recordings' (did you mean recording?)"),
+    ],
+)
+def test_what_is_missing_is_named_as_it_is_typed(capsys, words, said):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert said in capsys.readouterr().err
 
 
 def test_one_sentence_keeps_plain_messages():

@@ -21,6 +21,8 @@ _MOST_TURN = 45.0  # degrees
 _STEPS = 12  # of a fit
 _FAR = 1e4  # px, what a point behind a camera counts
 _SCALES = (1.0, 0.5, 2.0)  # of images against the calibration, where a fit starts
+FITTED = ("resized", "shifted", "moved")
+"""Kinds of what is fitted here: one camera's own calibration."""
 
 
 def fitted(looks: Looks, cameras: tuple[int, ...]) -> Iterator[Hypothesis]:

@@ -8,6 +8,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.check.bones import bone_sentences
 from dkp.captures.check.duplicates import duplicate_sentences, same_points
 from dkp.captures.check.evidence import consecutive, gather
+from dkp.captures.check.fitting import FITTED
 from dkp.captures.check.hypotheses import Looks
 from dkp.captures.check.images import (
     BY_DETECTOR,
@@ -30,8 +31,8 @@ def suspicions(
 ) -> tuple[list[Finding], list[str], dict[str, float]]:
     """Return what explains that views disagree, and one sentence for everything else that looks wrong.
 
-    Where joints agree among themselves they are compared with the images. The third value is camera -> share of its
-    joints that a detector sees in its images.
+    Where joints agree among themselves, but for the calibration of single cameras, they are compared with the images.
+    The third value is camera -> share of its joints that a detector sees in its images.
 
     Args:
         capture: the capture.
@@ -50,7 +51,11 @@ def suspicions(
             findings = judge(looks, names)
         if looks.names and not findings:
             sentences += bone_sentences(looks, surface.joints, surface.name, capture.unit)
-            seen, findings = _by_images(capture, consecutive(usable), looks, detector)
+        if looks.names and all(
+            finding.kind in FITTED for finding in findings
+        ):  # joints are those of the images, or not
+            seen, others = _by_images(capture, consecutive(usable), looks, detector)
+            findings += others
     elif not masks and not sentences:
         hulls = outlines(capture, chosen)
         findings = [] if hulls is None else judge(hulls, names)

@@ -90,6 +90,17 @@ def test_a_check_looks_at_the_images(make_walk, tmp_path, detector):
     assert "the images of cam1 and cam3 look exchanged" in said
 
 
+def test_images_are_looked_at_beside_a_camera_whose_calibration_is_off(make_walk, tmp_path, detector):
+    capture = write(make_walk(4, FRAMES), tmp_path / "c", lambda c, t: ((1, 0, 2, 3)[c], t))
+    sheet = json.loads((capture.path / "capture.json").read_text())
+    (camera,) = [one for one in sheet["cameras"] if one["name"] == "cam4"]
+    camera["intrinsics"][0][2] += 40
+    (capture.path / "capture.json").write_text(json.dumps(sheet))
+    first, second = check_capture(Capture.open(capture.path), detector=detector).findings
+    assert (first.kind, first.cameras) == ("shifted", ["cam4"])
+    assert second.sentence.startswith("the images of cam1 and cam2 look exchanged: ")
+
+
 def test_images_of_their_joints_are_believed(make_walk, tmp_path, detector):
     shares, said = found(write(make_walk(4, FRAMES, noise=2.0), tmp_path / "c"), seeing(detector))
     assert said == []
