@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dkp.bench import command
-from dkp.bench.loss import parse_sizes, peaks_of, slope, taken_by, why_not_fused
+from dkp.bench.loss import parse_sizes, peaks_of, slope, taken_by
 from dkp.bench.memory import peak_memory
 from dkp.bench.problem import NEAR_SHARE, Problem
 from dkp.bench.ratios import compare, ratios
@@ -16,6 +16,7 @@ from dkp.bench.timing import take_turns
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance
+from dkp.losses.engines import compiling_refused
 
 MACHINE = {"processor": "p", "cores": 1, "threads": 1, "torch": "2", "load": 0.0}
 
@@ -104,7 +105,8 @@ def test_large_problems_are_left_to_the_engines_that_can_do_them():
 
 @pytest.mark.slow
 def test_a_full_field_of_256_by_256_cells_takes_less_than_a_gigabyte():
-    if why_not_fused() is not None:
+    least = Problem.make(2)
+    if compiling_refused(least.sides(), least.cost()) is not None:
         pytest.skip("nothing can be compiled")
     peaks = peaks_of("fused", [4096, 65536])
     if not peaks:
