@@ -304,7 +304,9 @@ def parsed(command: str, words: Sequence[str]) -> tuple[Callable[..., Any], dict
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True)
     spelled = spelled_out(command, words, hints, bare)
-    if missing := [name for name in required if not any(word.partition("=")[0] == f"--{name}" for word in spelled)]:
+    if missing := [
+        name for name in required if not any(word.partition("=")[0].rstrip("+") == f"--{name}" for word in spelled)
+    ]:
         typed = [name.upper() if name in bare else f"--{name} {name.upper()}".replace("_", "-") for name in required]
         lacking = " and no ".join(typed[required.index(name)] for name in missing)
         raise UsageError(f"dkp {command} has no {lacking}, expected dkp {command} {' '.join(typed)} [OPTIONS]")
