@@ -18,7 +18,7 @@ from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
 from dkp.synthetic.species import find_species
 
 # First numbers of the keys under which independent random streams are drawn from the seed; the rig has 0.
-_LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW = range(1, 8)
+_LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW, _EXPOSURE = range(1, 9)
 
 _UPRIGHT = np.array([[1.0, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 """From the motion's world, y up, to the capture's, z up."""
@@ -94,14 +94,22 @@ class ClipRenderer:
         (looks, shape), conditions = self.subject(subject), self.conditions(subject, clip)
         rng = np.random.default_rng(recording.stream(_MOTION, subject, clip))
         activity = choose(domain.motions, rng) if domain.motions else None
-        rotations, roots = self.species.sample_motion(rng, count, recording.fps, activity, shape)
+        # Between two instants lie as many poses as exposures fit; the pose after an instant's says how it moves.
+        exposure = np.random.default_rng(recording.stream(_EXPOSURE, subject, clip)).uniform(*domain.exposure_time)
+        finer = max(round(1 / (recording.fps * exposure)), 1) if exposure else 1
+        poses = (count - 1) * finer + (2 if exposure else 1)
+        rotations, roots = self.species.sample_motion(rng, poses, recording.fps * finer, activity, shape)
         rows = []
         for instant in range(count):
-            skin, joints = self.body.pose(shape, rotations[instant], _UPRIGHT @ roots[instant])
+            now = instant * finer
+            skin, joints = self.body.pose(shape, rotations[now], _UPRIGHT @ roots[now])
+            move = None
+            if exposure:
+                move = self.body.pose(shape, rotations[now + 1], _UPRIGHT @ roots[now + 1])[0] - skin
             # The motion puts joints at their height above the floor; other bodies have longer legs or thicker skin.
             drop = np.array([0.0, 0.0, skin[:, 2].min()])
             skin, points = skin - drop, np.stack(list(joints.values())) - drop
-            moment = pose_subject(looks, skin, self.species.face(joints), conditions.lighting)
+            moment = pose_subject(looks, skin, self.species.face(joints), conditions.lighting, move)
             frame = recording.frame(subject, clip, instant)
             to_world = conditions.to_world
             write_truth(self.folder, frame, moment.vertices @ to_world[:3, :3].T + to_world[:3, 3])

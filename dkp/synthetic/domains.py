@@ -52,6 +52,8 @@ class Wardrobe:
         saturation: Range of the saturation of cloth.
         value: Range of the brightness of cloth.
         melanin: Range of skin tone, 0 palest to 1 darkest.
+        flush: Range of how much redder and darker the skin is towards hands, feet and face, 0 not at all.
+        gloves: Share of the people who wear them.
         looseness: Range of how far cloth stands off the body [m].
     """
 
@@ -64,6 +66,8 @@ class Wardrobe:
     saturation: Range = (0.1, 0.9)
     value: Range = (0.15, 0.95)
     melanin: Range = (0.0, 1.0)
+    flush: Range = (0.0, 0.0)
+    gloves: float = 0.0
     looseness: Range = (0.0, 0.012)
 
     def __post_init__(self) -> None:
@@ -123,6 +127,7 @@ class Domain:
         exposure: Range of the exposure [stops]; constant per camera, with a tenth of its width per image.
         noise: Range of the sensor noise at mid-grey, as a share of white.
         blur: Range of the standard deviation of the blur [px in an image of 128 px].
+        exposure_time: Range of the time over which an image sums up what moves [s]; one for each clip.
         vignette: Range of the darkening of the crop's corners.
         jpeg: Share of the images that pass through lossy compression.
         wardrobe: What people wear, or the coats of dogs.
@@ -157,6 +162,7 @@ class Domain:
     exposure: Range = (-0.3, 0.3)
     noise: Range = (0.002, 0.01)
     blur: Range = (0.0, 0.4)
+    exposure_time: Range = (0.0, 0.0)
     vignette: Range = (0.0, 0.1)
     jpeg: float = 0.0
     shape_scale: float = 1.0
@@ -356,6 +362,17 @@ DOMAINS["sport"] = replace(
     name="sport",
     wardrobe=_LITTLE,
     motions={"balance": 0.35, "free": 0.25, "stand": 0.1, "lunge": 0.15, "raise_arms": 0.15},
+)
+
+# As wild and sport, of people who move fast and lose their balance: smeared hands and feet, red or gloved hands.
+DOMAINS["action"] = replace(
+    DOMAINS["wild"],
+    name="action",
+    wardrobe=replace(
+        _ANY, tops=_LITTLE.tops, hats={"none": 0.5, "cap": 0.15, "beanie": 0.35}, flush=(0.0, 0.6), gloves=0.08
+    ),
+    exposure_time=(0.0, 0.08),
+    motions={"stumble": 0.3, "balance": 0.15, "free": 0.2, "lunge": 0.1, "raise_arms": 0.1, "reach": 0.1, "bend": 0.05},
 )
 
 

@@ -61,13 +61,17 @@ class Moment:
     Attributes:
         vertices: (V, 3) float64 [m] in the world, exactly representable in float32.
         attributes: (V, C + 4) float32: the region columns, the unit normal, the share of the main light that arrives.
+        move: (V, 3) float32 [m], how far each vertex moves during the exposure, whose middle the instant is; or None.
     """
 
     vertices: NDArray[np.float64]
     attributes: NDArray[np.float32]
+    move: NDArray[np.float32] | None = None
 
 
-def pose_subject(subject: Subject, skin: NDArray, head_front: NDArray, lighting: Lighting) -> Moment:
+def pose_subject(
+    subject: Subject, skin: NDArray, head_front: NDArray, lighting: Lighting, move: NDArray | None = None
+) -> Moment:
     """Dress a posed body and find which of it the main light reaches.
 
     Args:
@@ -75,6 +79,7 @@ def pose_subject(subject: Subject, skin: NDArray, head_front: NDArray, lighting:
         skin: (V, 3) vertices of the posed body in the world [m].
         head_front: (3,) unit direction in which the head faces.
         lighting: Gives the main light.
+        move: (V, 3), how far the skin moves during the exposure [m].
     """
     faces = subject.regions.faces
     normals = vertex_normals(skin, faces)
@@ -87,7 +92,7 @@ def pose_subject(subject: Subject, skin: NDArray, head_front: NDArray, lighting:
     for _ in range(2):
         lit = subject.regions.spread @ lit
     attributes = np.column_stack([subject.regions.columns, normals, lit]).astype(np.float32)
-    return Moment(vertices, attributes)
+    return Moment(vertices, attributes, move)
 
 
 def _lit(vertices: NDArray, faces: NDArray, direction: NDArray) -> NDArray:
@@ -182,9 +187,14 @@ def render_view(
     if depth is not None:
         face = np.where(seen.depth < depth, face, -1)
     spot = np.flatnonzero(face.ravel() >= 0)
-    light.reshape(-1, 3)[spot] = _shade(
-        subject, moment, camera, lighting, face.ravel()[spot], seen.barycentric.reshape(-1, 3)[spot]
-    )
+    corner, weights = face.ravel()[spot], seen.barycentric.reshape(-1, 3)[spot]
+    shaded = _shade(subject, moment, camera, lighting, corner, weights)
+    if moment.move is None:
+        light.reshape(-1, 3)[spot] = shaded
+    else:
+        way = (camera.project(moment.vertices + moment.move) - camera.project(moment.vertices)) @ to_fine[:, :2].T
+        way = interpolate(way, subject.regions.faces, corner, weights)
+        light = _smear(light, spot, shaded, way, seen.depth.ravel()[spot])
     if rng.random() < domain.occluders:
         face = _occlude(light, face, domain, rng)
 
@@ -205,6 +215,31 @@ def _shade(
     towards_eye = camera.centre - moment.vertices.mean(0)
     towards_eye = (towards_eye / np.linalg.norm(towards_eye)).astype(np.float32)
     return lighting.shade(albedo.astype(np.float32), gloss, normals, towards_eye, lit)
+
+
+def _smear(scene: NDArray, spot: NDArray, shaded: NDArray, way: NDArray, depth: NDArray) -> NDArray:
+    """Return the mean over an exposure of a scene (S, S, 3) with samples before it that move.
+
+    Args:
+        scene: Light without the subject.
+        spot: (N,) flat indices of the subject's samples in the middle of the exposure.
+        shaded: (N, 3) their light.
+        way: (N, 2) how far they move in all [samples].
+        depth: (N,) [m]; near ones cover far ones.
+    """
+    side = scene.shape[0]
+    order = np.argsort(-depth, kind="stable")
+    row, column = np.divmod(spot[order], side)
+    shaded, way = shaded[order], way[order]
+    steps = int(np.clip(np.ceil(np.abs(way).max(initial=0)), 1, 16))
+    result = np.zeros_like(scene)
+    for share in (np.arange(steps) + 0.5) / steps - 0.5:
+        x = np.floor(column + share * way[:, 0] + 0.5).astype(np.int64).clip(0, side - 1)
+        y = np.floor(row + share * way[:, 1] + 0.5).astype(np.int64).clip(0, side - 1)
+        instant = scene.copy()
+        instant[y, x] = shaded
+        result += instant
+    return result / np.float32(steps)
 
 
 def _cast_shadow(

@@ -64,9 +64,9 @@ def synthesize(
         size: Side of the images [px].
         seed: Of all that is random.
         species: ``human`` or ``dog``; by default that of ``rig``, or human.
-        domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``; of people also ``wild``
-            and ``sport``) or a :class:`~dkp.synthetic.domains.Domain`; by default ``source``, and ``varied`` with
-            ``rig``, where only looks and motion are the domain's.
+        domain: Name of a domain (``source``, ``target``, ``varied``, ``studio``, ``outdoor``, ``wild``; of people also
+            ``sport`` and ``action``) or a :class:`~dkp.synthetic.domains.Domain`; by default ``source``, and ``varied``
+            with ``rig``, where only looks and motion are the domain's.
         layout: ``"ring"``, or ``"dome"`` with every second camera raised.
         fps: Instants per second of a clip.
         clip: Instants of a clip. Short clips give more different poses; optical flow needs at least 2.

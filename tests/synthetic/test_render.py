@@ -198,3 +198,45 @@ def test_shadow_on_the_floor_lies_away_from_the_light(regions):
     dark = cv2.moments((1 - light[..., 0]).astype(np.float32))
     assert dark["m10"] / dark["m00"] > feet[0] + 5
     assert light.min() < 0.8
+
+
+def test_what_moves_is_smeared_along_its_way_and_keeps_its_light():
+    scene = np.full((32, 32, 3), 0.25, np.float32)
+    rows, columns = np.meshgrid(np.arange(10, 14), np.arange(10, 14), indexing="ij")
+    spot = (rows * 32 + columns).ravel()
+    way = np.tile([8.0, 0.0], (16, 1))
+    smeared = render._smear(scene, spot, np.ones((16, 3), np.float32), way, np.ones(16))
+    still = render._smear(scene, spot, np.ones((16, 3), np.float32), 0 * way, np.ones(16))
+    assert (still.reshape(-1, 3)[spot] == 1).all()
+    assert (still == 1).sum() == 48
+    np.testing.assert_allclose(smeared.sum(), still.sum(), rtol=1e-5)
+    changed = np.argwhere((smeared != 0.25).any(2))
+    assert (changed.min(0) == [10, 7]).all()
+    assert (changed.max(0) == [13, 17]).all()
+    assert smeared[11, 11, 0] > smeared[11, 7, 0] > 0.25
+
+
+def test_of_two_samples_that_meet_the_near_one_is_seen():
+    scene = np.zeros((8, 8, 3), np.float32)
+    shaded, way = np.float32([[1, 0, 0], [0, 1, 0]]), np.array([[0.0, 0.0], [4.0, 0.0]])
+    for depth, expected in (([1.0, 2.0], 1.0), ([2.0, 1.0], 0.75)):
+        result = render._smear(scene, np.array([27, 28]), shaded, way, np.array(depth))
+        assert result[3, 3, 0] == expected
+
+
+def test_the_picture_is_smeared_and_its_label_is_not(regions):
+    person = SPECIES["human"].sample_subject(CLEAN, np.random.default_rng(0))
+    lighting, skin = light_from([0, -1, 1]), upright(regions)
+    front, views = np.array([0.0, -1, 0]), []
+    for move in (None, np.tile(np.float32([0.2, 0, 0]), (len(skin), 1))):
+        moment = render.pose_subject(person, skin, front, lighting, move)
+        rng = np.random.default_rng(1)
+        views.append(
+            render.render_view(person, moment, camera_at(0.0), dark_backdrop(), lighting, NEUTRAL, CLEAN, 64, rng)
+        )
+    sharp, smeared = views
+    np.testing.assert_array_equal(sharp.face, smeared.face)
+    off = sharp.face < 0
+    assert sharp.image[off].mean() + 5 < smeared.image[off].mean()
+    light = [np.clip(view.image / 255.0, 0, 1) ** 2.2 for view in views]
+    assert abs(light[1].sum() / light[0].sum() - 1) < 0.1

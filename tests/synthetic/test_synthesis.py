@@ -247,9 +247,33 @@ def test_domains_differ_in_light_and_noise_and_one_factor_can_be_moved(tmp_path)
         np.testing.assert_array_equal(source.label(one).face, noisy.label(other).face)
 
 
+def test_a_longer_exposure_smears_what_moves_and_leaves_the_labels(tmp_path):
+    options = {"subjects": 1, "frames": 3, "clip": 2, "cameras": 2, "size": 48, "seed": 4, "workers": 1, "fps": 2.0}
+    short, long = (
+        synthesize(
+            tmp_path / name, domain=dataclasses.replace(DOMAINS["source"], exposure_time=(time, time)), **options
+        )
+        for name, time in (("short", 1e-4), ("long", 0.5))
+    )
+
+    def sharpness(capture):
+        values = []
+        for view in capture.views:
+            seen = capture.label(view).face >= 0
+            values.append(np.abs(np.diff(capture.image(view).astype(float), axis=1))[seen[:, 1:]].mean())
+        return np.mean(values)
+
+    assert sharpness(long) < 0.95 * sharpness(short)
+    for view in long.views:
+        rows, columns, points = seen_points(long, view)
+        pixels, _ = project(long.camera(view), points)
+        assert np.abs(pixels - np.stack([columns + 0.5, rows + 0.5], 1)).max() < 0.1
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"exposure_time": (0.1, 0.0)}, "exposure_time is"),
         ({"backdrops": {"moon": 1.0}}, "backdrops names 'moon', expected gradient"),
         ({"backdrops": {"room": 0.0}}, "backdrops has the weights"),
         ({"motions": {"walk": -1.0, "stand": 2.0}}, "motions has the weights"),

@@ -261,6 +261,30 @@ def _free(rng: np.random.Generator) -> Style:
     return pose
 
 
+def _stumble(rng: np.random.Generator) -> Style:
+    def pose() -> Pose:
+        aside = rng.uniform(-1, 1)
+        result = _free_arm(rng, "left") | _free_arm(rng, "right")
+        result |= {
+            "list": 15 * aside + rng.normal(0, 2),
+            "spine_side": 26 * aside + rng.normal(0, 5),
+            "lean": rng.uniform(-10, 50),
+            "spine_flex": rng.uniform(-10, 45),
+            "spine_twist": rng.uniform(-35, 35),
+            "head_pitch": rng.uniform(-35, 25),
+            "head_yaw": rng.uniform(-40, 40),
+            "left_hip_flex": rng.uniform(-20, 100),
+            "left_knee": rng.uniform(5, 90),
+            "left_hip_out": rng.uniform(0, 40),
+            "left_ankle": rng.uniform(-30, 10),
+            "right_knee": rng.uniform(3, 40),
+        }
+        result["right_hip_flex"] = result["lean"] + rng.normal(0, 8)
+        return result
+
+    return pose
+
+
 ACTIVITIES: Activities = {
     "stand": _stand,
     "walk": _walk,
@@ -273,12 +297,13 @@ ACTIVITIES: Activities = {
     "bend": _bend,
     "lunge": _lunge,
     "free": _free,
+    "stumble": _stumble,
 }
 """Activities by name: each draws a style of its own and then key poses of that style."""
 
-SHARES = np.array([1.0, 2.0, 1.5, 1.0, 1.0, 1.0, 1.5, 1.0, 0.6, 0.6, 2.0])
+SHARES = np.array([1.0, 2.0, 1.5, 1.0, 1.0, 1.0, 1.5, 1.0, 0.6, 0.6, 2.0, 0.0])
 SHARES = SHARES / SHARES.sum()
-"""How often each activity is drawn."""
+"""How often each activity is drawn where none is named."""
 
 ODD = frozenset({"list", "spine_side", "spine_twist", "head_yaw", "head_roll"})
 """What changes its sign in the mirror image."""

@@ -75,6 +75,8 @@ class Outfit:
 
     Attributes:
         skin: (3,) linear light; ``lips``, ``iris`` and ``hair_colour`` likewise.
+        flush: How much redder and darker the skin is at hands, feet and face, 0 not at all.
+        glove: Fabric of gloves, or None.
         hair: ``bald``, ``short``, ``medium`` or ``long``.
         beard: Whether there is one.
         hat: ``none``, ``cap`` or ``beanie``.
@@ -95,6 +97,8 @@ class Outfit:
     lips: NDArray
     iris: NDArray
     hair_colour: NDArray
+    flush: float
+    glove: Cloth | None
     hair: str
     beard: bool
     hat: str
@@ -139,12 +143,16 @@ def sample_outfit(wardrobe: Wardrobe, rng: np.random.Generator) -> Outfit:
     )
     waist = rng.uniform(0.18, 0.3)
     legs = _BOTTOMS[bottom] * (rng.uniform(0.9, 1.03) if bottom == "trousers" else rng.uniform(0.6, 1.35))
+    flush = rng.uniform(*wardrobe.flush) if wardrobe.flush[1] else 0.0  # draws nothing where there is none: same bytes
+    glove = cloth() if wardrobe.gloves and rng.random() < wardrobe.gloves else None
     shoe_top = _FEET[feet] * (rng.uniform(0.9, 1.1) if feet == "boots" else 1.0)
     return Outfit(
         skin=skin,
         lips=skin * [0.85, 0.5, 0.5],
         iris=random_colour(rng, (0.2, 0.7), (0.1, 0.4)),
         hair_colour=share @ hair_tones,
+        flush=flush,
+        glove=glove,
         hair=choose(wardrobe.hair, rng),
         beard=rng.random() < 0.2,
         hat=choose(wardrobe.hats, rng),
@@ -172,6 +180,8 @@ def _worn(outfit: Outfit, region: Region) -> dict[str, NDArray]:
     masks = {"bottom": (leg & (region.leg < outfit.legs)) | (torso & (region.height < outfit.waist))}
     masks["socks"] = leg & (region.leg > outfit.sock_top)
     masks["shoe"] = leg & (region.leg > outfit.shoe_top)
+    if outfit.glove is not None:
+        masks["glove"] = arm & (region.arm > 1.97)
     if outfit.sleeve >= 0:
         collar = (region.front > 0) & (np.abs(region.left) < 0.09) & (region.height > 0.9)
         dip = region.height * 0.5 > 0.5 - outfit.neckline * (1 - (region.left / 0.09) ** 2)
@@ -204,6 +214,11 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
     grain = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD)
     fine = lookup(outfit.noise, columns[:, :3], NOISE_PERIOD / 5)
     colour = np.broadcast_to(outfit.skin.astype(np.float32), (len(columns), 3)) * (1 + 0.05 * grain)[:, None]
+    if outfit.flush:
+        far = (
+            np.clip(np.maximum(region.arm * region.on_arm, region.leg * region.on_leg) - 1, 0, 1) + 0.4 * region.on_head
+        )
+        colour *= 1 - outfit.flush * far[:, None] * np.array([0.5, 0.9, 0.9], np.float32)
     gloss = np.full(len(columns), 0.10, np.float32)
     _paint_face(outfit, regions, region, colour)
     worn = _worn(outfit, region)
@@ -214,6 +229,7 @@ def paint(outfit: Outfit, regions: BodyRegions, columns: NDArray) -> tuple[NDArr
         "shoe": outfit.shoe,
         "socks": outfit.shoe,
         "hat": outfit.hat_cloth,
+        "glove": outfit.glove or outfit.top,
     }
     for name, mask in worn.items():
         spot = np.flatnonzero(mask)

@@ -152,6 +152,25 @@ def test_cloth_stands_off_the_body_and_caps_have_a_brim(regions):
     assert (region.head_front[brim > 0] > 0.05).all()
 
 
+def test_red_hands_and_gloves(surface, regions):
+    def colour(one, joint):
+        return paint(one, regions, regions.columns)[0][nearest(surface, surface.joints[joint])]
+
+    plain, red = outfit(sleeve=-1.0), outfit(sleeve=-1.0, flush=0.5)
+    np.testing.assert_allclose(colour(plain, "left_shoulder"), colour(red, "left_shoulder"), rtol=1e-5)
+    for joint in ("left_wrist", "right_wrist"):
+        before, after = colour(plain, joint), colour(red, joint)
+        assert (after < before).all()
+        assert after[0] / after[1] > 1.1 * before[0] / before[1]
+    glove = dataclasses.replace(plain.top, colours=np.tile([0.02, 0.02, 0.8], (3, 1)))
+    gloved = kind(paint(outfit(glove=glove), regions, regions.columns)[0]) == 2
+    arm = regions.vertices().arm
+    assert gloved[arm > 2.1].all()
+    assert not gloved[(arm > 0.6) & (arm < 1.9)].any()
+    worn = [sample_outfit(DOMAINS["action"].wardrobe, np.random.default_rng(seed)).glove for seed in range(100)]
+    assert 1 <= sum(one is not None for one in worn) <= 25
+
+
 def test_noise_repeats_and_is_the_same_for_the_same_seed():
     noise = fractal((32, 32, 32), np.random.default_rng(1))
     assert abs(noise.mean()) < 1e-3
