@@ -41,6 +41,7 @@ def read_people(
     layout: str,
     sources: Mapping[str, FrameSource],
     numbers: Sequence[int],
+    cut: bool = False,
 ) -> tuple[dict[str, dict[int, list[Joints]]], dict[str, str]]:
     """Read the people of all cameras, with warnings about files that are missing or belong to no frame.
 
@@ -49,6 +50,7 @@ def read_people(
         layout: see `joint_names`.
         sources: camera -> frames.
         numbers: frame numbers that are wanted.
+        cut: see `number_offset`.
 
     Returns:
         Camera -> frame number -> people [px of the raw frame]; and camera -> what its files hold, in words.
@@ -62,6 +64,7 @@ def read_people(
     offset = number_offset(
         {some.path: list(some.frames) for some in found.values()},
         {some.path: sources[name] for name, some in found.items()},
+        cut,
     )
     people, words = {}, {}
     for name, some in found.items():

@@ -172,7 +172,7 @@ def import_recording(
     numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
-        sequence=sequence, boxes=boxes,
+        sequence=sequence, boxes=boxes, cut=parse_slice(frames, "frames")[1] is not None,
     )  # fmt: skip
     maps = frame_maps(rig, sources, frame_map)
     plans = _plan(recording, rig, sources, maps, detections, layout, masks, floor, on_bad)
@@ -248,6 +248,7 @@ class _Recording:
     numbers: list[int]
     sequence: str
     boxes: str
+    cut: bool
 
     def track(self, plan: _Plan) -> tuple[_Plan, Track]:
         """Find the subject in every frame of a camera; also return the plan, whose sources know their bad frames."""
@@ -341,11 +342,11 @@ def _plan(
     if mask_kind == "background" and boxes != "background":
         raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
     lenses = {name: Lens(cameras[name], maps[name], undistort=not recording.whole) for name in names}
-    offset = 0 if given is None else mask_offset(recording.numbers, given, sources)
+    offset = 0 if given is None else mask_offset(recording.numbers, given, sources, recording.cut)
     people: dict[str, dict[int, Joints]] = {}
     detected: dict[str, str] = {}
     if folders is not None:
-        everybody, detected = read_people(folders, layout, sources, recording.numbers)
+        everybody, detected = read_people(folders, layout, sources, recording.numbers, recording.cut)
         people = same_person(everybody, lenses, recording.numbers, recording.confidence)
     return [
         _Plan(

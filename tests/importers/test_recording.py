@@ -553,6 +553,18 @@ def test_detections_of_another_part_of_the_recording_are_refused(recording, tmp_
         import_recording(**recording.arguments(tmp_path / "c", detections=pose))
 
 
+def test_what_is_longer_than_its_video_needs_frames_to_stop_at(recording, tmp_path):
+    media = shutil.copytree(recording.media, tmp_path / "media")
+    for name in recording.cameras:
+        for time in (6, 7):
+            (media / name / f"img_{time}.png").unlink()
+    for kind in ("detections", "masks"):
+        arguments = recording.arguments(tmp_path / kind, media=media, **{kind: getattr(recording, kind)})
+        with pytest.raises(InputError, match=r"numbered 0 to 7, expected .*cam_0, 0 to 5, or --frames START:STOP if"):
+            import_recording(**arguments)
+        assert len(import_recording(**arguments, frames="0:6").frames) == 6
+
+
 def test_images_masks_and_detections_are_paired_by_number(recording, tmp_path, caplog):
     """A camera has lost a frame, another one a mask; images and masks count from 1."""
     lost = {("media", "cam_0", 3), ("masks", "cam_1", 5), ("pose", "cam_2", 6)}

@@ -96,7 +96,7 @@ def gap_sentence(path: Path, missing: Sequence[int], total: int, kind: str) -> s
     return f"{path}: no {kind} for {len(missing)} of {total} frames ({named})"
 
 
-def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, FrameSource]) -> int:
+def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, FrameSource], cut: bool = False) -> int:
     """Return what is added to a frame's number to get the number of its mask or its file of detections.
 
     Both are numbered alike, or one counts from 0 and the other from 1: of all cameras in one way.
@@ -104,6 +104,7 @@ def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, Fra
     Args:
         found: folder -> numbers of its files.
         frames: folder -> frames that its files belong to.
+        cut: whether --frames says where to stop: files beyond the last frame do not matter then.
 
     Raises:
         InputError: numbers do not fit.
@@ -117,10 +118,13 @@ def number_offset(found: Mapping[Path, Sequence[int]], frames: Mapping[Path, Fra
     offset = min(outside, key=lambda value: sum(map(len, outside[value].values())))
     for folder, numbers in found.items():
         unknown = outside[offset][folder]
-        if len(unknown) > max(1, len(numbers) * _MOST_UNKNOWN):
+        late = [number for number in unknown if number - offset > max(frames[folder].own)]
+        longer = len(late) == len(unknown) < len(numbers)
+        if not (cut and longer) and len(unknown) > max(1, len(numbers) * _MOST_UNKNOWN):
             raise InputError(
                 f"{folder} has files numbered {min(numbers)} to {max(numbers)}, expected the numbers of the frames of "
                 f"{frames[folder].path}, {frames[folder].span}"
+                f"{', or --frames START:STOP if those of one number belong together' if longer else ''}"
             )
         if unknown:
             logger.warning("%s: %d file(s) belong to no frame (the first: %d)", folder, len(unknown), min(unknown))
@@ -198,7 +202,9 @@ def _found(size: tuple[int, int], calibrated: tuple[int, int]) -> tuple[np.ndarr
     return None
 
 
-def mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource]) -> int:
+def mask_offset(
+    numbers: list[int], masks: Mapping[str, FrameSource], sources: Mapping[str, FrameSource], cut: bool = False
+) -> int:
     """Check that masks fit the frames; return a mask's number less that of its frame."""
     for name, mask in masks.items():
         frames = sources[name]
@@ -210,6 +216,7 @@ def mask_offset(numbers: list[int], masks: Mapping[str, FrameSource], sources: M
     offset = number_offset(
         {mask.path: mask.numbers for mask in masks.values()},
         {mask.path: sources[name] for name, mask in masks.items()},
+        cut,
     )
     for name, mask in masks.items():
         mask.follow(sources[name], offset)
