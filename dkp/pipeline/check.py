@@ -26,7 +26,7 @@ from dkp.inference import load
 from dkp.viz.page import jpeg, page
 
 _INSTANTS, _PAIRS, _POINTS, _SIDE = 3, 10, 8, 480  # on a page: instants, pairs and points of each; px of an image
-_DEPTHS = torch.logspace(-2, 4, 600, dtype=torch.float64)  # along a line of sight [m]
+_CORNERS = 100  # of a line that a lens curves
 _COLOURS = ("#e6194b", "#3cb44b", "#ffe119", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6")
 _STYLE = """<style>
 body { max-width: 1400px; } figure { display: inline-block; margin: 0 1.2em 1.2em 0; } svg { display: inline-block; }
@@ -235,8 +235,8 @@ def _drawn(
     parts = []
     for colour, name in zip(_COLOURS, names, strict=False):
         title = f"<title>{text.escape(str(name))}</title>"
-        for run in epipolar_curve(other, camera, others[name]) if name in others else ():
-            corners = " ".join(f"{x:.2f},{y:.2f}" for x, y in run)
+        if name in others:
+            corners = " ".join(f"{x:.2f},{y:.2f}" for x, y in epipolar_curve(other, camera, others[name]))
             parts.append(f'<polyline stroke="{colour}" points="{corners}">{title}</polyline>')
         if name in points:
             x, y = points[name]
@@ -249,19 +249,36 @@ def _drawn(
     )
 
 
-def epipolar_curve(camera: Camera, other: Camera, pixel: Sequence[float]) -> list[np.ndarray]:
-    """Return where another camera sees the line of sight of a pixel: pieces (N, 2) [px], curved by its lens.
+def epipolar_curve(camera: Camera, other: Camera, pixel: Sequence[float]) -> np.ndarray:
+    """Return where another camera sees the line of sight of a pixel: (N, 2) [px], curved by its lens; N may be 0.
+
+    Without the lens it is one straight piece, from the epipole or the border to the vanishing point or the border.
 
     Args:
         camera: that shows the pixel.
         other: in whose image the line is drawn.
         pixel: (2,) [px].
     """
-    direction = camera.rays(torch.tensor([list(pixel)], dtype=torch.float64))
-    straight, depth = other.without_distortion().project(camera.centre() + _DEPTHS[:, None] * direction)
-    margin = other.image_size * 0.25  # a lens may fold far outside of the image
-    inside = ((straight > -margin) & (straight < other.image_size + margin)).all(-1) & (depth > 0)
-    curve = other.distort(straight).numpy()
-    rows = np.flatnonzero(inside.numpy())
-    pieces = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1)
-    return [curve[piece] for piece in pieces if len(piece) > 1]
+    direction = camera.rays(torch.tensor([list(pixel)], dtype=torch.float64))[0]
+    start = (other.intrinsics @ (other.rotation @ camera.centre() + other.translation)).numpy()
+    step = (other.intrinsics @ other.rotation @ direction).numpy()  # start + t step is the point t from the camera
+    (left, top), (right, bottom) = _straight_box(other)
+    sides = np.array([[1, 0, -left], [0, 1, -top], [-1, 0, right], [0, -1, bottom], [0, 0, 1]])
+    held, grows = sides @ start, sides @ step  # inside, held + t grows is positive for every side
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossed = -held / grows
+        near, far = max(0.0, *crossed[grows > 0]), min(np.inf, *crossed[grows < 0])
+        ends = np.array([start + near * step, step if far == np.inf else start + far * step])
+        ends = ends[:, :2] / ends[:, 2:]
+    if near >= far or (held[grows == 0] < 0).any() or not np.isfinite(ends).all():
+        return np.zeros((0, 2))
+    straight = ends[0] + np.linspace(0, 1, _CORNERS)[:, None] * (ends[1] - ends[0])
+    return np.asarray(other.distort(torch.from_numpy(straight)))
+
+
+def _straight_box(camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return corners around the image without distortion, at most a whole image away: farther out a lens may fold."""
+    size, along = camera.image_size.numpy(), np.linspace(0, 1, 9)
+    border = np.array([(x, y) for x in along for y in along if {x, y} & {0, 1}]) * size
+    seen = camera.undistort(torch.from_numpy(border)).numpy()
+    return np.maximum(np.nanmin(seen, axis=0), -size), np.minimum(np.nanmax(seen, axis=0), 2 * size)

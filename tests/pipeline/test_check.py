@@ -90,11 +90,28 @@ def test_without_points_there_is_a_grid_and_a_bad_image_does_not_stop_the_page(p
 def test_a_curve_is_where_the_points_of_a_line_of_sight_are_seen(make_scene):
     cameras = list(make_scene(distortion=LENS).cameras().values())
     pixel = cameras[0].project(torch.tensor([[0.05, 0.02, 0.01]]))[0]
-    pieces = epipolar_curve(cameras[0], cameras[1], pixel[0].tolist())
+    curve = epipolar_curve(cameras[0], cameras[1], pixel[0].tolist())
     for depth in (0.9, 1.0, 1.1):
         away = depth * torch.linalg.norm(cameras[0].centre())
         seen = cameras[1].project(cameras[0].centre() + away * cameras[0].rays(pixel))[0][0].numpy()
-        assert apart(seen, pieces) < 0.05
+        assert apart(seen, [curve]) < 0.05
+
+
+@pytest.mark.parametrize("zoom", [1.0, 400.0])
+@pytest.mark.parametrize("lens", [(0.0,) * 5, LENS])
+def test_a_curve_crosses_the_whole_image_of_any_lens(make_scene, zoom, lens):
+    """As long a lens, or as tight a crop, shows few millimetres of a line of sight."""
+    cameras = list(make_scene(distortion=lens).cameras().values())
+    point = torch.tensor([[0.05, 0.02, 0.01]], dtype=torch.float64)
+    tight = []
+    for camera in cameras[:2]:
+        middle = camera.project(point)[0][0]
+        x, y = (50 - zoom * middle).tolist()
+        tight.append(camera.transform(np.array([[zoom, 0, x], [0, zoom, y], [0, 0, 1.0]]), 100, 100))
+    curve = epipolar_curve(*tight, [50.0, 50.0])
+    assert apart(np.array([50.0, 50.0]), [curve]) < 0.01 * zoom**0.5
+    assert all((end < 0.5).any() or (end > 99.5).any() for end in (curve[0], curve[-1]))
+    assert len(epipolar_curve(*tight, [50.0, 50.0 + 1000])) == 0  # passes far beside the image
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
