@@ -25,10 +25,10 @@ from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.floor import floor_plane
 from dkp.importers.hull import Hull, confirm_masks
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
-from dkp.importers.keypoints.files import is_detections
+from dkp.importers.keypoints.files import detections_of
 from dkp.importers.masks import grabcut_mask, refined_mask
 from dkp.importers.media.clocks import Sync, synchronise
-from dkp.importers.media.names import match_names
+from dkp.importers.media.names import Paths
 from dkp.importers.media.synchronise import (
     FrameMap,
     Rates,
@@ -56,8 +56,6 @@ from dkp.surface import Surface
 from dkp.workers import Workers, calls
 
 logger = logging.getLogger(__name__)
-
-Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
 
 
 def import_recording(
@@ -318,9 +316,7 @@ def _plan(
 ) -> list[_Plan]:
     """Decide per camera where boxes, joints and masks come from, and check that what they need is there."""
     names = list(cameras)
-    folders = (
-        None if detections is None else match_names(detections, names, "a folder or file of detections", is_detections)
-    )
+    folders = None if detections is None else detections_of(detections, names)
     kinds = ("auto", "none", "grabcut", "background")
     given = None if isinstance(masks, str) and masks in kinds else open_media(masks, names, on_bad, masks=True)
     boxes = recording.boxes

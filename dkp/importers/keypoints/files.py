@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -12,8 +13,9 @@ from dkp.importers.keypoints.coco import read_json_file
 from dkp.importers.keypoints.dannce import read_dannce_labels
 from dkp.importers.keypoints.deeplabcut import read_csv, read_hdf5
 from dkp.importers.keypoints.detections import Detections
-from dkp.importers.keypoints.openpose import read_frame_files
+from dkp.importers.keypoints.openpose import frame_file, read_frame_files
 from dkp.importers.keypoints.sleap import read_sleap
+from dkp.importers.media.names import Paths, match_names
 
 _SUFFIXES = (".h5", ".hdf5", ".mat", ".slp", ".csv", ".json")  # of one camera's files, the first of these is read
 
@@ -24,6 +26,20 @@ def is_detections(path: Path) -> bool:
     if path.is_dir() or suffix not in _SUFFIXES:
         return path.is_dir()
     return not any(path.with_suffix(other).is_file() for other in _SUFFIXES[: _SUFFIXES.index(suffix)])
+
+
+def detections_of(given: Paths, cameras: Sequence[str]) -> dict[str, Path]:
+    """Find each camera's detections, see `match_names`.
+
+    Raises:
+        InputError: a camera has none or more than one, or the folder is that of a single camera.
+    """
+    if isinstance(given, str | Path) and (frame := frame_file(Path(given))) is not None:
+        raise InputError(
+            f"{given} has detections of single frames, such as {frame.name}, expected a folder with one such folder "
+            f"for each camera ({', '.join(cameras[:8])}{', ...' if len(cameras) > 8 else ''})"
+        )
+    return match_names(given, cameras, "a folder or file of detections", is_detections)
 
 
 def read_detections(path: str | Path) -> Detections:

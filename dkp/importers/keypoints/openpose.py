@@ -31,6 +31,18 @@ def read_frame_files(folder: Path) -> Detections:
     return collect(folder, _frames(files))
 
 
+def frame_file(folder: Path) -> Path | None:
+    """Return the first file of a folder whose files hold a frame each; None where it is another one."""
+    files = sorted(folder.glob("*.json"))
+    if not files or any(path.is_dir() for path in folder.iterdir()):
+        return None
+    try:
+        _read_people(files[0])
+    except InputError:
+        return None
+    return files[0]
+
+
 def _frames(files: list[Path]) -> Iterator[tuple[int, str, list[np.ndarray]]]:
     number_in(files[0].stem, str(files[0]))
     for number, path in numbered(files).items():

@@ -13,8 +13,11 @@ from dkp.errors import InputError
 logger = logging.getLogger(__name__)
 
 
+Paths = str | Path | Sequence[str | Path] | Mapping[str, str | Path]
+
+
 def match_names(
-    given: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    given: Paths,
     cameras: Sequence[str],
     kind: str,
     accept: Callable[[Path], bool] = Path.exists,
