@@ -388,8 +388,13 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
     cv2.imwrite(str(tmp_path / "0.png"), np.zeros((size[1], size[0], 3), np.uint8))
     cameras, sources = {"a": recording.cameras["cam_0"]}, {"a": FrameSource(tmp_path)}
     if expected == "refused":
-        with pytest.raises(InputError, match="expected 320x240 as camera 'a' is calibrated"):
+        with pytest.raises(InputError, match="expected 320x240 as camera 'a' is calibrated") as caught:
             frame_maps(cameras, sources, "auto")
+        assert ("(were they turned by a quarter?)" in str(caught.value)) == (size == (240, 320))
+        way = """, or --frame-map stretch if they were squeezed, '{"a": [[1, 0, LEFT], [0, 1, TOP]]}' if so many"""
+        assert way in str(caught.value)
+        with pytest.raises(InputError, match=r", or --frame-map auto if they were resized, or cut on two sides alike$"):
+            frame_maps(cameras, sources, "same")
     else:
         found = frame_maps(cameras, sources, "auto")["a"]
         assert (found is None) == (expected is None)
@@ -551,6 +556,14 @@ def test_detections_of_another_part_of_the_recording_are_refused(recording, tmp_
     pose = pose_files(recording, tmp_path / "pose", lambda *given: [given[2]], number=lambda time: time + 100)
     with pytest.raises(InputError, match=r"cam_0 has files numbered 100 to 107, expected the numbers .*cam_0, 0 to 7"):
         import_recording(**recording.arguments(tmp_path / "c", detections=pose))
+
+
+def test_the_detections_of_one_camera_alone_are_refused(recording, tmp_path):
+    with pytest.raises(
+        InputError, match=r"pose.cam_0 has detections of single frames, such as cam_0.0000.json, expected a folder "
+        r"with one such folder for each camera \(cam_0, cam_1, cam_2\)$",
+    ):  # fmt: skip
+        import_recording(**recording.arguments(tmp_path / "c", detections=recording.detections / "cam_0"))
 
 
 def test_what_is_longer_than_its_video_needs_frames_to_stop_at(recording, tmp_path):

@@ -167,11 +167,13 @@ def frame_maps(
             maps[name], said = found
             logger.warning("%s: frames of %dx%d pixels are taken as %s", source.path, *source.size, said)
         else:
+            cut = f"""'{{"{name}": [[1, 0, LEFT], [0, 1, TOP]]}}' if so many pixels were cut off"""
+            auto = "auto if they were resized, or cut on two sides alike"
+            way = auto if frame_map == "same" else f"stretch if they were squeezed, {cut}"
+            turned = " (were they turned by a quarter?)" if source.size == calibrated[::-1] else ""
             raise InputError(
                 f"{source.path} has frames of {source.size[0]}x{source.size[1]} pixels, expected "
-                f"{calibrated[0]}x{calibrated[1]} as camera {name!r} is calibrated, or --frame-map: stretch for "
-                "resized frames, an affine map for cut ones, auto for resized ones or such that were cut on two sides "
-                "alike"
+                f"{calibrated[0]}x{calibrated[1]} as camera {name!r} is calibrated{turned}, or --frame-map {way}"
             )
     return maps
 
