@@ -162,6 +162,8 @@ def load_torch(source: str | Path, surface: str | Path | None = None, size: int 
             f"{path} is a program of torch.export, which may execute anything when it is loaded, expected the same "
             "detector as .onnx or .safetensors"
         )
+    elif path.suffix == ".onnx" and path.is_file():
+        raise InputError(f"{path} is exported already, expected what it was exported from, or a .safetensors file")
     elif path.suffix == ".safetensors" and path.is_file():
         detector = load_detector(path)
         card = detector_sheet(path).get("card") or {}

@@ -24,6 +24,7 @@ from dkp.pipeline.report import report
 from dkp.pipeline.runner import only_one
 from dkp.progress import Progress
 from dkp.viz import summary_markdown, summary_table
+from dkp.weights import card
 
 __all__ = ["train"]
 
@@ -66,6 +67,8 @@ def train(
             dog-small); where there is none, "scratch".
         overrides: Further options for all fits, such as --trainer.max_steps=100.
     """
+    if teacher not in (None, SCRATCH) and not Path(teacher).is_dir():
+        card(teacher)  # a name that is none is told before anything is rendered
     given = dict(locals())
     console = Console()
     name = capture if capture in BUILT_IN else Path(capture).resolve().name

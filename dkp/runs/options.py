@@ -108,9 +108,14 @@ def run_first(words: Sequence[str]) -> list[str]:
     """Return the words of ``--ckpt_path RUN`` or ``--ckpt_path RUN/checkpoints/FILE`` as those that begin with RUN.
 
     Raises:
-        InputError: there is no such run, and the detector is not in the box.
+        InputError: there is no such run, and the detector is not in the box; or an exported detector is given.
     """
     checkpoint, left = given(words, "ckpt_path"), list(words)
+    if checkpoint is not None and Path(checkpoint).suffix in (".onnx", ".pt2", ".safetensors"):
+        raise InputError(
+            f"ckpt_path is {checkpoint}, an exported detector, which `dkp predict` takes for images and videos alone, "
+            "expected what it was exported from: a run, its checkpoint, or the name of one in the box"
+        )
     named = [word for word in words if word.startswith(("--config", "-c", "--model", "--data", "--help", "--print"))]
     if checkpoint is None and not named and all(word.startswith("-") for word in words[:1]):
         raise InputError("no detector is named, expected RUN, --ckpt-path NAME of one in the box, or --config FILE")

@@ -83,6 +83,7 @@ def test_the_card_is_in_the_header_of_the_file(tmp_path):
 def test_what_is_no_detector_is_said(tmp_path):
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / "a.pt2").write_bytes(b"")
+    (tmp_path / "a.onnx").write_bytes(b"")
     bare = save_detector(Detector(**SMALL), tmp_path / "bare")
     lost = save_detector(Detector(**SMALL), tmp_path / "lost", header=True, card={**CARD, "surface": "gone.npz"})
     for source, message in (
@@ -96,6 +97,10 @@ def test_what_is_no_detector_is_said(tmp_path):
         with pytest.raises(InputError, match=message):
             load(source)
     assert load(bare, surface="human", size=32).size == 32
+    with pytest.raises(
+        InputError, match=r"a\.onnx is exported already, expected what it was exported from, or a \.saf"
+    ):
+        load_torch(tmp_path / "a.onnx")
 
 
 def test_without_onnx_runtime_one_sentence_says_so(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import pytest
 
 from dkp.captures import CaptureWriter
+from dkp.errors import InputError
 from dkp.pipeline import train
 from dkp.pipeline.job import LEDGER
 from dkp.pipeline.outline import kept
@@ -25,6 +26,12 @@ def test_a_job_stopped_amid_rendering_says_what_it_would_make_and_how_to_go_on(t
         "dkp: stopped; nothing is kept, the capture that was being made will begin anew; go on with: dkp train "
         f"--seed 3 --runs '{tmp_path}/my runs' --captures {tmp_path} --overrides '[\"--trainer.max_steps=5\"]'"
     )
+
+
+def test_a_teacher_that_is_none_is_said_before_anything_is_rendered(tmp_path):
+    with pytest.raises(InputError, match=r"dkp ships no weights 'a.onnx', expected one of dog-small, human-small"):
+        train(teacher="a.onnx", runs=str(tmp_path / "r"), captures=str(tmp_path / "c"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_kept_is_what_has_ended_and_what_has_a_checkpoint(tmp_path):

@@ -69,6 +69,11 @@ def test_a_detector_is_a_run_a_checkpoint_of_one_or_in_the_box(tmp_path):
     assert run_first([*rest, f"--ckpt_path={tmp_path / 'run'}"]) == [str(tmp_path / "run"), *rest]
     with pytest.raises(InputError, match="ckpt_path runs/x is not there, expected the folder of a run"):
         run_first(["--ckpt_path", "runs/x", *rest])
+    for given in (["--ckpt_path=a.onnx", *rest], ["--config=a.yaml", "--ckpt_path", "a.onnx"]):
+        with pytest.raises(
+            InputError, match=r"ckpt_path is a\.onnx, an exported detector, which `dkp predict` takes for "
+        ):
+            run_first(given)
     with pytest.raises(InputError, match="no detector is named, expected RUN, --ckpt-path NAME"):
         run_first(rest)
     for given in ([str(tmp_path), "--ckpt_path", "best"], ["--config=a.yaml", "--ckpt_path", str(file)]):
