@@ -14,6 +14,7 @@ from dkp.captures.arrays import whole_number
 from dkp.captures.capture import Capture
 from dkp.captures.check.correspondences import CoordinateImage, dense_matches, joint_matches, sparse_matches
 from dkp.captures.check.images import Detector
+from dkp.captures.check.judge import Finding
 from dkp.captures.check.report import (
     RESIDUAL_KINDS,
     CameraRow,
@@ -79,7 +80,7 @@ def check_capture(capture: Capture, *, instants: int = 40, detector: Detector | 
         seen={name: round(share, 3) for name, share in seen.items()},
         problems=list(broken.values()),
         findings=findings,
-        warnings=[*(finding.sentence for finding in findings), *doubts, *_warnings(capture, subject, pairs)],
+        warnings=[*(finding.sentence for finding in findings), *doubts, *_warnings(capture, subject, pairs, findings)],
     )
 
 
@@ -288,8 +289,10 @@ def _label_agreement(capture: Capture, instants: Sequence[Instant]) -> LabelAgre
     )
 
 
-def _warnings(capture: Capture, subject: np.ndarray | None, pairs: Sequence[PairRow]) -> list[str]:
-    warnings = []
+def _warnings(
+    capture: Capture, subject: np.ndarray | None, pairs: Sequence[PairRow], findings: Sequence[Finding]
+) -> list[str]:
+    warnings, explained = [], {name for finding in findings for name in finding.cameras}
     counts = Counter(view.camera for view in capture.views)
     if len({counts[name] for name in capture.cameras}) > 1:
         found = ", ".join(f"{name} {counts[name]}" for name in capture.cameras)
@@ -313,7 +316,7 @@ def _warnings(capture: Capture, subject: np.ndarray | None, pairs: Sequence[Pair
         first, second = pair.cameras
         limit = LARGE_RESIDUAL * max(widths[first], widths[second])
         for kind, residual in pair.residuals.items():
-            if residual.median > limit:
+            if residual.median > limit and not explained & {first, second}:
                 warnings.append(
                     f"{first} and {second} have a median epipolar residual of {residual.median:.1f} px from {kind}: "
                     "calibration, synchronisation or the order of the cameras may be wrong"
