@@ -20,7 +20,8 @@ _SAME_PIXEL = 0.02  # px by which copied points may differ
 def duplicate_sentences(capture: Capture, instants: Sequence[Instant]) -> list[str]:
     """Say which cameras have one pose, or show the same images."""
     sentences = []
-    for first, second in combinations(capture.cameras, 2):
+    moving = {view.camera for instant in instants for view in instant.views if view.override is not None}
+    for first, second in combinations([name for name in capture.cameras if name not in moving], 2):
         one, other = capture.cameras[first], capture.cameras[second]
         apart = float((one.centre() - other.centre()).norm())
         if apart < 1e-6 and bool((one.rotation - other.rotation).abs().max() < 1e-6):

@@ -59,7 +59,7 @@ def detector_witness(capture: Capture, detector: Detector, names: Sequence[str])
             for (view, pixels), (_, box), field in zip(some, squares, detector(squares), strict=True):
                 cells = (pixels - box[:2]) / (box[2:] - box[:2]) * field.shape[1::-1]
                 cells[((pixels < 0) | (pixels > view.size)).any(axis=-1)] = -1
-                apart = np.linalg.norm(_at(field, cells) - rest, axis=-1) / _FAR
+                apart = np.linalg.norm(values_at(field, cells) - rest, axis=-1) / _FAR
                 unknown = np.isnan(pixels[..., 0]) | np.isnan(rest[:, 0])
                 yield np.where(unknown, np.nan, np.minimum(np.nan_to_num(apart, nan=1.0), 1.0))
 
@@ -71,7 +71,9 @@ def mask_witness(capture: Capture) -> Witness:
 
     def error(view: View, pixels: np.ndarray) -> np.ndarray:
         mask = capture.mask(view)
-        off = np.full(pixels.shape[:-1], np.nan) if mask is None else 1.0 - np.nan_to_num(_at(grown(mask), pixels))
+        off = (
+            np.full(pixels.shape[:-1], np.nan) if mask is None else 1.0 - np.nan_to_num(values_at(grown(mask), pixels))
+        )
         return np.where(np.isnan(pixels[..., 0]), np.nan, off)
 
     return lambda wanted: [error(view, pixels) for view, pixels in wanted]
@@ -81,7 +83,7 @@ def _square(pixels: np.ndarray) -> np.ndarray:
     return square_box(np.concatenate([np.nanmin(pixels, axis=0), np.nanmax(pixels, axis=0)]), ROOM)
 
 
-def _at(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
+def values_at(values: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Return values (H, W, ...) at cells (..., 2), NaN outside of them."""
     column, row = np.moveaxis(np.floor(np.nan_to_num(cells, nan=-1.0)).astype(int), -1, 0)
     inside = (row >= 0) & (column >= 0) & (row < values.shape[0]) & (column < values.shape[1])

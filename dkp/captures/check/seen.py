@@ -12,12 +12,15 @@ from scipy.spatial import cKDTree
 from dkp.captures.capture import Capture
 from dkp.captures.check.evidence import in_order, looks_of, source_pixels
 from dkp.captures.check.hypotheses import SEEN, Looks
-from dkp.captures.check.images import ROOM, Detector, chosen_rows
+from dkp.captures.check.images import ROOM, Detector, chosen_rows, values_at
+from dkp.captures.check.judge import listed
+from dkp.captures.check.subject_point import spread
 from dkp.captures.crops import square_box
 from dkp.captures.manifest import Instant, View
 from dkp.surface import Surface
 
 _POINTS, _SAME = 150, 0.12  # points of the surface that are looked for in fields, and how near [m] a cell must be
+_LOOKED_AT, _LEAST_SHARED = 4, 0.4  # instants whose masks are compared with what is seen; right masks share 0.58
 _SMALL = 0.5  # share of a square; whoever fills less is looked at again from near
 _AROUND, _LEAST_CELLS = 0.15, 6  # m about a point whose cells move with it, and how many there must be
 _BLOCK, _MOST_BLOCKS, _MOST_VIEWS = 24, 4, 400  # instants that are followed from one, and how often; views in all
@@ -92,12 +95,7 @@ def _points(surface: Surface) -> np.ndarray:
 
 def _fields(capture: Capture, views: Sequence[View], detector: Detector) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the cells (N, 2) [px of the view] in which a detector sees the surface, and their coordinates (N, 3)."""
-    images, boxes = [capture.image(view) for view in views], []
-    for view in views:
-        mask = capture.mask(view)
-        shown = np.array([[0, 0], view.size]) if mask is None or not mask.any() else np.argwhere(mask)[:, ::-1]
-        box = np.concatenate([shown.min(axis=0), shown.max(axis=0)])
-        boxes.append(square_box(box, 0.0 if mask is None else ROOM))
+    images, boxes = [capture.image(view) for view in views], [_box(view, capture.mask(view)) for view in views]
     found = _looked(images, boxes, detector)
     sides = [np.ptp(cells, axis=0).max() if len(cells) else np.inf for cells, _ in found]
     again = [row for row, side in enumerate(sides) if side < _SMALL * (boxes[row][2] - boxes[row][0])]
@@ -105,6 +103,35 @@ def _fields(capture: Capture, views: Sequence[View], detector: Detector) -> list
     for row, seen in zip(again, _looked([images[row] for row in again], nearer, detector), strict=True):
         found[row] = seen
     return found
+
+
+def _box(view: View, mask: np.ndarray | None) -> np.ndarray:
+    """Return the square (4,) in which the subject is looked for: a whole crop, as it is around it, else by the mask."""
+    if view.crop is not None or mask is None or not mask.any():
+        return square_box(np.array([0, 0, *view.size], float), 0.0)
+    rows, columns = np.nonzero(mask)
+    return square_box(np.array([columns.min(), rows.min(), columns.max(), rows.max()], float), ROOM)
+
+
+def seen_mask_sentences(capture: Capture, instants: Sequence[Instant], detector: Detector) -> list[str]:
+    """Say which cameras' masks are not where a detector sees the subject, of a few instants."""
+    shares: dict[str, list[float]] = {}
+    for instant in spread(instants, _LOOKED_AT):
+        shown = [(view, mask) for view in instant.views if (mask := capture.mask(view)) is not None]
+        squares = [(capture.image(view), _box(view, mask)) for view, mask in shown]
+        for (view, mask), (_, box), field in zip(shown, squares, detector(squares), strict=True):
+            cells = np.indices(field.shape[:2])[::-1].transpose(1, 2, 0) + 0.5
+            held = values_at(mask, box[:2] + cells / field.shape[1::-1] * (box[2:] - box[:2]))
+            seen, held = np.isfinite(field[..., 0]) & np.isfinite(held), held == 1
+            shares.setdefault(view.camera, []).append((seen & held).sum() / max(1, (seen | held).sum()))
+    off = {name: float(share) for name, some in shares.items() if (share := np.median(some)) < _LEAST_SHARED}
+    if not off:
+        return []
+    return [
+        f"the masks of {listed(list(off), len(capture.cameras))} have {100 * np.median(list(off.values())):.0f} % in "
+        "common with what a detector sees there (intersection over union): they are not of the subject, or it is one "
+        "that the detector does not know"
+    ]
 
 
 def _looked(

@@ -21,8 +21,8 @@ from dkp.captures.check.images import (
 )
 from dkp.captures.check.judge import Finding, judge, late
 from dkp.captures.check.lens_folds import fold_sentences
-from dkp.captures.check.seen import followed_points, seen_points
-from dkp.captures.check.silhouettes import mask_sentences, outlines
+from dkp.captures.check.seen import followed_points, seen_mask_sentences, seen_points
+from dkp.captures.check.silhouettes import mask_sentences, outline_sentences, outlines
 from dkp.captures.manifest import Instant
 
 
@@ -63,6 +63,9 @@ def suspicions(
             findings = judge(seen_points(capture, chosen, detector, surface), names)
             found = None if findings else late(followed_points(capture, usable, detector, surface), names)
             findings += [] if found is None else [found[0]]
+    if not findings and not masks and not sentences and (hulls := outlines(capture, chosen)) is not None:
+        masks = [] if detector is None else seen_mask_sentences(capture, chosen, detector)
+        masks = masks or outline_sentences(hulls, names)
     views = [view for instant in chosen for view in instant.views]
     return findings, [*sentences, *masks, *fold_sentences(capture, views)], seen
 

@@ -1,5 +1,7 @@
 """Masks, lenses and cameras that cannot be are named; a strict check ends with status 1."""
 
+import json
+import re
 import subprocess
 import sys
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from dkp.captures import Capture
 from dkp.captures.check import check_capture
 from dkp.captures.check.lens_folds import fold_radius
 from dkp.geometry import Camera
@@ -49,6 +52,29 @@ def test_masks_that_do_not_hold_the_joints_are_named(make_walk, tmp_path):
     assert "% of the joints" in said
 
 
+def test_masks_that_are_boxes_are_named(make_walk, tmp_path):
+    walk = make_walk(frames=4)
+    drawn(walk)
+    for name in ("cam1", "cam3"):
+        for mask in walk.masks[name]:
+            rows, columns = (slice(found.min(), found.max() + 1) for found in np.nonzero(mask))
+            mask[rows, columns] = True
+    (said,) = check_capture(walk.write(tmp_path / "c")).warnings
+    assert said.startswith("the masks of cam1, cam3 fill 100 % of the boxes around them: they look like boxes")
+
+
+@pytest.mark.parametrize("joints", [True, False])
+def test_masks_of_a_part_of_the_subject_show_in_their_outlines(make_walk, tmp_path, joints):
+    walk = make_walk(frames=4)
+    drawn(walk)
+    walk.joints = joints
+    walk.masks["cam2"] = [mask & (np.median(np.nonzero(mask)[0]) < ROWS) for mask in walk.masks["cam2"]]
+    (said,) = check_capture(walk.write(tmp_path / "c")).warnings
+    assert re.match(r"the outlines of the masks of cam2 lie \d+ % of their size off the epipolar lines that ", said), (
+        said
+    )
+
+
 def test_exchanged_cameras_show_in_silhouettes_alone(make_walk, tmp_path):
     walk = make_walk(frames=8)
     drawn(walk)
@@ -78,6 +104,22 @@ def test_copies_are_named(make_walk, tmp_path):
     walk = make_walk(frames=4)
     walk.pixels["cam2"] = walk.pixels["cam2"][:1] * 4
     assert check_capture(walk.write(tmp_path / "still")).warnings[0] == "cam2 has the same joints in all of 4 instants"
+
+
+def test_cameras_with_poses_of_their_views_are_no_copies(make_walk, tmp_path):
+    walk = make_walk(frames=4)
+    folder = walk.write(tmp_path / "c").path
+    sheet, views = folder / "capture.json", folder / "views.jsonl"
+    rows = [json.loads(line) for line in views.read_text().splitlines()]
+    for row in rows:
+        camera = walk.cameras[row["camera"]]
+        row["override"] = {"rotation": camera.rotation.tolist(), "translation": camera.translation.tolist()}
+    views.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    head = json.loads(sheet.read_text())
+    for camera in head["cameras"]:
+        camera |= {"rotation": np.eye(3).tolist(), "translation": [0, 0, 0]}
+    sheet.write_text(json.dumps(head))
+    assert check_capture(Capture.open(folder)).warnings == []
 
 
 @pytest.mark.parametrize(

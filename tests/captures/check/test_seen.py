@@ -89,6 +89,24 @@ def test_order_and_mirrored_images_show(make_walk, tmp_path, detector):
     assert max(detector.sides) == SIZE[0] > 1.3 * min(detector.sides)  # a small person is looked at from near
 
 
+def test_masks_are_compared_with_what_is_seen(make_walk, tmp_path, detector):
+    """The hull of a subject has its outlines, but much that is none of it."""
+    walk, rows, columns = make_walk(4, 4), *np.mgrid[: SIZE[1], : SIZE[0]]
+    for index, name in enumerate(CAMERAS):
+        discs = [[(columns - x) ** 2 + (rows - y) ** 2 < 144 for x, y in shown(index, time)] for time in range(4)]
+        walk.masks[name] = [np.any(some, axis=0) for some in discs]
+    assert check_capture(write(walk, tmp_path / "right"), detector=detector).warnings == []
+    for name in CAMERAS[1:]:
+        hulls = [cv2.convexHull(cv2.findNonZero(mask.astype(np.uint8))) for mask in walk.masks[name]]
+        walk.masks[name] = [cv2.fillConvexPoly(np.zeros(SIZE[::-1]), hull, 1) > 0 for hull in hulls]
+    capture = write(walk, tmp_path / "wrong")
+    assert check_capture(capture).warnings == []
+    (said,) = check_capture(capture, detector=detector).warnings
+    assert re.match(r"the masks of cam2, cam3 and cam4 have \d+ % in common with what a detector sees there ", said), (
+        said
+    )
+
+
 @pytest.mark.parametrize("frames", [0, 2])
 def test_a_late_camera_shows_in_what_moves(make_walk, tmp_path, detector, frames):
     capture = write(make_walk(3, 30), tmp_path / "c", lambda c, t: (c, max(t - frames, 0) if c == 1 else t))
