@@ -95,14 +95,14 @@ class Background:
 
     def different(self, frame: np.ndarray) -> np.ndarray:
         """Return (h, w) bool: where a `reduced` frame differs from the background."""
-        different = _changed(frame, self.image).astype(np.uint8)
+        different = changed(frame, self.image).astype(np.uint8)
         # Specks go; gaps that clothes of the background's colour leave are closed.
         opened = cv2.morphologyEx(different, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
         return cv2.morphologyEx(opened, cv2.MORPH_CLOSE, kernel, iterations=2).astype(bool)
 
 
-def _changed(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
+def changed(frame: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return (h, w) bool: where a channel of two frames (h, w, 3) uint8 differs by more than `DIFFERENCE`."""
     return np.asarray(cv2.inRange(cv2.absdiff(frame, other), (0, 0, 0), (DIFFERENCE,) * 3) == 0)
 
@@ -112,7 +112,7 @@ def _unlike(frames: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
     small = [np.ascontiguousarray(frame[::2, ::2]) for frame in frames]
     chosen, least = [0], np.full(len(frames), np.inf)
     while len(chosen) < min(most, len(frames)):
-        least = np.minimum(least, [_changed(frame, small[chosen[-1]]).mean() for frame in small])
+        least = np.minimum(least, [changed(frame, small[chosen[-1]]).mean() for frame in small])
         least[chosen] = -1
         chosen.append(int(least.argmax()))
     return [frames[index] for index in chosen]

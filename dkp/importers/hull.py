@@ -19,8 +19,9 @@ import torch
 from scipy import ndimage
 
 from dkp.captures.crops import apply_affine, invert_affine
+from dkp.importers.appearance import Appearance
 from dkp.importers.boxes import smooth_boxes
-from dkp.importers.subject import Lens, Track, add_outline, packed, unpacked
+from dkp.importers.subject import Lens, Track, add_outline, packed, packed_heights, unpacked, unpacked_heights
 from dkp.workers import Workers
 
 logger = logging.getLogger(__name__)
@@ -33,8 +34,11 @@ _ROUNDS = 4  # the grid shrinks to what was found
 _ENOUGH = 4  # cameras that see a point, from which one may miss it: a dark subject before something dark
 _FAR = 1e6  # px: outside of every image
 _NEAR_FLOOR = 0.1  # share of the subject's size up to which no camera may miss a point, lest mirror images fill gaps
+_THICK = 0.15  # of the mask's width: cells reach as far beyond a mask
+_MUCH = 0.3  # of the mask's area: a head before something dark, say
 _RUN = 25  # frames that one process looks at in turn
 _Masks = dict[str, bytes]
+_Agreed = dict[str, tuple[bytes, bytes | None]]
 
 
 def meeting_point(centres: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -69,7 +73,7 @@ class Hull:
 
     def __call__(
         self, foregrounds: Mapping[str, np.ndarray], near: tuple[np.ndarray, np.ndarray] | None = None
-    ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray]] | None:
+    ) -> tuple[dict[str, np.ndarray], tuple[np.ndarray, np.ndarray], dict[str, np.ndarray]] | None:
         """Find what the cameras agree on at one moment.
 
         Args:
@@ -77,8 +81,9 @@ class Hull:
             near: corners (3,) (3,) [m] of where the subject was a moment ago; None = it is searched everywhere.
 
         Returns:
-            Camera -> (h, w) bool, the part of its foreground that the others confirm; and the corners of where the
-            subject is. None where there is nothing.
+            Camera -> (h, w) bool, the part of its foreground that the others confirm; the corners of where the subject
+            is; and camera -> (h, w) how high above the floor a pixel shows something at most, as a share of the
+            subject's size, -1 where it shows nothing of it. None where there is nothing.
         """
         away = {
             camera: cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 3)
@@ -108,9 +113,10 @@ class Hull:
             near, points = None, centres[part]
             low, high = np.maximum(points.min(0) - cell, low), np.minimum(points.max(0) + cell, high)
         points = self._above_floor(away, points, float(np.linalg.norm(cell)) / 2)
-        found = {camera: self._seen(camera, mask, points, cell) for camera, mask in foregrounds.items()}
+        heights = {camera: self._heights(camera, mask.shape, points, cell) for camera, mask in foregrounds.items()}
+        found = {camera: mask & (heights[camera] >= 0) for camera, mask in foregrounds.items()}
         margin = 0.25 * (high - low).max()
-        return found, (low - margin, high + margin)
+        return found, (low - margin, high + margin), heights
 
     def pixels(self, camera: str, points: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (N, 2) of a reduced frame at which points (N, 3) lie, and how many pixels a metre has there (N,)."""
@@ -154,15 +160,16 @@ class Hull:
         above[low] &= self._agreed(away, points[low], radius, missing=0) > 0
         return points[above] if above.any() else points
 
-    def _seen(self, camera: str, mask: np.ndarray, points: np.ndarray, cell: np.ndarray) -> np.ndarray:
-        """Return the part of a camera's mask (h, w) that cells at points (N, 3) cover."""
-        pixels, length = self.pixels(camera, points, mask.shape)
-        cover = np.zeros(mask.shape, np.uint8)
+    def _heights(self, camera: str, shape: tuple[int, ...], points: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """Return what `__call__` says of one camera, of cells at points (N, 3)."""
+        pixels, length = self.pixels(camera, points, (shape[0], shape[1]))
+        heights = np.full(shape, -1.0, np.float32)
         columns, rows = np.floor(pixels).astype(int).T
-        view = (columns >= 0) & (rows >= 0) & (columns < mask.shape[1]) & (rows < mask.shape[0])
-        cover[rows[view], columns[view]] = 1
+        view = (columns >= 0) & (rows >= 0) & (columns < shape[1]) & (rows < shape[0])
+        share = self._height(points[view]) / (np.ptp(points, axis=0) + cell).max()
+        np.maximum.at(heights, (rows[view], columns[view]), share.astype(np.float32))
         width = 2 * int(np.ceil(np.median(length[view]) * np.linalg.norm(cell) / 2)) + 1 if view.any() else 1
-        return mask & (cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))) > 0)
+        return np.asarray(cv2.dilate(heights, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))))
 
 
 def _touches(part: np.ndarray) -> bool:
@@ -175,6 +182,7 @@ def confirm_masks(
 ) -> None:
     """Keep of the masks in tracks what the other cameras confirm, and put the boxes around that.
 
+    Where a floor is known, also keep heights above it, and learn from the tracks' looks what mirror images look like.
     Where the views agree on nothing in most frames, the cameras must be wrong: all stays as it is, with a warning.
 
     Args:
@@ -189,7 +197,7 @@ def confirm_masks(
     frames = {number: masks for number, masks in frames.items() if len(masks) >= 2}
     wanted = list(frames)
     runs = [{number: frames[number] for number in wanted[i : i + _RUN]} for i in range(0, len(wanted), _RUN)]
-    agreed: dict[int, _Masks] = {}
+    agreed: dict[int, _Agreed] = {}
     for found in pool.map([partial(_agreed_masks, hull, run) for run in runs], "comparing views", "25 frames"):
         agreed.update(found)
     if 2 * len(agreed) < len(frames):
@@ -200,15 +208,35 @@ def confirm_masks(
         )  # fmt: skip
         return
     for name, track in tracks.items():
-        track.boxes, track.masks = {}, {n: masks[name] for n, masks in agreed.items() if name in masks}
+        track.boxes, track.masks = {}, {n: masks[name][0] for n, masks in agreed.items() if name in masks}
+        track.heights = {n: heights for n in track.masks if (heights := agreed[n][name][1]) is not None}
+        if track.background is not None and track.heights:
+            looks = [
+                (frame, unpacked(track.masks[n]), unpacked_heights(track.heights[n]))
+                for n, frame in track.looks.items()
+                if n in track.masks
+            ]
+            track.appearance = Appearance(looks, track.background) if looks else None
+        track.looks = {}
         for number, content in track.masks.items():
-            add_outline(track, number, unpacked(content), hull.sizes[name], hull.lenses[name], margin)
+            mask = unpacked(content)
+            if number in track.heights:
+                mask |= _unseen(mask, unpacked_heights(track.heights[number]) >= 0)
+            add_outline(track, number, mask, hull.sizes[name], hull.lenses[name], margin)
         track.boxes = smooth_boxes(track.boxes, smooth)
         track.found += f", in {len(track.boxes)} of which another camera agrees"
 
 
-def _agreed_masks(hull: Hull, frames: Mapping[int, _Masks]) -> dict[int, _Masks]:
-    """Return frame number -> camera -> what the others confirm of its foreground."""
+def _unseen(mask: np.ndarray, shown: np.ndarray) -> np.ndarray:
+    """Return the thick parts of what the other cameras say is shown (h, w) bool that a mask (h, w) lacks, if much."""
+    width = 2 * round(_THICK * np.sqrt(mask.sum())) + 1
+    thick = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
+    unseen = cv2.morphologyEx((shown & ~mask).astype(np.uint8), cv2.MORPH_OPEN, thick) > 0
+    return np.asarray(unseen if unseen.sum() > _MUCH * mask.sum() else np.zeros_like(mask))
+
+
+def _agreed_masks(hull: Hull, frames: Mapping[int, _Masks]) -> dict[int, _Agreed]:
+    """Return frame number -> camera -> what the others confirm of its foreground; with a floor, heights, too."""
     agreed, near = {}, None
     for number, masks in frames.items():
         foregrounds = {name: unpacked(content) for name, content in masks.items()}
@@ -216,6 +244,10 @@ def _agreed_masks(hull: Hull, frames: Mapping[int, _Masks]) -> dict[int, _Masks]
         if found is None:
             near = None
             continue
-        agreed[number] = {name: packed(mask) for name, mask in found[0].items() if mask.any()}
-        near = found[1]
+        confirmed, near, heights = found
+        agreed[number] = {
+            name: (packed(mask), None if hull.floor is None else packed_heights(heights[name]))
+            for name, mask in confirmed.items()
+            if mask.any()
+        }
     return agreed

@@ -78,7 +78,7 @@ def grabcut_mask(image: np.ndarray, joints: Joints, least_confidence: float = 0.
     if np.isin(state, (cv2.GC_BGD, cv2.GC_PR_BGD)).sum() < 32:
         return likely  # the person fills the crop: no background to learn from
     mask[part] = _grabcut(image[part], state)
-    return _joined(mask, sure)
+    return joined(mask, sure)
 
 
 def refined_mask(image: np.ndarray, rough: np.ndarray) -> np.ndarray:
@@ -94,14 +94,18 @@ def refined_mask(image: np.ndarray, rough: np.ndarray) -> np.ndarray:
         (H, W) bool; the rough mask where it is too small, or fills the image.
     """
     width = np.sqrt(rough.sum())
-    sure = cv2.erode(rough.astype(np.uint8), _disc(_INSIDE * width)) > 0
-    possible = cv2.dilate(rough.astype(np.uint8), _disc(_OUTSIDE * width)) > 0
+    sure = cv2.erode(rough.astype(np.uint8), disc(_INSIDE * width)) > 0
+    possible = cv2.dilate(rough.astype(np.uint8), disc(_OUTSIDE * width)) > 0
     if not sure.any() or (~possible).sum() < 32:
         return rough
     state = np.select([sure, rough, possible], [cv2.GC_FGD, cv2.GC_PR_FGD, cv2.GC_PR_BGD], cv2.GC_BGD).astype(np.uint8)
-    found = _joined(_grabcut(image, state), sure)
-    found &= ~_small_parts(found, _SMALL * found.sum(), 8)
-    return np.asarray(found | _small_parts(~found, _SMALL * found.sum(), 4))
+    return without_small_parts(joined(_grabcut(image, state), sure), _SMALL, _SMALL)
+
+
+def without_small_parts(mask: np.ndarray, part: float, hole: float) -> np.ndarray:
+    """Drop the parts of a mask (h, w) bool that are smaller than a share of its area, and fill such holes."""
+    mask = mask & ~_small_parts(mask, part * mask.sum(), 8)
+    return np.asarray(mask | _small_parts(~mask, hole * mask.sum(), 4))
 
 
 def _small_parts(mask: np.ndarray, least: float, neighbours: int) -> np.ndarray:
@@ -112,7 +116,8 @@ def _small_parts(mask: np.ndarray, least: float, neighbours: int) -> np.ndarray:
     return np.asarray(small[parts])
 
 
-def _disc(radius: float) -> np.ndarray:
+def disc(radius: float) -> np.ndarray:
+    """Return a disc (n, n) uint8 of a radius [px], at least 1, to dilate or erode with."""
     size = 2 * max(1, round(radius)) + 1
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
 
@@ -140,7 +145,7 @@ def _skeleton(shape: tuple[int, ...], joints: dict[str, np.ndarray], body: float
     return canvas.astype(bool)
 
 
-def _joined(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
+def joined(mask: np.ndarray, sure: np.ndarray) -> np.ndarray:
     """Keep the parts of a mask that touch the sure foreground."""
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
     kept = np.zeros(int(parts.max()) + 1, bool)

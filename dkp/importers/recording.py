@@ -19,14 +19,13 @@ from dkp.captures.images import OnBad
 from dkp.captures.writer import CaptureWriter, check_destination, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.boxes import enlarged
 from dkp.importers.cameras.lens import plain_cameras
 from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.floor import floor_plane
 from dkp.importers.hull import Hull, confirm_masks
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.keypoints.files import detections_of
-from dkp.importers.masks import grabcut_mask, refined_mask
+from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.clocks import Sync, synchronise
 from dkp.importers.media.names import Paths
 from dkp.importers.media.synchronise import (
@@ -45,17 +44,19 @@ from dkp.importers.scale import doubt_unit
 from dkp.importers.subject import (
     Lens,
     Track,
+    background_mask,
     doubt_background,
     moved_joints,
     track_background,
     track_masks,
     track_people,
-    unpacked,
 )
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
 
 logger = logging.getLogger(__name__)
+
+_LOOKS = 24  # frames of each camera that mirror images are learned from
 
 
 def import_recording(
@@ -171,6 +172,7 @@ def import_recording(
     recording = _Recording(
         size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
         sequence=sequence, boxes=boxes, cut=parse_slice(frames, "frames")[1] is not None,
+        looks=0 if floor is None else _LOOKS,
     )  # fmt: skip
     maps = frame_maps(rig, sources, frame_map)
     plans = _plan(recording, rig, sources, maps, detections, layout, masks, floor, on_bad)
@@ -247,6 +249,7 @@ class _Recording:
     sequence: str
     boxes: str
     cut: bool
+    looks: int
 
     def track(self, plan: _Plan) -> tuple[_Plan, Track]:
         """Find the subject in every frame of a camera; also return the plan, whose sources know their bad frames."""
@@ -265,7 +268,7 @@ class _Recording:
         if plan.boxes == "masks" and plan.masks is not None:
             return track_masks(plan.masks, plan.mask_offset, plan.lens, numbers, self.margin, self.smooth)
         if plan.boxes == "background":
-            return track_background(plan.frames, plan.lens, numbers, self.margin, self.smooth)
+            return track_background(plan.frames, plan.lens, numbers, self.margin, self.smooth, self.looks)
         return Track()
 
     def write(self, folder: Path, plan: _Plan, track: Track, kept: list[int]) -> tuple[_Plan, list[dict[str, Any]]]:
@@ -279,12 +282,10 @@ class _Recording:
             if joints is not None:
                 pixels = joint_pixels(joints)
                 joints = move_joints(joints, pixels if affine is None else apply_affine(affine, pixels))
-            if plan.mask_kind == "background" and number in track.masks:
-                mask = enlarged(unpacked(track.masks[number]), plan.frames.size)
             if mask is not None and cut is not None:
                 mask = cut.mask(mask)
-            if plan.mask_kind == "background" and mask is not None:
-                mask = refined_mask(image, mask)
+            if plan.mask_kind == "background" and number in track.masks:
+                mask = background_mask(track, number, image, plan.frames.size, cut)
             if plan.mask_kind == "grabcut" and joints is not None:
                 mask = grabcut_mask(image, joints, self.confidence)
             row = write_view_files(

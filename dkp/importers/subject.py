@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from dkp.captures.crops import apply_affine, square_box, undistorted
+from dkp.captures.crops import CropMap, apply_affine, square_box, undistorted
 from dkp.geometry import Camera
+from dkp.importers.appearance import Appearance
 from dkp.importers.boxes import (
     BACKGROUND_FRAMES,
     Background,
     box_of_points,
+    enlarged,
     largest_part,
     outline,
     reduced,
@@ -22,6 +24,7 @@ from dkp.importers.boxes import (
     spread,
 )
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
+from dkp.importers.masks import refined_mask
 from dkp.importers.media.video import FrameSource
 
 logger = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ logger = logging.getLogger(__name__)
 _INSTANTS = 40  # about as many are looked at
 _FEW = 8  # instants, of which too little is known
 _FULL, _CHANGE = 0.6, 1.3  # share of its outline, and change of size between quartiles of time, of a whole subject
+_LEVELS = 100  # of heights, up to the subject's size
 _MOST_EDGE = 0.5  # share of the frame's edge in a mask from which it may be inverted
 
 
@@ -42,6 +46,9 @@ class Track:
             detections empty.
         masks: frame number -> rough foreground at a reduced size, packed; without background subtraction empty.
         background: (h, w, 3) uint8 at the masks' size; None without background subtraction.
+        looks: frame number -> (h, w, 3) uint8 at the masks' size, of some frames; empty where none was asked for.
+        heights: frame number -> how high above the floor what a pixel shows is at most, packed; empty without a floor.
+        appearance: what the camera has seen; None without a floor.
         found: what was looked at and what it shows, for the message that nothing was found.
     """
 
@@ -49,6 +56,9 @@ class Track:
     joints: dict[int, Joints] = field(default_factory=dict)
     masks: dict[int, bytes] = field(default_factory=dict)
     background: np.ndarray | None = None
+    looks: dict[int, np.ndarray] = field(default_factory=dict)
+    heights: dict[int, bytes] = field(default_factory=dict)
+    appearance: Appearance | None = None
     found: str = ""
 
 
@@ -136,10 +146,13 @@ def track_masks(
     return track
 
 
-def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], margin: float, smooth: int) -> Track:
+def track_background(
+    frames: FrameSource, lens: Lens, indices: Sequence[int], margin: float, smooth: int, looks: int = 0
+) -> Track:
     """Put boxes around what differs from the median of a static camera's frames, which are decoded as rarely as can be.
 
-    The background is learned from all frames between the first and the last one, as these are decoded anyway.
+    The background is learned from all frames between the first and the last one, as these are decoded anyway; so many
+    ``looks`` are kept.
     """
     learned = spread([number for number in frames.numbers if indices[0] <= number <= indices[-1]])
     few = len(indices) <= BACKGROUND_FRAMES
@@ -151,13 +164,42 @@ def track_background(frames: FrameSource, lens: Lens, indices: Sequence[int], ma
     else:
         every = ((index, reduced(frame)) for index, frame in frames.frames(indices))
     track = Track(background=background.image)
+    kept = set(indices[:: -(-len(indices) // looks)] if looks else ())
     for index, frame in every:
         mask = background.different(frame)
         track.masks[index] = packed(mask)
+        if index in kept:
+            track.looks[index] = frame
         add_outline(track, index, largest_part(mask), frames.size, lens, margin)
     track.found = f"in {frames.path}, {len(track.boxes)} of {len(indices)} frames differ from the static background"
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
+
+
+def background_mask(
+    track: Track, number: int, image: np.ndarray, size: tuple[int, int], cut: CropMap | None
+) -> np.ndarray:
+    """Return the mask of one view by background subtraction, with the edge that its image has.
+
+    Args:
+        track: of its camera; `masks` has the frame.
+        number: of the frame.
+        image: (H, W, 3) uint8 RGB, of the view.
+        size: (width, height) of the camera's frames [px].
+        cut: where the view lies in the frame; None = it is the frame.
+
+    Returns:
+        (H, W) bool.
+    """
+    part = np.asarray if cut is None else cut.image
+    mask = enlarged(unpacked(track.masks[number]), size)
+    mask = mask if cut is None else cut.mask(mask)
+    if track.appearance is None:
+        return refined_mask(image, mask)
+    background, levels = (
+        part(cv2.resize(small, size)) for small in (track.appearance.background, _levels(track.heights[number]))
+    )
+    return track.appearance.refined(image, background, mask, _heights(levels))
 
 
 def doubt_background(tracks: Mapping[str, Track]) -> str:
@@ -205,3 +247,21 @@ def packed(mask: np.ndarray) -> bytes:
 def unpacked(content: bytes) -> np.ndarray:
     """Return the mask (h, w) bool of `packed`."""
     return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)) > 127
+
+
+def packed_heights(heights: np.ndarray) -> bytes:
+    """Return heights (h, w) of `Appearance.refined` in few bytes."""
+    return bytes(cv2.imencode(".png", (1 + _LEVELS * heights).clip(0, 255).astype(np.uint8))[1])
+
+
+def unpacked_heights(content: bytes) -> np.ndarray:
+    """Return the heights (h, w) of `packed_heights`, to 1 %."""
+    return _heights(_levels(content))
+
+
+def _levels(content: bytes) -> np.ndarray:
+    return np.asarray(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE))
+
+
+def _heights(levels: np.ndarray) -> np.ndarray:
+    return np.where(levels > 0, (levels - np.float32(1)) / _LEVELS, np.float32(-1))

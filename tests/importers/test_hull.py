@@ -48,7 +48,7 @@ def test_the_subject_stays_and_what_one_camera_sees_goes(rig):
     masks = {name: mask.copy() for name, mask in truth.items()}
     first = next(iter(masks))
     masks[first][5:40, 5:40] = True
-    found, (low, high) = hull_of(rig)(masks)
+    found, (low, high), _ = hull_of(rig)(masks)
     for name, mask in truth.items():
         assert overlap(found[name], mask) > 0.9
     assert (low < BALL - RADIUS).all()
@@ -61,7 +61,7 @@ def test_a_mirror_image_goes_where_the_floor_is_known(rig):
     truth = {name: seen(camera, BALL) for name, camera in rig.items()}
     both = {name: truth[name] | seen(camera, mirrored) for name, camera in rig.items()}
     worst = min(overlap(both[name], truth[name]) for name in rig)
-    found, _ = hull_of(rig, floor=-0.2)(both)
+    found, *_ = hull_of(rig, floor=-0.2)(both)
     assert min(overlap(found[name], truth[name]) for name in rig) > worst + 0.15
     assert hull_of(rig, floor=5.0)(both) is None
 
@@ -81,7 +81,7 @@ def test_under_a_subject_on_legs(make_scene, shade):
     for name in ("cam_0", "cam_2", "cam_3") if shade else ():
         for x in (0.0, 0.1, 0.2):
             masks[name] |= seen(rig[name], np.array([x, -0.04, -0.3]), 0.03)
-    found, _ = hull_of(rig, floor=-0.3)(masks)
+    found, *_ = hull_of(rig, floor=-0.3)(masks)
     for name, mask in truth.items():
         assert shade or overlap(found[name], mask) > 0.99
         feet = mask.copy()
@@ -126,10 +126,10 @@ def test_where_nothing_agrees_all_stays(rig, caplog):
 
 def test_a_subject_that_leaves_where_it_was_is_found_again(rig):
     hull = hull_of(rig)
-    _, near = hull({name: seen(camera, BALL) for name, camera in rig.items()})
+    _, near, _ = hull({name: seen(camera, BALL) for name, camera in rig.items()})
     away = BALL + np.array([0.35, 0.1, 0.0])
     truth = {name: seen(camera, away) for name, camera in rig.items()}
-    found, (low, high) = hull(truth, near)
+    found, (low, high), _ = hull(truth, near)
     assert min(overlap(found[name], truth[name]) for name in rig) > 0.9
     assert (low < away - RADIUS).all()
     assert (high > away + RADIUS).all()
@@ -142,6 +142,39 @@ def test_of_four_cameras_one_may_be_blind(make_scene):
     masks = {name: mask.copy() for name, mask in truth.items()}
     blind = next(iter(rig))
     masks[blind][: np.nonzero(truth[blind])[0].mean().astype(int)] = False
-    found, _ = hull_of(rig)(masks)
+    found, *_ = hull_of(rig)(masks)
     assert all(overlap(found[name], truth[name]) > 0.9 for name in rig if name != blind)
     assert not (found[blind] & ~masks[blind]).any()
+
+
+def test_how_high_above_the_floor_a_pixel_shows_something(rig):
+    truth = {name: seen(camera, BALL) for name, camera in rig.items()}
+    *_, heights = hull_of(rig, floor=-0.2)(truth)
+    for name, mask in truth.items():
+        rows, columns = np.nonzero(mask)
+        top, low = (heights[name][row, columns[rows == row]] for row in (rows.min() + 4, rows.max() - 4))
+        assert heights[name][rows, columns].min() >= 0
+        assert top.mean() > low.mean() + 0.25
+        assert (heights[name][0] == -1).all()
+
+
+@pytest.mark.parametrize("floor", [None, -0.2])
+def test_with_a_floor_a_camera_learns_what_it_sees_and_its_box_holds_what_it_misses(make_scene, floor):
+    rig = make_scene(size=SIZE, angles=(-40.0, 0.0, 35.0, 80.0)).cameras()
+    made = {name: Track(background=np.full((*SIZE[::-1], 3), 150, np.uint8)) for name in rig}
+    blind = next(iter(rig))
+    for name, camera in rig.items():
+        whole = seen(camera, BALL)
+        mask = whole.copy()
+        if name == blind:
+            mask[: int(np.nonzero(whole)[0].mean())] = False
+        made[name].masks[0], made[name].boxes[0] = packed(mask), np.array([0.0, 0.0, *SIZE])
+        made[name].looks[0] = np.where(whole[..., None], np.uint8(40), made[name].background)
+    with Workers(calls, 1, "local") as pool:
+        confirm_masks(hull_of(rig, floor), made, [0], 0.0, 1, pool)
+    rows = np.nonzero(seen(rig[blind], BALL))[0]
+    assert (made[blind].boxes[0][1] < rows.min() + 5) == (floor is not None)
+    assert made[blind].boxes[0][3] > rows.max() - 5
+    for track in made.values():
+        assert (track.appearance is not None) == (0 in track.heights) == (floor is not None)
+        assert not track.looks
