@@ -19,7 +19,7 @@ from dkp.captures import Capture
 from dkp.captures.labels import read_npz
 from dkp.cli import main
 from dkp.errors import InputError
-from dkp.importers.cameras.qualisys import read_qualisys_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.models import Detector, load_detector, save_detector
 from dkp.surface import Surface
 
@@ -207,7 +207,7 @@ HOSTILE = {
 def test_xml_with_entities_is_refused(content, tmp_path):
     (tmp_path / "a.qca.txt").write_text(content)
     with pytest.raises(InputError, match="declares a document type or entities"):
-        read_qualisys_cameras(tmp_path / "a.qca.txt")
+        read_cameras(tmp_path / "a.qca.txt", "qualisys")
 
 
 def test_xml_in_another_encoding_does_not_hide_entities(tmp_path):
@@ -215,7 +215,7 @@ def test_xml_in_another_encoding_does_not_hide_entities(tmp_path):
         content = f"<?xml version='1.0' encoding='{encoding}'?>" + HOSTILE["a file as an entity"]
         (tmp_path / "a.qca.txt").write_bytes(content.encode(encoding))
         with pytest.raises(InputError):
-            read_qualisys_cameras(tmp_path / "a.qca.txt")
+            read_cameras(tmp_path / "a.qca.txt", "qualisys")
 
 
 # Calls

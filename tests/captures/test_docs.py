@@ -9,7 +9,7 @@ import pytest
 
 from dkp.captures import Capture
 from dkp.captures.manifest import read_row
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.registry import read_cameras
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -57,4 +57,4 @@ def test_the_camera_table_is_read(tmp_path):
     (table,) = blocks("own-rig.md", "toml")
     second = table.replace("cam_1", "cam_2").replace('"left"', '"right"')
     (tmp_path / "calibration.toml").write_text(table + second)
-    assert list(read_toml_cameras(tmp_path / "calibration.toml", "m")) == ["left", "right"]
+    assert list(read_cameras(tmp_path / "calibration.toml", "toml", "m")) == ["left", "right"]

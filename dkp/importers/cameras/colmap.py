@@ -22,6 +22,7 @@ from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_bytes, read_text
 from dkp.importers.cameras.lens import plain_cameras
+from dkp.importers.cameras.parts import NamedCamera
 
 _PARAMETERS = {
     "SIMPLE_PINHOLE": "f cx cy",
@@ -51,20 +52,13 @@ _STILL = np.radians(1.0), 0.02
 """Turn [rad] and way, as a share of the rig's size, by which the poses of a camera that stands still may differ."""
 
 
-def read_colmap_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
-    """Read the rig of a reconstruction.
+def read_colmap(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of a reconstruction, with the names of its images.
 
     Args:
         path: the folder of the two files, or a folder with ``sparse/0`` or ``0`` in it, or one of the two files.
-        unit: of its poses: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Name -> camera, by the name of the image: float64, no batch dimension, metres.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
+        metres: per unit.
     """
-    path, metres = Path(path), parts.metres(unit)
     folder = _folder(path) or (path if path.is_dir() else path.parent)
     kind = "bin" if (folder / "images.bin").is_file() else "txt"
     inner_file, image_file = folder / f"cameras.{kind}", folder / f"images.{kind}"
@@ -72,20 +66,19 @@ def read_colmap_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
     rows = sorted((_binary_images if kind == "bin" else _text_images)(image_file), key=lambda row: row[0])
     rows = _one_a_camera(rows) or rows
     names = parts.image_names([name for name, _, _ in rows], f"{image_file}: the names of the images")
-    cameras: dict[str, Camera] = {}
     for name, (file, pose, number) in zip(names, rows, strict=True):
         if number not in inner:
             raise InputError(f"{image_file}: {file} has the camera {number}, expected one that {inner_file.name} has")
         turn = number_array(pose[:4], (4,), f"{image_file}: {file}: quaternion")
         if not 0.99 < np.linalg.norm(turn) < 1.01:
             raise InputError(f"{image_file}: {file}: quaternion is {shown(pose[:4])}, expected one of length 1")
-        cameras[name] = _camera(
+        camera = _camera(
             *inner[number],
             Rotation.from_quat(np.roll(turn, -1)).as_matrix(),
             number_array(pose[4:], (3,), f"{image_file}: {file}: translation") * metres,
             f"{inner_file}: camera {number}",
         )
-    return parts.at_least_two(cameras, image_file, "images")
+        yield name, camera
 
 
 def _one_a_camera(rows: Sequence[Row]) -> list[Row]:

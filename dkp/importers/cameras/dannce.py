@@ -7,7 +7,7 @@ usual ones; millimetres; the first pixel's centre at 1. ``RDistort`` is k1 k2 [k
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +17,32 @@ from dkp.captures.arrays import intrinsic_matrix, number_array, shown
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras import parts
+from dkp.importers.cameras.parts import NamedCamera
 from dkp.importers.matfile import read_cells, read_mat
 
 _REQUIRED = ("K", "RDistort", "TDistort", "r", "t")
 _ONE_EACH = re.compile(r"(.+?)_?params\.mat", re.IGNORECASE)
 
 
-def read_dannce_cameras(path: str | Path, unit: str = "mm") -> dict[str, Camera]:
-    """Read the rig of a project.
+def read_dannce(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of a project, with the names of its files or its ``camnames``.
 
     Args:
         path: the folder of the ``*_params.mat`` files, or one of them; or a ``*dannce.mat``.
-        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Name -> camera: float64, no batch dimension, metres, image size zero. Names are those of the files, or the
-        ``camnames``.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
+        metres: per unit.
     """
-    path, metres = Path(path), parts.metres(unit)
-    files = _files(path)
-    if files:
-        found: dict[str, tuple[str, Any]] = {
-            name: (str(file), read_mat(file, _REQUIRED)) for name, file in files.items()
-        }
-    else:
-        given = read_cells(path, "params")
-        names = read_cells(path, "camnames")
+    found: list[tuple[str, str, Any]] = [
+        (name, str(file), read_mat(file, _REQUIRED)) for name, file in _files(path).items()
+    ]
+    if not found:
+        given, names = read_cells(path, "params"), read_cells(path, "camnames")
         if len(names) != len(given):
             raise InputError(f"{path}: camnames has {len(names)} names, expected {len(given)} as params has cameras")
-        found = {}
         for index, (name, values) in enumerate(zip(names, given, strict=True)):
             name = parts.camera_name(name, f"{path}: camnames[{index}]")
-            if name in found:
-                raise InputError(f"{path} names the camera {name!r} twice, expected different names")
-            found[name] = f"{path}: params[{index}]", values
-    cameras = {
-        name: _camera(parts.required(values, _REQUIRED, where), where, metres)
-        for name, (where, values) in found.items()
-    }
-    return parts.at_least_two(cameras, path, "with K, RDistort, TDistort, r and t each")
+            found.append((name, f"{path}: params[{index}]", values))
+    for name, where, values in found:
+        yield name, _camera(parts.required(values, _REQUIRED, where), where, metres)
 
 
 def _camera(values: Mapping[str, Any], where: str, metres: float) -> Camera:

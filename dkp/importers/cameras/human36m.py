@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from scipy.spatial.transform import Rotation
 
 from dkp.captures.arrays import intrinsic_matrix, number_array, shown
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_json, read_text, read_xml
+from dkp.importers.cameras.parts import NamedCamera
 
 logger = logging.getLogger(__name__)
 
@@ -30,30 +30,18 @@ CAMERAS = ("54138969", "55011271", "58860488", "60457274")
 SUBJECTS = 11
 
 
-def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | None = None) -> dict[str, Camera]:
-    """Read the rig of one subject.
-
-    Args:
-        path: ``metadata.xml`` or one of the JSON files.
-        unit: of the translations: "m", "cm" or "mm", or how many metres one is.
-        subject: such as "S1"; None where the file has one only.
-
-    Returns:
-        Name -> camera: float64, no batch dimension, metres, image size zero.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
-    """
-    path, metres = Path(path), parts.metres(unit)
+def read_human36m(path: Path, metres: float, subject: str | None = None) -> Iterator[NamedCamera]:
+    """Read the rig of one subject, such as "S1"; None where the file has one only."""
     if read_text(path, "cameras of Human3.6M").lstrip().startswith("<"):
-        return _from_xml(path, metres, subject)
+        yield from _from_xml(path, metres, subject)
+        return
     data: Mapping[str, Any] = read_json(path, "cameras of Human3.6M")
     if "1" in data:
-        return _of_one_subject(data, path, metres, subject)
+        yield from _of_one_subject(data, path, metres, subject)
+        return
     data = parts.required(data, ("intrinsics", "extrinsics"), str(path))
     intrinsics, poses = (parts.required(data[key], (), f"{path}: {key}") for key in ("intrinsics", "extrinsics"))
     subject = _subject(subject, [str(key) for key in poses], path)
-    cameras: dict[str, Camera] = {}
     for name, pose in parts.required(poses[subject], (), f"{path}: extrinsics: {subject}").items():
         where = f"{path}: extrinsics: {subject}: {name}"
         pose = parts.required(pose, ("R", "t"), where)
@@ -66,30 +54,28 @@ def read_human36m_cameras(path: str | Path, unit: str = "mm", subject: str | Non
             parts.vector(pose["t"], 3, f"{where}: t") * metres,
             parts.coefficients(inner["distortion"], f"{path}: intrinsics: {name}: distortion"),
         )
-        parts.add_camera(cameras, parts.camera_name(name, where), camera, path)
-    return parts.at_least_two(cameras, path, f"of {subject}")
+        yield parts.camera_name(name, where), camera
 
 
-def _of_one_subject(data: Mapping[str, Any], path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
+def _of_one_subject(data: Mapping[str, Any], path: Path, metres: float, subject: str | None) -> Iterator[NamedCamera]:
     named = re.search(r"subject(\d+)", path.name)
     if subject is not None and (named is None or subject != f"S{named[1]}"):
         raise InputError(f"subject is {subject!r} but {path} has the rig of one, expected the file of that subject")
-    cameras: dict[str, Camera] = {}
     for name, values in data.items():
         where = f"{path}: {name}"
         values = parts.required(values, ("R", "t", "f", "c"), where)
         inner = [*parts.vector(values["f"], 2, f"{where}: f"), *parts.vector(values["c"], 2, f"{where}: c")]
-        cameras[f"ca_{name.zfill(2)}"] = parts.make_camera(
+        camera = parts.make_camera(
             parts.focal_matrix(inner, f"{where}: f"),
             parts.rotation(values["R"], f"{where}: R"),
             parts.vector(values["t"], 3, f"{where}: t") * metres,
             parts.coefficients([], where),
         )
+        yield f"ca_{name.zfill(2)}", camera
     logger.warning("%s has no lenses: images of Human3.6M have distortion, which is ignored so", path)
-    return parts.at_least_two(cameras, path, "with R, t, f and c")
 
 
-def _from_xml(path: Path, metres: float, subject: str | None) -> dict[str, Camera]:
+def _from_xml(path: Path, metres: float, subject: str | None) -> Iterator[NamedCamera]:
     found = read_xml(path, "the metadata of Human3.6M").find(".//w0")
     words = "" if found is None or found.text is None else found.text
     try:
@@ -99,18 +85,17 @@ def _from_xml(path: Path, metres: float, subject: str | None) -> dict[str, Camer
     numbers = number_array(values, (300,), f"{path}: w0")
     subjects = [f"S{number + 1}" for number in range(SUBJECTS)]
     index = subjects.index(_subject(subject, subjects, path))
-    cameras: dict[str, Camera] = {}
     for order, name in enumerate(CAMERAS):
         pose = numbers[6 * (SUBJECTS * order + index) :][:6]
         fx, fy, cx, cy, k1, k2, k3, p1, p2 = numbers[264 + 9 * order :][:9]
         rotation = Rotation.from_euler("XYZ", pose[:3]).as_matrix()
-        cameras[name] = parts.make_camera(
+        camera = parts.make_camera(
             parts.focal_matrix([fx, fy, cx, cy], f"{path}: w0: camera {name}"),
             rotation,
             -rotation @ pose[3:] * metres,
             parts.coefficients([k1, k2, p1, p2, k3], f"{path}: w0: camera {name}"),
         )
-    return cameras
+        yield name, camera
 
 
 def _subject(given: str | None, known: list[str], path: Path) -> str:

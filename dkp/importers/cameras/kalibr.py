@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +13,38 @@ import numpy as np
 
 from dkp.captures.arrays import image_size, number_array, shown
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_yaml
+from dkp.importers.cameras.parts import NamedCamera
 
 _EXPECTED = "a camchain.yaml of Kalibr with the keys cam0, cam1, ..."
 _REQUIRED = ("camera_model", "intrinsics", "distortion_model", "resolution")
 
 
-def read_kalibr_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
-    """Read the rig of a chain of cameras.
-
-    Args:
-        path: the file.
-        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        "cam0", "cam1", ... -> camera: float64, no batch dimension, metres; the world is the first camera's.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
-    """
-    path, metres = Path(path), parts.metres(unit)
+def read_kalibr(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of a chain of cameras, "cam0", "cam1", ...; the world is the first camera's."""
     data = read_yaml(path, _EXPECTED)
-    cameras: dict[str, Camera] = {}
     pose = np.eye(4)
-    while (name := f"cam{len(cameras)}") in data:
+    for number in range(len(data)):
+        if (name := f"cam{number}") not in data:
+            return
         where = f"{path}: {name}"
-        table = parts.required(data[name], [*_REQUIRED, *(["T_cn_cnm1"] if cameras else [])], where)
-        if cameras:
+        table = parts.required(data[name], [*_REQUIRED, *(["T_cn_cnm1"] if number else [])], where)
+        if number:
             pose = parts.pose_matrix(table["T_cn_cnm1"], f"{where}: T_cn_cnm1") @ pose
         if table["camera_model"] != "pinhole":
             raise InputError(
                 f"{where}: camera_model is {shown(table['camera_model'])}, expected 'pinhole': calibrate with it"
             )
         inner = number_array(table["intrinsics"], (4,), f"{where}: intrinsics")
-        cameras[name] = parts.make_camera(
+        camera = parts.make_camera(
             parts.focal_matrix(inner, f"{where}: intrinsics"),
             pose[:3, :3],
             pose[:3, 3] * metres,
             _lens(table["distortion_model"], table.get("distortion_coeffs", []), where),
             image_size(table["resolution"], f"{where}: resolution"),
         )
-    return parts.at_least_two(cameras, path, "under cam0, cam1, ...")
+        yield name, camera
 
 
 def _lens(model: Any, values: Any, where: str) -> np.ndarray:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,21 @@ import numpy as np
 
 from dkp.captures.arrays import image_size, intrinsic_matrix, number_array, shown
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_yaml
+from dkp.importers.cameras.parts import NamedCamera
 
 FILES = ("intri.yml", "extri.yml")
 _EXPECTED = "a file of OpenCV with K_NAME, dist_NAME, Rot_NAME or R_NAME, and T_NAME"
 
 
-def read_opencv_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
-    """Read the rig of an ``intri.yml`` and an ``extri.yml``.
+def read_opencv(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of an ``intri.yml`` and an ``extri.yml``, in the order of the file's ``names``.
 
     Args:
         path: their folder, or one of the two; or one file that holds the keys of both.
-        unit: of the translations: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Name -> camera, in the order of the file's ``names``: float64, no batch dimension, metres.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
+        metres: per unit.
     """
-    path, metres = Path(path), parts.metres(unit)
     folder = path if path.is_dir() else path.parent
     both = path.is_dir() or path.name in FILES
     files = [folder / name for name in FILES] if both else [path]
@@ -46,7 +40,6 @@ def read_opencv_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
     listed = data.get("names")
     if isinstance(listed, list) and {*map(str, listed)} <= {*names}:
         names = [str(name) for name in listed]
-    cameras: dict[str, Camera] = {}
     for name in names:
         turn = next((key for key in (f"Rot_{name}", f"R_{name}") if key in data), f"Rot_{name}")
         lens = next((key for key in (f"dist_{name}", f"D_{name}") if key in data), f"dist_{name}")
@@ -62,8 +55,7 @@ def read_opencv_cameras(path: str | Path, unit: str = "m") -> dict[str, Camera]:
             parts.coefficients(_matrix(data[lens], f"{intrinsics}: {lens}"), f"{intrinsics}: {lens}"),
             size,
         )
-        parts.add_camera(cameras, parts.camera_name(name, f"{intrinsics}: names"), camera, intrinsics)
-    return parts.at_least_two(cameras, intrinsics, "with a K_NAME each")
+        yield parts.camera_name(name, f"{intrinsics}: names"), camera
 
 
 def _matrix(value: Any, where: str) -> np.ndarray:

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from dkp.captures.arrays import image_size, intrinsic_matrix, shown
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_json
+from dkp.importers.cameras.parts import NamedCamera
 
 _REQUIRED = ("name", "resolution", "K", "distCoef", "R", "t")
 
 
-def read_panoptic_cameras(path: str | Path, unit: str = "cm") -> dict[str, Camera]:
-    """Read the rig of a recording of the Panoptic Studio.
-
-    Args:
-        path: the file.
-        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Name -> camera, in the order of the file: float64, no batch dimension, metres.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
-    """
-    path, metres = Path(path), parts.metres(unit)
+def read_panoptic(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of a recording of the Panoptic Studio, in the order of the file."""
     data = read_json(path, "a calibration of the Panoptic Studio")
     if "sensors" in data:
         raise InputError(
@@ -36,7 +25,6 @@ def read_panoptic_cameras(path: str | Path, unit: str = "cm") -> dict[str, Camer
     entries = data.get("cameras")
     if not isinstance(entries, list):
         raise InputError(f"{path}: cameras is {shown(entries)}, expected a list of cameras")
-    cameras: dict[str, Camera] = {}
     for index, entry in enumerate(entries):
         where = f"{path}: cameras[{index}]"
         entry = parts.required(entry, _REQUIRED, where)
@@ -47,8 +35,7 @@ def read_panoptic_cameras(path: str | Path, unit: str = "cm") -> dict[str, Camer
             parts.coefficients(entry["distCoef"], f"{where}.distCoef"),
             image_size(entry["resolution"], f"{where}.resolution"),
         )
-        parts.add_camera(cameras, parts.camera_name(entry["name"], f"{where}.name"), camera, path)
-    return parts.at_least_two(cameras, path, "in its list")
+        yield parts.camera_name(entry["name"], f"{where}.name"), camera
 
 
 def is_panoptic(path: Path, text: str) -> bool:

@@ -21,6 +21,7 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.lens import OpenCVCamera
 
+NamedCamera = tuple[str, Camera]
 OPENCV_TO_CENTRED = 0.5  # px, what is added to a coordinate of OpenCV, where the first pixel's centre is at 0
 MATLAB_TO_CENTRED = -0.5  # px, of MATLAB, where it is at 1
 UNKNOWN_SIZE = (0, 0)
@@ -168,17 +169,3 @@ def image_names(files: Sequence[str], where: str) -> list[str]:
         if len({*named}) == len(files):
             return named
     raise InputError(f"{where} names an image twice, expected a file of its own for every camera")
-
-
-def add_camera(cameras: dict[str, Camera], name: str, camera: Camera, path: Path) -> None:
-    """Add a camera under a name that is not taken yet."""
-    if name in cameras:
-        raise InputError(f"{path} names the camera {name!r} twice, expected different names")
-    cameras[name] = camera
-
-
-def at_least_two(cameras: dict[str, Camera], path: Path, what: str) -> dict[str, Camera]:
-    """Return the cameras of a file, which are two or more."""
-    if len(cameras) < 2:
-        raise InputError(f"{path} has {len(cameras)} calibrated camera(s), expected at least two {what}")
-    return cameras

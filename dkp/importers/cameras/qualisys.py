@@ -8,6 +8,7 @@ is one of the sensor, of which the video shows the part ``fov_video``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -18,31 +19,17 @@ from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_xml
+from dkp.importers.cameras.parts import NamedCamera
 
 _SUBPIXELS = 64.0
 
 
-def read_qualisys_cameras(path: str | Path, unit: str = "mm") -> dict[str, Camera]:
-    """Read the cameras of a Qualisys calibration.
-
-    Args:
-        path: a ``.qca.txt`` file.
-        unit: of its positions: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Serial -> camera, in the order of the file: float64, no batch dimension, metres.
-
-    Raises:
-        InputError: the file cannot be read, is no such XML, or lacks a value.
-    """
-    path, metres = Path(path), parts.metres(unit)
+def read_qualisys(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the cameras of a ``.qca.txt`` file by their serials, in the order of the file."""
     root = read_xml(path, "a Qualisys calibration")
-    cameras: dict[str, Camera] = {}
-    for element in root.iter("camera"):
-        name = element.get("serial", f"cam_{len(cameras) + 1:02d}")
-        name = parts.camera_name(name, f"{path}: serial")
-        parts.add_camera(cameras, name, _read_camera(element, f"{path}: {name}", metres), path)
-    return parts.at_least_two(cameras, path, "<camera> elements")
+    for number, element in enumerate(root.iter("camera"), start=1):
+        name = parts.camera_name(element.get("serial", f"cam_{number:02d}"), f"{path}: serial")
+        yield name, _read_camera(element, f"{path}: {name}", metres)
 
 
 def _read_camera(element: Element, where: str, metres: float) -> Camera:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from dkp.errors import InputError
 from dkp.files import decoded
 from dkp.geometry import Camera
 from dkp.importers.cameras import colmap, dannce, human36m, kalibr, opencv, panoptic, qualisys, toml, transforms
+from dkp.importers.cameras.parts import NamedCamera, metres
 
 _LOOKED_AT = 5_000_000  # bytes of a file
 
@@ -23,48 +23,53 @@ class CameraFormat:
 
     Attributes:
         looks: what its files look like, in words.
+        unit: of its files; empty where they do not say.
+        each: what two cameras at least have, for messages.
         found: tells a path and the beginning of its text (empty where it is a folder or binary).
-        read: path (and unit) to camera name -> camera.
+        read: path and metres per unit (and subject) to names and cameras.
     """
 
     looks: str
+    unit: str
+    each: str
     found: Callable[[Path, str], bool]
-    read: Callable[..., dict[str, Camera]]
-
-    @property
-    def unit(self) -> str:
-        """The unit of its files; empty where they do not say."""
-        default = inspect.signature(self.read).parameters["unit"].default
-        return "" if default is inspect.Parameter.empty else str(default)
+    read: Callable[..., Iterator[NamedCamera]]
 
 
 FORMATS = {
     "toml": CameraFormat(
-        "Anipose, Pose2Sim, caliscope: TOML with [cam_N] or [cameras.N]", toml.is_toml, toml.read_toml_cameras
+        "Anipose, Pose2Sim, caliscope: TOML with [cam_N] or [cameras.N]", "", "tables with a 'matrix'",
+        toml.is_toml, toml.read_toml,
     ),
     "opencv": CameraFormat(
-        "OpenCV, EasyMocap: a folder with intri.yml and extri.yml", opencv.is_opencv, opencv.read_opencv_cameras
+        "OpenCV, EasyMocap: a folder with intri.yml and extri.yml", "m", "with a K_NAME each",
+        opencv.is_opencv, opencv.read_opencv,
     ),
     "colmap": CameraFormat(
-        "COLMAP: a folder with cameras and images, .txt or .bin", colmap.is_colmap, colmap.read_colmap_cameras
+        "COLMAP: a folder with cameras and images, .txt or .bin", "", "images", colmap.is_colmap, colmap.read_colmap
     ),
     "transforms": CameraFormat(
-        "nerfstudio, instant-ngp: transforms.json", transforms.is_transforms, transforms.read_transforms_cameras
+        "nerfstudio, instant-ngp: transforms.json", "", "in its frames",
+        transforms.is_transforms, transforms.read_transforms,
     ),
     "dannce": CameraFormat(
-        "DANNCE, label3d: a folder with *_params.mat, or a *dannce.mat", dannce.is_dannce, dannce.read_dannce_cameras
+        "DANNCE, label3d: a folder with *_params.mat, or a *dannce.mat", "mm",
+        "with K, RDistort, TDistort, r and t each", dannce.is_dannce, dannce.read_dannce,
     ),
-    "kalibr": CameraFormat("Kalibr: camchain.yaml", kalibr.is_kalibr, kalibr.read_kalibr_cameras),
-    "qualisys": CameraFormat("Qualisys Track Manager: *.qca.txt", qualisys.is_qualisys, qualisys.read_qualisys_cameras),
+    "kalibr": CameraFormat(
+        "Kalibr: camchain.yaml", "m", "under cam0, cam1, ...", kalibr.is_kalibr, kalibr.read_kalibr
+    ),
+    "qualisys": CameraFormat(
+        "Qualisys Track Manager: *.qca.txt", "mm", "<camera> elements", qualisys.is_qualisys, qualisys.read_qualisys
+    ),
     "panoptic": CameraFormat(
-        "Panoptic Studio: calibration_*.json", panoptic.is_panoptic, panoptic.read_panoptic_cameras
+        "Panoptic Studio: calibration_*.json", "cm", "in its list", panoptic.is_panoptic, panoptic.read_panoptic
     ),
     "human36m": CameraFormat(
-        "Human3.6M: metadata.xml, or JSON: camera-parameters, Human36M_subject1_camera",
-        human36m.is_human36m,
-        human36m.read_human36m_cameras,
+        "Human3.6M: metadata.xml, or JSON: camera-parameters, Human36M_subject1_camera", "mm", "of the subject",
+        human36m.is_human36m, human36m.read_human36m,
     ),
-}
+}  # fmt: skip
 
 
 def read_cameras(
@@ -96,12 +101,16 @@ def read_cameras(
     chosen = FORMATS[format]
     if unit is None and not chosen.unit:
         raise InputError(f"{path} does not say its unit, expected --unit m, cm, mm or how many metres one is")
-    options = {} if unit is None else {"unit": str(unit)}
-    if subject is not None:
-        if "subject" not in inspect.signature(chosen.read).parameters:
-            raise InputError(f"subject is {subject!r} but a file of {format} has one rig, expected no subject")
-        options["subject"] = subject
-    cameras = chosen.read(path, **options)
+    if subject is not None and format != "human36m":
+        raise InputError(f"subject is {subject!r} but a file of {format} has one rig, expected no subject")
+    cameras: dict[str, Camera] = {}
+    subjects = () if subject is None else (subject,)
+    for name, camera in chosen.read(path, metres(str(unit or chosen.unit)), *subjects):
+        if name in cameras:
+            raise InputError(f"{path} names the camera {name!r} twice, expected different names")
+        cameras[name] = camera
+    if len(cameras) < 2:
+        raise InputError(f"{path} has {len(cameras)} calibrated camera(s), expected at least two {chosen.each}")
     if names is None:
         return cameras
     for name in names:

@@ -9,7 +9,7 @@ import difflib
 import json
 import logging
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_text
 from dkp.importers.cameras.lens import plain_cameras
+from dkp.importers.cameras.parts import NamedCamera
 
 logger = logging.getLogger(__name__)
 
@@ -31,35 +32,23 @@ _READ = (*_REQUIRED, "name", "distortions", "fisheye", "ignore")
 _OTHER_NAMES = {"distortions": ("dist", "dist_coeffs", "distcoef", "d"), "matrix": ("k", "intrinsics", "camera_matrix")}
 
 
-def read_toml_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
-    """Read a rig from the TOML file that Anipose, Pose2Sim or caliscope writes.
+def read_toml(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of Anipose, Pose2Sim or caliscope, in the order of the file.
 
-    Args:
-        path: the file.
-        unit: of its translations: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Camera name -> camera, in the order of the file: float64, no batch dimension, metres. The name is the table's
-        ``name`` where it has one, and the table's own name else.
-
-    Raises:
-        InputError: one sentence with file, camera and key, what was found and what was expected.
+    A camera is called by its table's ``name`` where it has one, and as the table else.
     """
-    path, metres = Path(path), parts.metres(unit)
     content = read_text(path, "a TOML file with one table per camera")
     try:
         data = tomllib.loads(content)
     except (ValueError, RecursionError) as error:  # also for a number of thousands of digits
         raise InputError(f"{path} cannot be read ({error}), expected a TOML file with one table per camera") from error
-    cameras: dict[str, Camera] = {}
     for key, table in _camera_tables(data, path):
         if _flag(table, "ignore", f"{path}: {key}"):
             continue
         name = _camera_name(key, table.get("name"), f"{path}: {key}: name")
-        parts.add_camera(cameras, name, _read_table(table, f"{path}: {key}", metres), path)
+        yield name, _read_table(table, f"{path}: {key}", metres)
         if not table.get("distortions"):
             logger.warning("%s: %s has no distortions, so its lens is taken as free of distortion", path, key)
-    return parts.at_least_two(cameras, path, "tables with a 'matrix'")
 
 
 def _camera_tables(data: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:

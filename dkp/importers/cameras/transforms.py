@@ -8,7 +8,7 @@ integer + 0.5, as in COLMAP, from which most such files come. The unit is whatev
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,26 +23,15 @@ from dkp.geometry import Camera
 from dkp.importers.cameras import parts
 from dkp.importers.cameras.documents import read_json
 from dkp.importers.cameras.lens import plain_cameras
+from dkp.importers.cameras.parts import NamedCamera
 
 _AXES = np.diag([1.0, -1.0, -1.0])
 _FOCAL = ("fl_x", "fl_y", "cx", "cy")
 _MODELS = (None, "OPENCV", "PINHOLE", "SIMPLE_PINHOLE", "RADIAL", "SIMPLE_RADIAL", "PERSPECTIVE")
 
 
-def read_transforms_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
-    """Read the rig of a ``transforms.json``.
-
-    Args:
-        path: the file, or its folder.
-        unit: of its poses: "m", "cm" or "mm", or how many metres one is.
-
-    Returns:
-        Name -> camera, in the order of the frames: float64, no batch dimension, metres. Names come from the images.
-
-    Raises:
-        InputError: one sentence with file and key, what was found and what was expected.
-    """
-    path, metres = Path(path), parts.metres(unit)
+def read_transforms(path: Path, metres: float) -> Iterator[NamedCamera]:
+    """Read the rig of a ``transforms.json``, or of the one in a folder, with the names of its images."""
     path = path / "transforms.json" if path.is_dir() else path
     data = read_json(path, "a transforms.json")
     frames = data.get("frames")
@@ -55,11 +44,8 @@ def read_transforms_cameras(path: str | Path, unit: str) -> dict[str, Camera]:
             raise InputError(f"{where}.file_path is {shown(frame['file_path'])}, expected the path of an image")
     names = parts.image_names([frame["file_path"] for frame in frames], f"{path}: frames: file_path")
     top = {key: value for key, value in data.items() if key != "frames"}
-    cameras = {
-        name: _camera(_with_size({**top, **frame}, path.parent), where, metres)
-        for name, frame, where in zip(names, frames, wheres, strict=True)
-    }
-    return parts.at_least_two(cameras, path, "in its frames")
+    for name, frame, where in zip(names, frames, wheres, strict=True):
+        yield name, _camera(_with_size({**top, **frame}, path.parent), where, metres)
 
 
 def _with_size(values: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from dkp.captures.rig import camera_size
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.datasets.board_pose import LEAST_CORNERS, BoardPose, Corners, read_corners, solve_pose
 from dkp.importers.media.synchronise import report_gaps
 from dkp.importers.media.video import FrameSource, open_media, report_bad
@@ -207,7 +207,7 @@ def read_recording(source: Path, on_bad: OnBad = "raise") -> BoardRecording:
     """
     if not source.is_dir():
         raise InputError(f"{source} is not a folder, expected one with camera_array.toml, xy.csv and videos")
-    cameras = read_toml_cameras(source / "camera_array.toml", "m")
+    cameras = read_cameras(source / "camera_array.toml", "toml", "m")
     numbers = {_number(name): name for name in cameras}
     table, indices = read_corners(source / "xy.csv", {number: cameras[name] for number, name in numbers.items()})
     media = open_media(source, list(cameras), on_bad)

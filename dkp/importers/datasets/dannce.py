@@ -15,7 +15,7 @@ from dkp.captures.capture import Capture
 from dkp.captures.writer import CaptureWriter, check_destination
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.cameras.dannce import read_dannce_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.datasets.joint_views import JointView, view_row
 from dkp.importers.keypoints.dannce import read_dannce_labels
 from dkp.importers.keypoints.detections import Detections, Joints
@@ -82,7 +82,7 @@ def import_dannce(
     check_destination(out, overwrite)
     folder = Path(project)
     calibration = _calibration(folder)
-    known = list(read_dannce_cameras(calibration, unit))
+    known = list(read_cameras(calibration, "dannce", unit))
     names = known if names is None else names
     if len(names) != len(known) or len(set(names)) != len(names):
         raise InputError(f"names are {names}, expected a different one for each of {', '.join(known)}")

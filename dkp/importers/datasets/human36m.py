@@ -12,8 +12,9 @@ from dkp.captures.images import read_image
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.cameras.human36m import CAMERAS, read_human36m_cameras
+from dkp.importers.cameras.human36m import CAMERAS
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.datasets.joint_views import JointView, every, labelled, with_size, write_joint_views
 from dkp.importers.hdf5 import numbers, open_hdf5
 from dkp.importers.subject import Lens
@@ -74,7 +75,7 @@ def import_human36m(
     views: list[JointView] = []
     rig: dict[str, Camera] = {}
     for subject in chosen:
-        cameras = read_human36m_cameras(path, subject=subject)
+        cameras = read_cameras(path, "human36m", subject=subject)
         actions = sorted(file.parent for file in (processed / subject).glob("*/annot.h5"))
         if not actions:
             raise InputError(f"{processed / subject} has no folder with annot.h5, expected one for each action")

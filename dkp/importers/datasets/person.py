@@ -31,8 +31,7 @@ from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.boxes import box_of_points
-from dkp.importers.cameras.qualisys import read_qualisys_cameras
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.media.names import match_names
@@ -212,12 +211,12 @@ def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBa
         raise InputError(f"{source} is not a folder, expected one with videos, detections and a calibration")
     corrected = next(iter(sorted(source.rglob("calib_refined.toml"))), None)
     if corrected is not None and not refine:
-        cameras, refine = read_toml_cameras(corrected, "m"), False
+        cameras, refine = read_cameras(corrected, "toml", "m"), False
     else:
         published = next(iter(sorted(source.rglob("*.qca.txt"))), None)
         if published is None:
             raise InputError(f"{source} has neither calib_refined.toml nor a .qca.txt file, expected a calibration")
-        cameras, refine = read_qualisys_cameras(published), True
+        cameras, refine = read_cameras(published, "qualisys"), True
     folder = _only_folder(source)
     names = list(cameras)
     media = open_media(folder, names, on_bad)

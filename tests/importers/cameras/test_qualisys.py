@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dkp.errors import InputError
-from dkp.importers.cameras.qualisys import read_qualisys_cameras
+from dkp.importers.cameras.registry import read_cameras
 
 CAMERA = """<camera serial="{serial}">
 <fov_video bottom="1919" left="0" right="1087" top="0"/>
@@ -27,7 +27,7 @@ def path(tmp_path):
 
 
 def test_units_and_axes(path):
-    cameras = read_qualisys_cameras(path)
+    cameras = read_cameras(path, "qualisys")
     assert list(cameras) == ["a", "b"]
     camera = cameras["a"]
     assert camera.intrinsics.tolist() == [[1600, 0, 544.5], [0, 1601, 960.5], [0, 0, 1]]  # 1/64 px, centres at 0.5
@@ -45,7 +45,7 @@ def test_a_video_of_a_part_of_the_sensor(path):
     path.write_text(
         cut.format('bottom="1899" left="8" right="1079" top="100"', 'bottom="1919" left="0" right="1" top="0"')
     )
-    camera = read_qualisys_cameras(path)["a"]
+    camera = read_cameras(path, "qualisys")["a"]
     assert camera.image_size.tolist() == [1072, 1800]
     assert camera.intrinsics[:2, 2].tolist() == [536.5, 860.5]
 
@@ -65,17 +65,17 @@ def test_bad_files_are_named(tmp_path, content, words):
     file = tmp_path / "bad.qca.txt"
     file.write_text(content)
     with pytest.raises(InputError, match=words) as caught:
-        read_qualisys_cameras(file)
+        read_cameras(file, "qualisys")
     assert str(file) in str(caught.value)
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
-        read_qualisys_cameras(tmp_path / "none.qca.txt")
+        read_cameras(tmp_path / "none.qca.txt", "qualisys")
 
 
 def test_rotation_is_a_rotation(path):
-    for camera in read_qualisys_cameras(path).values():
+    for camera in read_cameras(path, "qualisys").values():
         rotation = camera.rotation.numpy()
         np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-12)
         assert np.linalg.det(rotation) == pytest.approx(1)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dkp.errors import InputError
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.registry import read_cameras
 
 VECTOR = np.array([0.3, -0.8, 0.2])
 MATRIX = cv2.Rodrigues(VECTOR)[0]
@@ -72,7 +72,7 @@ matrix = [[500.0, 0.0, 319.5], [0.0, 510.0, 239.5], [0.0, 0.0, 1.0]]
 def test_cameras_project_as_opencv_does_half_a_pixel_on(tmp_path, content, unit, names):
     path = tmp_path / "calibration.toml"
     path.write_text(content)
-    cameras = read_toml_cameras(path, unit)
+    cameras = read_cameras(path, "toml", unit)
     assert list(cameras) == names
     camera = cameras[names[0]]
     points = np.random.default_rng(0).uniform(-0.5, 0.5, (20, 3))
@@ -86,7 +86,7 @@ def test_cameras_project_as_opencv_does_half_a_pixel_on(tmp_path, content, unit,
 
 def test_four_coefficients_leave_the_fifth_zero(tmp_path):
     (tmp_path / "c.toml").write_text(ANIPOSE)
-    assert read_toml_cameras(tmp_path / "c.toml", "mm")["B"].distortion.tolist() == [-0.2, 0.1, 0.001, -0.002, 0.0]
+    assert read_cameras(tmp_path / "c.toml", "toml", "mm")["B"].distortion.tolist() == [-0.2, 0.1, 0.001, -0.002, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_bad_files_are_named(tmp_path, old, new, match):
     assert old in ANIPOSE
     path.write_text(ANIPOSE.replace(old, new))
     with pytest.raises(InputError, match=match) as caught:
-        read_toml_cameras(path, "mm")
+        read_cameras(path, "toml", "mm")
     assert str(path) in str(caught.value)
 
 
@@ -124,11 +124,11 @@ def test_one_camera_or_none_is_refused(tmp_path):
     path = tmp_path / "c.toml"
     path.write_text(ANIPOSE.split("[cam_1]")[0])
     with pytest.raises(InputError, match=r"has 1 calibrated camera.s., expected at least two"):
-        read_toml_cameras(path, "mm")
+        read_cameras(path, "toml", "mm")
     with pytest.raises(InputError, match="cannot be read"):
-        read_toml_cameras(tmp_path / "none.toml", "mm")
+        read_cameras(tmp_path / "none.toml", "toml", "mm")
     with pytest.raises(InputError, match="unit is 'feet', expected m, cm, mm or a positive number of metres"):
-        read_toml_cameras(path, "feet")
+        read_cameras(path, "toml", "feet")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
@@ -138,7 +138,7 @@ def test_spellings_that_are_read(tmp_path, encoding, newline):
     (tmp_path / "plain.toml").write_text(ANIPOSE)
     changed = ANIPOSE.replace("fisheye = false", 'fisheye = "false"\nignore = "False"').replace("\n", newline)
     (tmp_path / "c.toml").write_bytes(changed.encode(encoding))
-    plain, found = (read_toml_cameras(tmp_path / name, "mm") for name in ("plain.toml", "c.toml"))
+    plain, found = (read_cameras(tmp_path / name, "toml", "mm") for name in ("plain.toml", "c.toml"))
     points = torch.rand(5, 3, dtype=torch.float64)
     assert list(found) == list(plain)
     for name, camera in found.items():
@@ -148,7 +148,7 @@ def test_spellings_that_are_read(tmp_path, encoding, newline):
 def test_names_of_all_scripts_are_kept(tmp_path):
     content = ANIPOSE.replace('"left side"', '"Ku\u0308che"').replace('"B"', '"\u524d"')
     (tmp_path / "c.toml").write_text(content, encoding="utf-8")
-    assert list(read_toml_cameras(tmp_path / "c.toml", "mm")) == ["K\u00fcche", "\u524d"]
+    assert list(read_cameras(tmp_path / "c.toml", "toml", "mm")) == ["K\u00fcche", "\u524d"]
 
 
 def test_a_camera_does_not_vanish(tmp_path, caplog):
@@ -160,9 +160,9 @@ def test_a_camera_does_not_vanish(tmp_path, caplog):
     for new, match in (("", "has no key 'matrix'"), (misspelled, "'matirx', expected 'matrix'")):
         path.write_text(f"{ANIPOSE}[cam_2]{third.replace(matrix, new)}")
         with pytest.raises(InputError, match=match):
-            read_toml_cameras(path, "mm")
+            read_cameras(path, "toml", "mm")
     path.write_text(f"{ANIPOSE}[cam_2]\nsize = [640, 480]")
-    assert len(read_toml_cameras(path, "mm")) == 2
+    assert len(read_cameras(path, "toml", "mm")) == 2
     assert "cam_2 has no key 'matrix', so it is not calibrated and left out" in caplog.text
 
 
@@ -177,10 +177,10 @@ def test_a_misspelt_key_never_changes_the_geometry_in_silence(tmp_path_factory, 
     letter = {"drop": "", "double": key[at] * 2, "upper": key[at].upper()}[edit]
     path = tmp_path_factory.mktemp("toml") / "c.toml"
     path.write_text(ANIPOSE)
-    right = read_toml_cameras(path, "mm")
+    right = read_cameras(path, "toml", "mm")
     path.write_text(ANIPOSE.replace(f"\n{key} =", f"\n{key[:at]}{letter}{key[at + 1 :]} ="))
     try:
-        found = read_toml_cameras(path, "mm")
+        found = read_cameras(path, "toml", "mm")
     except InputError as error:
         assert str(path) in str(error)  # noqa: PT017
         return
@@ -199,7 +199,7 @@ def test_a_value_of_another_kind_or_a_damaged_text(tmp_path_factory, data):
     """It gives the same geometry, fewer cameras or one sentence with the file, never another geometry."""
     path = tmp_path_factory.mktemp("toml") / "c.toml"
     path.write_text(ANIPOSE)
-    right = read_toml_cameras(path, "mm")
+    right = read_cameras(path, "toml", "mm")
     lines = ANIPOSE.splitlines()
     edit = data.draw(st.sampled_from(["kind", "number", "cut", "remove", "twice"]))
     if edit == "cut":
@@ -225,7 +225,7 @@ def test_a_value_of_another_kind_or_a_damaged_text(tmp_path_factory, data):
     path.write_text(content)
     with warnings_of("dkp.importers.cameras.toml") as warned:
         try:
-            found = read_toml_cameras(path, "mm")
+            found = read_cameras(path, "toml", "mm")
         except InputError as error:
             assert str(path) in str(error)  # noqa: PT017
             assert "\n" not in str(error)  # noqa: PT017

@@ -17,7 +17,7 @@ from dkp.captures.board import BOARD_SIZE, MARKER, SQUARE, SQUARES, BoardLabelle
 from dkp.captures.check import check_capture
 from dkp.errors import InputError
 from dkp.geometry import epipolar_distance, fundamental_matrix
-from dkp.importers.cameras.toml import read_toml_cameras
+from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.datasets.board import board_splits, import_board, view_homography
 from dkp.importers.datasets.board_pose import Corners, read_corners, solve_pose
 
@@ -240,7 +240,7 @@ def test_splits_are_blocks():
 
 
 def test_pose_survives_wrong_corners(recording):
-    cameras = dict(enumerate(read_toml_cameras(recording / "camera_array.toml", "m").values()))
+    cameras = dict(enumerate(read_cameras(recording / "camera_array.toml", "toml", "m").values()))
     corners, indices = read_corners(recording / "xy.csv", cameras)
     assert indices[FIRST, 0] == 7
     views = {number: corners[FIRST + 4, number] for number in cameras}
