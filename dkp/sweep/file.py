@@ -1,14 +1,19 @@
 """A sweep's file, in the format of Weights & Biases: what is varied, what is measured, which command runs."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from dkp.errors import InputError
 from dkp.recipes import read_recipe
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
 
 Scalar = bool | int | float | str | None
 
@@ -18,47 +23,18 @@ KEYS = ("program", "command", "method", "metric", "parameters", "early_terminate
 COMMAND = ["${interpreter}", "-m", "dkp", "fit"]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A parameter with listed values.
+def optuna() -> Any:
+    """Return the package Optuna.
 
-    Attributes:
-        values: one of them a trial; a single one is a constant.
+    Raises:
+        InputError: it is not installed.
     """
-
-    values: tuple[Scalar, ...]
-
-
-@dataclass(frozen=True)
-class Range:
-    """A parameter between two numbers, both included.
-
-    Attributes:
-        low: least value.
-        high: greatest value.
-        log: whether the logarithm is uniform.
-        step: distance of neighbouring values, from `low`; None = any.
-        whole: whether only whole numbers count.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Halving:
-    """Early stopping: after `least`, `least * factor`, ... values of the metric only the best share of trials goes on.
-
-    Attributes:
-        least: values of the metric before the first comparison.
-        factor: one in so many trials goes on.
-    """
-
-    least: int
-    factor: int = 3
+    try:
+        import optuna
+    except ImportError as error:
+        raise InputError("dkp sweep needs the package optuna, expected dkp[sweep] to be installed") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 @dataclass(frozen=True)
@@ -70,29 +46,20 @@ class Sweep:
         method: "grid", "random" or "bayes".
         metric: name of the metric as `metrics.json` has it.
         direction: "minimize" or "maximize".
-        parameters: option -> its values.
+        parameters: option -> its values, as Optuna has them; a single one is a constant.
         command: words of the command; "${args}" stands for the options.
         cap: number of trials; None = all of a grid.
-        halving: when trials are stopped early; None = never.
+        halving: options of Optuna's `SuccessiveHalvingPruner`, which stops trials early; None = never.
     """
 
     name: str
     method: str
     metric: str
     direction: Literal["minimize", "maximize"]
-    parameters: Mapping[str, Choice | Range]
+    parameters: Mapping[str, BaseDistribution]
     command: Sequence[str]
     cap: int | None = None
-    halving: Halving | None = None
-    fixed: Mapping[str, Scalar] = field(init=False)
-
-    def __post_init__(self) -> None:
-        single = {
-            name: kind.values[0]
-            for name, kind in self.parameters.items()
-            if isinstance(kind, Choice) and len(kind.values) == 1
-        }
-        object.__setattr__(self, "fixed", single)
+    halving: Mapping[str, int] | None = None
 
     def grid(self) -> list[dict[str, Scalar]]:
         """All combinations, the last parameter changing first.
@@ -100,13 +67,11 @@ class Sweep:
         Raises:
             InputError: a parameter has no list of values.
         """
+        lists = []
         for name, kind in self.parameters.items():
-            if isinstance(kind, Range) and not kind.whole:
+            if isinstance(kind, optuna().distributions.FloatDistribution):
                 raise InputError(f"parameters: {name} is a range, expected values: [...] with the method grid")
-        lists = [
-            list(kind.values) if isinstance(kind, Choice) else list(range(int(kind.low), int(kind.high) + 1))
-            for kind in self.parameters.values()
-        ]
+            lists.append(kind.choices if hasattr(kind, "choices") else range(kind.low, kind.high + 1))
         return [dict(zip(self.parameters, values, strict=True)) for values in itertools.product(*lists)]
 
     def words(self, values: Mapping[str, Scalar]) -> list[str]:
@@ -199,7 +164,7 @@ def _command(value: Any, where: str) -> list[str]:
     return words
 
 
-def _parameter(entry: Any, where: str) -> Choice | Range:
+def _parameter(entry: Any, where: str) -> BaseDistribution:
     entry = _mapping(entry, where, "value, values, or min and max")
     known = ("value", "values", "min", "max", "distribution", "q")
     for key in entry:
@@ -212,7 +177,7 @@ def _parameter(entry: Any, where: str) -> Choice | Range:
         for value in values:
             if not isinstance(value, bool | int | float | str | None):
                 raise InputError(f"{where} has the value {value!r}, expected a number, a string, true, false or null")
-        return Choice(tuple(values))
+        return optuna().distributions.CategoricalDistribution(values)
     low, high = (_number(entry.get(key), f"{where}: {key}") for key in ("min", "max"))
     whole = all(isinstance(entry[key], int) for key in ("min", "max"))
     kind = entry.get("distribution", "int_uniform" if whole else "uniform")
@@ -227,7 +192,9 @@ def _parameter(entry: Any, where: str) -> Choice | Range:
     step = _number(entry.get("q", 1), f"{where}: q") if kind == "q_uniform" else None
     if step is not None and step <= 0:
         raise InputError(f"{where}: q is {step}, expected a positive step")
-    return Range(low, high, log=kind.startswith("log"), step=step, whole=kind == "int_uniform")
+    if kind == "int_uniform":
+        return optuna().distributions.IntDistribution(int(low), int(high))
+    return optuna().distributions.FloatDistribution(low, high, log=kind.startswith("log"), step=step)
 
 
 def _number(value: Any, where: str) -> float:
@@ -236,7 +203,7 @@ def _number(value: Any, where: str) -> float:
     return value
 
 
-def _halving(entry: Any, where: str) -> Halving | None:
+def _halving(entry: Any, where: str) -> dict[str, int] | None:
     if entry is None:
         return None
     entry = _mapping(entry, where, "type, min_iter and eta")
@@ -244,6 +211,6 @@ def _halving(entry: Any, where: str) -> Halving | None:
         raise InputError(f"{where}: type is {entry.get('type')!r}, expected hyperband")
     factor = _whole(entry.get("eta", 3), f"{where}: eta", least=2)
     if "min_iter" in entry:
-        return Halving(_whole(entry["min_iter"], f"{where}: min_iter"), factor)
+        return {"min_resource": _whole(entry["min_iter"], f"{where}: min_iter"), "reduction_factor": factor}
     greatest, brackets = (_whole(entry.get(key), f"{where}: {key}") for key in ("max_iter", "s"))
-    return Halving(max(1, greatest // factor**brackets), factor)
+    return {"min_resource": max(1, greatest // factor**brackets), "reduction_factor": factor}

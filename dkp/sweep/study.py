@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dkp.errors import InputError
-from dkp.sweep.file import Choice, Range, Scalar, Sweep
+from dkp.sweep.file import Scalar, Sweep, optuna
 from dkp.sweep.trial import Outcome
 
 if TYPE_CHECKING:
-    import optuna
+    from optuna import Study as Trials
+    from optuna import Trial
+    from optuna.samplers import BaseSampler
 
 DATABASE = "study.db"
 CONTINUES = "continues"
@@ -59,22 +61,17 @@ class Study:
     """
 
     def __init__(self, folder: Path, plan: Sweep, seed: int, overrides: Sequence[str]) -> None:
-        self.optuna = _optuna()
+        self.optuna = optuna()
         self.plan = plan
         self.seed = seed
-        halving = plan.halving
-        self.study: optuna.Study = self.optuna.create_study(
+        pruners = self.optuna.pruners
+        self.study: Trials = self.optuna.create_study(
             storage=f"sqlite:///{folder / DATABASE}",
             study_name="sweep",
             direction=plan.direction,
-            pruner=self.optuna.pruners.NopPruner()
-            if halving is None
-            else self.optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=halving.least, reduction_factor=halving.factor
-            ),
+            pruner=pruners.SuccessiveHalvingPruner(**plan.halving) if plan.halving else pruners.NopPruner(),
             load_if_exists=True,
         )
-        self._free = {name: kind for name, kind in plan.parameters.items() if name not in plan.fixed}
         self._check_same(folder, overrides)
         self._take_up_interrupted()
 
@@ -95,7 +92,7 @@ class Study:
         if stored is None:
             if self.plan.method == "grid":
                 for values in self.plan.grid():
-                    self._enqueue(values, skip=True)
+                    self.study.enqueue_trial(values, skip_if_exists=True)
             self.study.set_user_attr("sweep", description)
         elif stored != description:
             before, now = json.loads(stored), json.loads(description)
@@ -108,34 +105,24 @@ class Study:
         for trial in self.study.get_trials(states=(states.RUNNING,)):
             values = trial.params or trial.system_attrs.get("fixed_params", {})
             self.study.tell(trial.number, state=states.FAIL)
-            if values or not self._free:
-                self._enqueue(values, skip=False, attributes={CONTINUES: trial.number})
+            if values:
+                self.study.enqueue_trial(values, user_attrs={CONTINUES: trial.number})
 
-    def _enqueue(self, values: dict[str, Any], skip: bool, attributes: dict[str, Any] | None = None) -> None:
-        free = {name: values[name] for name in self._free}
-        self.study.enqueue_trial(free, user_attrs=attributes, skip_if_exists=skip)
-
-    def ask(self) -> tuple[optuna.Trial, dict[str, Scalar]]:
+    def ask(self) -> tuple[Trial, dict[str, Scalar]]:
         """Return the next trial and its values, in the order of the file."""
         self.study.sampler = self._sampler(len(self.rows()))
-        trial = self.study.ask({name: self._distribution(kind) for name, kind in self._free.items()})
-        values = {name: self.plan.fixed.get(name, trial.params.get(name)) for name in self.plan.parameters}
-        return trial, values
+        trial = self.study.ask(dict(self.plan.parameters))
+        return trial, self._values(trial.params)
 
-    def _sampler(self, count: int) -> optuna.samplers.BaseSampler:
+    def _values(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        return {name: params.get(name) for name in self.plan.parameters}
+
+    def _sampler(self, count: int) -> BaseSampler:
         samplers = self.optuna.samplers
         kind = samplers.TPESampler if self.plan.method == "bayes" else samplers.RandomSampler
         return kind(seed=1000 * self.seed + count)
 
-    def _distribution(self, kind: Choice | Range) -> optuna.distributions.BaseDistribution:
-        distributions = self.optuna.distributions
-        if isinstance(kind, Choice):
-            return distributions.CategoricalDistribution(kind.values)
-        if kind.whole:
-            return distributions.IntDistribution(int(kind.low), int(kind.high))
-        return distributions.FloatDistribution(kind.low, kind.high, log=kind.log, step=kind.step)
-
-    def going_on(self, trial: optuna.Trial, count: int, value: float) -> bool:
+    def going_on(self, trial: Trial, count: int, value: float) -> bool:
         """Note a value of the metric; whether the trial is still among the best share.
 
         Args:
@@ -146,7 +133,7 @@ class Study:
         trial.report(value, count)
         return not trial.should_prune()
 
-    def tell(self, trial: optuna.Trial, outcome: Outcome, seconds: float) -> None:
+    def tell(self, trial: Trial, outcome: Outcome, seconds: float) -> None:
         """Note how a trial ended."""
         states = self.optuna.trial.TrialState
         trial.set_user_attr("seconds", seconds)
@@ -164,13 +151,12 @@ class Study:
         for trial in self.study.get_trials(deepcopy=False):
             if not trial.state.is_finished() or "seconds" not in trial.user_attrs:
                 continue
-            values = {name: self.plan.fixed.get(name, trial.params.get(name)) for name in self.plan.parameters}
             rows.append(
                 Row(
                     trial.number,
                     _STATES[trial.state.name],
                     trial.value,
-                    values,
+                    self._values(trial.params),
                     trial.user_attrs["seconds"],
                     trial.user_attrs.get("reason", ""),
                 )
@@ -182,12 +168,3 @@ class Study:
         done = [row for row in self.rows() if row.state == "done" and row.value is not None]
         sign = 1 if self.plan.direction == "minimize" else -1
         return min(done, key=lambda row: (sign * (row.value or 0.0), row.number), default=None)
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise InputError("dkp sweep needs the package optuna, expected dkp[sweep] to be installed") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

@@ -7,7 +7,10 @@ import yaml
 
 from dkp.cli import main
 from dkp.errors import InputError
-from dkp.sweep.file import Choice, Halving, Range, read_sweep
+from dkp.sweep.file import read_sweep
+
+distributions = pytest.importorskip("optuna").distributions
+Choice, Whole, Range = (getattr(distributions, f"{kind}Distribution") for kind in ("Categorical", "Int", "Float"))
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "sweep").glob("*.yaml"))
 START = ["${env}", "${interpreter}", "-m", "dkp", "fit", "${args}"]
@@ -30,7 +33,7 @@ def test_the_committed_sweeps_are_fits_that_parse(file, capsys, monkeypatch):
     monkeypatch.chdir(file.parents[2])
     plan = read_sweep(file)
     values = {
-        name: kind.values[-1] if isinstance(kind, Choice) else (kind.low + kind.high) / 2
+        name: kind.choices[-1] if isinstance(kind, Choice) else (kind.low + kind.high) / 2
         for name, kind in plan.parameters.items()
     }
     words = plan.words(values)
@@ -51,7 +54,7 @@ def test_the_committed_sweeps_are_fits_that_parse(file, capsys, monkeypatch):
 def test_the_committed_sweeps_vary_weights_widths_and_pairs():
     plans = {file.stem: read_sweep(file) for file in FILES}
     assert {plan.method for plan in plans.values()} == {"grid", "bayes"}
-    assert plans["bayes"].halving == Halving(2, 2)
+    assert plans["bayes"].halving == {"min_resource": 2, "reduction_factor": 2}
     options = {name for plan in plans.values() for name in plan.parameters}
     weights = {f"model.terms.{name}.weight" for name in ("multiview", "distillation")}
     assert weights | {"sigma", "data.pairing.min_angle"} <= options
@@ -76,7 +79,7 @@ def test_options_are_written_as_the_agent_of_weights_and_biases_writes_them(tmp_
 
 
 RANGES = [
-    ({"min": 1, "max": 4}, Range(1, 4, whole=True)),
+    ({"min": 1, "max": 4}, Whole(1, 4)),
     ({"min": 1.0, "max": 4}, Range(1.0, 4)),
     ({"distribution": "uniform", "min": 1, "max": 4}, Range(1, 4)),
     ({"distribution": "q_uniform", "min": 0, "max": 1, "q": 0.25}, Range(0, 1, step=0.25)),
@@ -96,7 +99,10 @@ def test_distributions(entry, expected, tmp_path):
 
 def test_brackets_counted_from_the_end(tmp_path):
     early = {"type": "hyperband", "max_iter": 27, "s": 2, "eta": 3}
-    assert read_sweep(write(tmp_path / "a.yaml", early_terminate=early)).halving == Halving(3, 3)
+    assert read_sweep(write(tmp_path / "a.yaml", early_terminate=early)).halving == {
+        "min_resource": 3,
+        "reduction_factor": 3,
+    }
 
 
 BAD = [

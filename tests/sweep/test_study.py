@@ -5,13 +5,14 @@ from dataclasses import replace
 import pytest
 
 from dkp.errors import InputError
-from dkp.sweep.file import Choice, Halving, Range, Sweep
+from dkp.sweep.file import Sweep
 from dkp.sweep.study import CONTINUES, Study
 from dkp.sweep.trial import Outcome
 
-pytest.importorskip("optuna")
+distributions = pytest.importorskip("optuna").distributions
+Choice, Whole, Range = (getattr(distributions, f"{kind}Distribution") for kind in ("Categorical", "Int", "Float"))
 GRID = Sweep("s", "grid", "val/error", "minimize", {"x": Choice((3.0, 1.0, 2.0)), "y": Choice(("a",))}, ["fit"])
-RANDOM = replace(GRID, method="random", parameters={"x": Range(0.0, 1.0), "n": Range(1, 8, whole=True)})
+RANDOM = replace(GRID, method="random", parameters={"x": Range(0.0, 1.0), "n": Whole(1, 8)})
 
 
 def run(study, trials, error=lambda values: values["x"] ** 2):
@@ -89,7 +90,7 @@ def test_the_direction_counts(tmp_path):
 
 
 def test_the_worse_share_is_stopped_at_every_bracket(tmp_path):
-    plan = replace(RANDOM, halving=Halving(2, 2))
+    plan = replace(RANDOM, halving={"min_resource": 2, "reduction_factor": 2})
     study = Study(tmp_path, plan, 0, [])
     lengths = []
     for error in (4.0, 3.0, 2.0, 1.0, 5.0, 6.0):
