@@ -27,7 +27,7 @@ def bench(
     plots: str | None = None,
     check: str | None = None,
 ) -> None:
-    """Measure speed, as ratios of things measured side by side.
+    """Measure speed side by side: the loss's engines, a training step, loader, renderer, prediction.
 
     Args:
         what: "loss" (the engines of the pairwise loss), "pipeline" (training step, loader, renderer, imports),

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -41,8 +42,7 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[s
     least = Problem.make(2)
     refused = compiling_refused(least.sides(), least.cost())
     engines = [engine for engine in ENGINES if engine != "fused" or refused is None]
-    first = first_calls(engines)
-    peaks = {engine: peaks_of(engine, taken_by(engine, sizes)) for engine in engines} if pairs == 1 else {}
+    found_alone = {engine: alone(engine, taken_by(engine, sizes) if pairs == 1 else []) for engine in engines}
     for cells in sizes:
         problem = Problem.make(cells, pairs)
         sigma[str(cells)] = problem.sigma
@@ -66,12 +66,12 @@ def bench_loss(sizes: Sequence[int], repeats: int = 5, pairs: int = 1) -> dict[s
                     "seconds": times[engine].least,
                     "median_seconds": times[engine].median,
                     "repeats": times[engine].repeats,
-                    "memory_bytes": peaks.get(engine, {}).get(cells),
+                    "memory_bytes": found_alone[engine][1].get(cells),
                     "error": errors[engine],
                 }
             )
     return {
-        "first_call_seconds": first,
+        "first_call_seconds": {engine: first for engine, (first, _) in found_alone.items()},
         "auto": auto,
         "runs": runs,
         "sigma": sigma,
@@ -85,31 +85,17 @@ def taken_by(engine: Engine, sizes: Sequence[int], pairs: int = 1) -> list[int]:
     return [cells for cells in sizes if pairs * cells**2 <= LIMITS.get(engine, pairs * cells**2)]
 
 
-def first_calls(engines: Sequence[Engine]) -> dict[str, float]:
-    """Time of each engine's first call, in a fresh process [s]."""
-    script = (
-        "import sys, time\n"
-        "from dkp.bench.problem import Problem\n"
-        f"problem = Problem.make({WARM_CELLS})\n"
-        "start = time.perf_counter()\n"
-        "problem.run(sys.argv[1])\n"
-        "print(time.perf_counter() - start)\n"
-    )
-    result: dict[str, float] = {}
-    for engine in engines:
-        output = subprocess.run([sys.executable, "-c", script, engine], capture_output=True, text=True, check=True)
-        result[engine] = float(output.stdout.split()[-1])
-    return result
+def alone(engine: Engine, sizes: Sequence[int]) -> tuple[float, dict[int, int]]:
+    """Time of an engine's first call [s], and peak memory of a pass by size [bytes], in a process of its own.
 
-
-def peaks_of(engine: Engine, sizes: Sequence[int]) -> dict[int, int]:
-    """Peak memory of a forward and backward pass by size, in a process of its own [bytes].
-
-    Empty where it cannot be measured; without the sizes that the process did not survive.
+    The peaks are empty where they cannot be measured; without the sizes that the process did not survive.
     """
     command = [sys.executable, "-m", "dkp.bench.loss", engine, *map(str, sorted(sizes))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return {int(cells): int(peak) for cells, peak in (line.split() for line in done.stdout.splitlines())}
+    if not done.stdout:
+        done.check_returncode()
+    first, *peaks = done.stdout.split()
+    return float(first), {int(cells): int(peak) for cells, peak in zip(peaks[::2], peaks[1::2], strict=True)}
 
 
 def slope(runs: Sequence[dict[str, Any]], engine: str, least: int = 4096) -> float | None:
@@ -135,7 +121,10 @@ def parse_sizes(text: str) -> list[int]:
 
 if __name__ == "__main__":
     chosen: Any = sys.argv[1]
-    Problem.make(WARM_CELLS).run(chosen)
+    warm = Problem.make(WARM_CELLS)
+    begun = time.perf_counter()
+    warm.run(chosen)
+    print(time.perf_counter() - begun, flush=True)
     for number in map(int, sys.argv[2:]):
         large = Problem.make(number)
         print(number, peak_memory(partial(large.run, chosen)), flush=True)

@@ -42,17 +42,14 @@ _LAYOUT_RATIO = 1.5
 
 
 def bone_lengths(joints: Mapping[str, Sequence[float] | np.ndarray]) -> np.ndarray:
-    """Return the lengths (B,) of :data:`BONES`; NaN where a joint is missing.
+    """Return the lengths (..., B) of :data:`BONES`; NaN where a joint is missing.
 
     Args:
-        joints: name -> coordinates, of the image or of space; further entries, such as a confidence, are not used in
-            images: give what is to be measured only.
+        joints: name -> (..., D) coordinates.
     """
-    lengths = np.full(len(BONES), np.nan)
-    for index, (first, second) in enumerate(BONES):
-        if first in joints and second in joints:
-            lengths[index] = np.linalg.norm(np.subtract(joints[first], joints[second]))
-    return lengths
+    missing = np.full_like(next(iter(joints.values()), np.zeros(3)), np.nan, dtype=np.float64)
+    ends = np.array([[joints.get(name, missing) for name in bone] for bone in BONES])
+    return np.moveaxis(np.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1), 0, -1)
 
 
 def renamed(names: Iterable[str], wrong: str, right: str) -> dict[str, str]:

@@ -182,6 +182,12 @@ class GeodesicError(SurfaceMetric):
             threshold=self.threshold,
         )
         self.errors.append(error[chosen])
+        self.add_instances(error, chosen, foreground, label_foreground, known)
+
+    def add_instances(
+        self, error: Tensor, chosen: Tensor, foreground: Tensor, label_foreground: Tensor, known: Tensor | None
+    ) -> None:
+        """Add what the errors (B, N) of chosen pixels (B, N) say of each view; here nothing."""
 
     def compute(self) -> dict[str, Tensor]:
         """Return the scalars listed above."""

@@ -5,7 +5,6 @@ The metrics take points in space and do not care where they come from; `dkp.reco
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -19,28 +18,6 @@ from dkp.surface.closest import ClosestPoint
 MILLIMETRES = 1000.0
 REACH = 0.15
 """Error below which a keypoint counts as right [m]."""
-
-
-def point_to_surface(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Distance from points to the nearest point of a mesh.
-
-    Args:
-        points: (N, 3) [m].
-        vertices: (V, 3) [m].
-        faces: (F, 3) int.
-
-    Returns:
-        (N,) [m].
-
-    Examples:
-        >>> import numpy as np
-        >>> corners = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-        >>> point_to_surface(np.array([[0.2, 0.2, 0.5], [2.0, 0.0, 0.0]]), corners, np.array([[0, 1, 2]])).tolist()
-        [0.5, 1.0]
-    """
-    if not len(points):
-        return np.zeros(0)
-    return ClosestPoint(vertices, faces)(points)[2]
 
 
 def procrustes(points: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -77,24 +54,6 @@ def procrustes(points: Tensor, target: Tensor, mask: Tensor | None = None) -> Te
     variance = (share * centred.square()).sum((-2, -1))
     scale = (size * sign).sum(-1) / variance.clamp_min(torch.finfo(variance.dtype).tiny)
     return scale[..., None, None] * (points - middle) @ rotation.mT + target_middle
-
-
-def keypoint_distances(points: Tensor, truth: Tensor) -> Tensor:
-    """Distance of each keypoint from the truth: what MPJPE averages.
-
-    Args:
-        points: (..., J, 3) [m].
-        truth: (..., J, 3) [m].
-
-    Returns:
-        (..., J) [m], float64.
-
-    Examples:
-        >>> import torch
-        >>> keypoint_distances(torch.tensor([[0.0, 3.0, 0.0]]), torch.tensor([[4.0, 0.0, 0.0]]))
-        tensor([5.], dtype=torch.float64)
-    """
-    return (points.double() - truth.double()).norm(dim=-1)
 
 
 class SurfaceError3D(Metric):
@@ -150,12 +109,14 @@ class SurfaceError3D(Metric):
                 f"{tuple(visible.shape)}, expected (B, N, 3), (B, N, 3) and (B, N)."
             )
         found = points.isfinite().all(dim=-1)
-        self.distances.append(keypoint_distances(points, truth)[found & truth.isfinite().all(dim=-1)].float())
+        distance = (points.double() - truth.double()).norm(dim=-1)
+        self.distances.append(distance[found & truth.isfinite().all(dim=-1)].float())
         corners = faces.cpu().numpy()
         for instant in range(len(points)):
             own = points[instant][found[instant]].double().cpu().numpy()
-            gap = point_to_surface(own, vertices[instant].double().cpu().numpy(), corners)
-            self.gaps.append(torch.as_tensor(gap, dtype=torch.float32).to(points.device))
+            if len(own):
+                gap = ClosestPoint(vertices[instant].double().cpu().numpy(), corners)(own)[2]
+                self.gaps.append(torch.as_tensor(gap, dtype=torch.float32).to(points.device))
         self.counts += torch.stack([visible.sum(), (visible & found).sum()])
 
     def compute(self) -> dict[str, Tensor]:
@@ -209,9 +170,10 @@ class KeypointError3D(Metric):
         """
         known = truth.isfinite().all(dim=-1)
         found = known & points.isfinite().all(dim=-1)
-        distance = keypoint_distances(points, truth)
+        points, truth = points.double(), truth.double()
+        distance = (points - truth).norm(dim=-1)
         enough = found & (found.sum(-1, keepdim=True) >= 3)
-        aligned = keypoint_distances(procrustes(points, truth, enough), truth)
+        aligned = (procrustes(points, truth, enough) - truth).norm(dim=-1)
         own = torch.stack(
             [
                 torch.where(found, distance, 0.0).sum(),

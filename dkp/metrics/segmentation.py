@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassStatScores
 
 
 def intersection_union(
@@ -77,32 +78,7 @@ class ForegroundIoU(Metric):
         return {"iou": self.intersection / self.union, "iou_view": self.share / self.views}
 
 
-def part_counts(part: Tensor, label_part: Tensor, parts: int, known: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Per labelled part: its pixels, and those predicted as it.
-
-    Args:
-        part: (..., H, W) long, predicted, 0 is the background.
-        label_part: (..., H, W) long in 0..K; pixels with 0 take no part.
-        parts: K.
-        known: (..., H, W) bool, where there is a label; None means everywhere.
-
-    Returns:
-        correct, total: (K,) long, for the parts 1..K.
-
-    Examples:
-        >>> import torch
-        >>> part_counts(torch.tensor([[1, 2, 0]]), torch.tensor([[1, 1, 2]]), parts=2)
-        (tensor([1, 0]), tensor([2, 1]))
-    """
-    used = label_part > 0
-    if known is not None:
-        used = used & known.bool()
-    label = label_part[used].long() - 1
-    correct = label[part[used] == label_part[used]]
-    return torch.bincount(correct, minlength=parts)[:parts], torch.bincount(label, minlength=parts)[:parts]
-
-
-class PartAccuracy(Metric):
+class PartAccuracy(MulticlassStatScores):
     """Share of labelled foreground pixels whose part is right; predicted background counts as wrong.
 
     ``compute`` returns ``part_accuracy``, over all pixels, and ``part_accuracy_mean``, the mean over parts that occur.
@@ -118,35 +94,26 @@ class PartAccuracy(Metric):
         {'part_accuracy': 0.667, 'part_accuracy_mean': 0.5}
     """
 
-    full_state_update = False
-    higher_is_better = True
-    correct: Tensor
-    total: Tensor
-
     def __init__(self, parts: int = 24, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.parts = parts
-        for name in ("correct", "total"):
-            self.add_state(name, default=torch.zeros(parts, dtype=torch.long), dist_reduce_fx="sum")
+        super().__init__(parts + 1, average=None, ignore_index=0, validate_args=False, **kwargs)
 
     def update(self, part: Tensor, label_part: Tensor, known: Tensor | None = None) -> None:
         """Add views.
 
         Args:
             part: (..., H, W) long, or logits (..., K+1, H, W).
-            label_part: (..., H, W) long.
+            label_part: (..., H, W) long in 0..K; pixels with 0 take no part.
             known: (..., H, W) bool or None.
         """
         if part.ndim == label_part.ndim + 1:
             part = part.argmax(dim=-3)
-        correct, total = part_counts(part, label_part, self.parts, known)
-        self.correct += correct
-        self.total += total
+        super().update(part.long(), label_part.long() if known is None else label_part.long() * known)
 
-    def compute(self) -> dict[str, Tensor]:
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
         """``part_accuracy`` and ``part_accuracy_mean``."""
-        occurs = self.total > 0
+        correct, total = super().compute()[1:, [0, 4]].T
+        occurs = total > 0
         return {
-            "part_accuracy": self.correct.sum() / self.total.sum(),
-            "part_accuracy_mean": (self.correct[occurs] / self.total[occurs]).mean(),
+            "part_accuracy": correct.sum() / total.sum(),
+            "part_accuracy_mean": (correct[occurs] / total[occurs]).mean(),
         }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics.utilities import rank_zero_warn
 
-from dkp.metrics.geodesic import SurfaceMetric, geodesic_errors
+from dkp.metrics.geodesic import GeodesicError
 from dkp.metrics.sampling import concatenate
 from dkp.metrics.segmentation import intersection_union
 
@@ -75,21 +75,17 @@ def average_precision(similarity: Tensor, score: Tensor, thresholds: Tensor) -> 
     return padded.gather(1, first).mean(dim=1).float(), (hits[:, -1] / len(score)).float()
 
 
-class PointSimilarity(SurfaceMetric):
-    """GPS and GPSm per instance (one instance a view) and AP and AR over the thresholds 0.50:0.05:0.95.
+class PointSimilarity(GeodesicError):
+    """The geodesic error, with GPS and GPSm per instance (one instance a view) and AP and AR at 0.50:0.05:0.95.
 
     GPSm = sqrt(GPS · IoU of the masks). The score that ranks detections is the mean foreground probability over the
     predicted foreground; a view without any is an instance missed. There are no detections beyond the labelled
     instances here, so these figures are not comparable with DensePose-COCO's, which include a person detector.
 
-    ``compute`` returns ``gps``, ``gpsm`` (means over instances), and ``ap``, ``ap50``, ``ap75``, ``ar``, from GPSm.
+    ``compute`` returns, beside what `GeodesicError` does, ``gps``, ``gpsm`` (means over instances), and ``ap``,
+    ``ap50``, ``ap75``, ``ar``, from GPSm.
 
     The states are lists of float32, one entry an instance: precision needs their order.
-
-    Args:
-        surface: The template.
-        points_per_view: At most this many labelled pixels of a view are measured; None measures all.
-        threshold: A pixel is predicted as foreground above this probability.
 
     Examples:
         >>> import torch
@@ -97,43 +93,24 @@ class PointSimilarity(SurfaceMetric):
         >>> metric = PointSimilarity(Surface.plane(width=1.0, height=1.0, spacing=0.1))
         >>> label, foreground = torch.zeros(1, 3, 2, 2), torch.ones(1, 2, 2)
         >>> metric.update(label, foreground, label, foreground.bool())
-        >>> {name: round(value.item(), 2) for name, value in metric.compute().items()}
-        {'gps': 1.0, 'gpsm': 1.0, 'ap': 1.0, 'ap50': 1.0, 'ap75': 1.0, 'ar': 1.0}
+        >>> value = metric.compute()
+        >>> [round(value[name].item(), 2) for name in ("geodesic_mean_cm", "gps", "gpsm", "ap", "ar")]
+        [0.0, 1.0, 1.0, 1.0, 1.0]
     """
 
-    higher_is_better = True
     gps: list[Tensor]
     gpsm: list[Tensor]
     score: list[Tensor]
 
-    def __init__(
-        self, surface: "Surface", points_per_view: int | None = 500, threshold: float = 0.5, **kwargs: Any
-    ) -> None:
-        super().__init__(surface, **kwargs)
-        self.points_per_view = points_per_view
-        self.threshold = threshold
+    def __init__(self, surface: "Surface", *args: Any, **kwargs: Any) -> None:
+        super().__init__(surface, *args, **kwargs)
         for name in ("gps", "gpsm", "score"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(
-        self,
-        coordinate: Tensor,
-        foreground: Tensor,
-        label_coordinate: Tensor,
-        label_foreground: Tensor,
-        known: Tensor | None = None,
+    def add_instances(
+        self, error: Tensor, chosen: Tensor, foreground: Tensor, label_foreground: Tensor, known: Tensor | None
     ) -> None:
-        """Add views, one instance each; any leading dimensions. Shapes and units as in ``geodesic_errors``."""
-        error, _, chosen = geodesic_errors(
-            self.surface,
-            coordinate,
-            foreground,
-            label_coordinate,
-            label_foreground,
-            known,
-            points_per_view=self.points_per_view,
-            threshold=self.threshold,
-        )
+        """Add an instance for each view."""
         gps = geodesic_point_similarity(error, chosen)
         height, width = foreground.shape[-2:]
         foreground = foreground.detach().float().reshape(-1, height, width)
@@ -156,9 +133,10 @@ class PointSimilarity(SurfaceMetric):
         gps, gpsm, score = (concatenate(state, self.device) for state in (self.gps, self.gpsm, self.score))
         if gps.numel() == 0:
             rank_zero_warn("PointSimilarity saw no labelled instance: its values are NaN.")
-            return {name: gps.new_tensor(float("nan")) for name in ("gps", "gpsm", "ap", "ap50", "ap75", "ar")}
+            names = ("gps", "gpsm", "ap", "ap50", "ap75", "ar")
+            return super().compute() | {name: gps.new_tensor(float("nan")) for name in names}
         precision, recall = average_precision(gpsm, score, gpsm.new_tensor(THRESHOLDS))
-        return {
+        return super().compute() | {
             "gps": gps.mean(),
             "gpsm": gpsm.mean(),
             "ap": precision.mean(),

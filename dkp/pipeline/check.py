@@ -3,6 +3,7 @@
 import html as text
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from json import dumps
 from pathlib import Path
@@ -77,7 +78,7 @@ def check(
         Path(html).parent.mkdir(parents=True, exist_ok=True)
         write_text(html, check_page(opened, report))
         print(f"dkp: wrote {html}", file=sys.stderr)
-    shown = dumps(report.to_dict(), indent=1) if json else report
+    shown = dumps(asdict(report), indent=1) if json else report
     if report.problems:
         print(shown)
         more = f" (and {len(report.problems) - 1} more problems)" if len(report.problems) > 1 else ""

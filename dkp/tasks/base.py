@@ -282,16 +282,12 @@ class DenseKeypointTask(pl.LightningModule):
         return self.atlas
 
     def validation_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, dataloader_idx)
-
-    def test_step(self, batch: MultiviewBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        self._evaluate(batch, dataloader_idx)
-
-    def _evaluate(self, batch: MultiviewBatch, loader: int) -> None:
         field = self.evaluated_field(flatten_views(batch))
-        evaluation = self.evaluations[loader]
+        evaluation = self.evaluations[dataloader_idx]
         assert isinstance(evaluation, Evaluation)
         evaluation.update(field, self.surface_coordinates(field), batch)
+
+    test_step = validation_step
 
     def on_validation_start(self) -> None:
         self._begin_evaluation("validate")

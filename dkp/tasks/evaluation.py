@@ -100,12 +100,11 @@ class Evaluation(nn.Module):
                 self.metrics["exact_consistency"] = consistency(settings, extent, per_pair=False)
         if settings.accuracy:
             points, threshold = settings.points_per_view, settings.threshold
-            self.metrics["geodesic"] = GeodesicError(surface, points, threshold)
+            measured = PointSimilarity if settings.point_similarity else GeodesicError
+            self.metrics["geodesic"] = measured(surface, points, threshold)
             self.metrics["foreground"] = ForegroundIoU(settings.threshold)
             self.metrics["silhouette"] = ForegroundIoU(settings.threshold)
             self.metrics["part"] = PartAccuracy(surface.parts)
-            if settings.point_similarity:
-                self.metrics["similarity"] = PointSimilarity(surface, points_per_view=points, threshold=threshold)
         if settings.joints is not None:
             self.metrics["joints"] = JointError(surface, settings.joints, settings.threshold, each=True)
             if settings.exact:
@@ -219,9 +218,7 @@ class Evaluation(nn.Module):
         truth = batch["coordinate"].flatten(0, 1)[labelled]
         inside = batch["foreground"].flatten(0, 1)[labelled]
         known = batch["known"].flatten(0, 1)[labelled]
-        for name in ("geodesic", "similarity"):
-            if name in self.metrics:
-                self._add(name, coordinate[labelled], foreground[labelled], truth, inside, known)
+        self._add("geodesic", coordinate[labelled], foreground[labelled], truth, inside, known)
         self._add("foreground", foreground[labelled], inside, known)
         if isinstance(field, ChartField) and "part" in batch:
             predicted = (field.part * (field.foreground > 0))[labelled]

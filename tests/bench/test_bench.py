@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dkp.bench import command
-from dkp.bench.loss import parse_sizes, peaks_of, slope, taken_by
+from dkp.bench.loss import alone, parse_sizes, slope, taken_by
 from dkp.bench.memory import peak_memory
 from dkp.bench.problem import NEAR_SHARE, Problem
 from dkp.bench.ratios import compare, ratios
@@ -108,7 +108,7 @@ def test_a_full_field_of_256_by_256_cells_takes_less_than_a_gigabyte():
     least = Problem.make(2)
     if compiling_refused(least.sides(), least.cost()) is not None:
         pytest.skip("nothing can be compiled")
-    peaks = peaks_of("fused", [4096, 65536])
+    _, peaks = alone("fused", [4096, 65536])
     if not peaks:
         pytest.skip("the system keeps no peak that can be reset")
     assert peaks[65536] < 1e9

@@ -7,14 +7,8 @@ from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
 from dkp.errors import InputError
-from dkp.metrics import (
-    KeypointError3D,
-    ReprojectionResidual,
-    SurfaceError3D,
-    keypoint_distances,
-    point_to_surface,
-    procrustes,
-)
+from dkp.metrics import KeypointError3D, ReprojectionResidual, SurfaceError3D, procrustes
+from dkp.surface.closest import ClosestPoint
 
 
 def surface_batch(seed, ball, batch=2, count=30):
@@ -81,17 +75,16 @@ def test_surface_error_in_two_processes(ball, assert_same_in_two_processes):
     assert_same_in_two_processes(SurfaceError3D, [surface_batch(seed, ball) for seed in range(3)])
 
 
-def test_point_to_surface_is_the_least_distance(ball):
+def test_the_closest_point_of_a_surface_has_the_least_distance(ball):
     points = np.random.default_rng(0).normal(size=(40, 3)) * 0.5
     corners = ball.vertices[ball.faces]
     rng = np.random.default_rng(1)
     weights = rng.dirichlet([0.6, 0.6, 0.6], size=150)
     dense = np.einsum("sk,fki->fsi", weights, corners).reshape(-1, 3)
     sampled = np.array([np.linalg.norm(dense - point, axis=1).min() for point in points])
-    found = point_to_surface(points, ball.vertices, ball.faces)
+    found = ClosestPoint(ball.vertices, ball.faces)(points)[2]
     assert (found <= sampled + 1e-9).all()
     np.testing.assert_allclose(found, sampled, atol=0.01)
-    assert point_to_surface(points[:0], ball.vertices, ball.faces).shape == (0,)
 
 
 def keypoint_batch(seed, batch=3, joints=7):
@@ -140,11 +133,6 @@ def test_keypoint_error_against_numpy():
 
 def test_keypoint_error_in_two_processes(assert_same_in_two_processes):
     assert_same_in_two_processes(KeypointError3D, [keypoint_batch(seed) for seed in range(3)])
-
-
-def test_keypoint_distances():
-    points, truth = torch.zeros(2, 3, 3), torch.ones(2, 3, 3)
-    assert keypoint_distances(points, truth).tolist() == [[pytest.approx(3**0.5)] * 3] * 2
 
 
 def test_procrustes_takes_out_a_similarity_but_no_mirroring():

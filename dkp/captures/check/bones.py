@@ -9,9 +9,9 @@ import numpy as np
 from dkp.captures.check.hypotheses import Looks
 from dkp.captures.check.sight import Sight
 from dkp.captures.joints import BONES, LAYOUTS, bone_lengths, renamed
+from dkp.captures.rig import METRES_PER_UNIT
 
 _SMALLEST, _LARGEST = 1 / 3, 3.0  # of the subject against the surface at rest: children and giants are within
-_UNITS = {1e-3: "mm", 1e-2: "cm", 1.0: "m"}  # metres
 _UNLIKE = 2.5  # the longest bones against the shortest, each as a share of the surface's (3.7 and 4.4 in wrong layouts)
 _UNSTABLE = 0.6  # spread (80 % of the instants) of most bones' lengths, as a share of the length
 _LEAST_INSTANTS = 4
@@ -38,12 +38,7 @@ def meeting_points(sight: Sight) -> np.ndarray:
 
 def lengths_of(points: np.ndarray, names: list[str]) -> np.ndarray:
     """Return the lengths (T, B) of the bones between joints (T, P, 3) [m]; NaN where one of the two is not known."""
-    index = {name: column for column, name in enumerate(names)}
-    lengths = np.full((len(points), len(BONES)), np.nan)
-    for bone, (first, second) in enumerate(BONES):
-        if first in index and second in index:
-            lengths[:, bone] = np.linalg.norm(points[:, index[first]] - points[:, index[second]], axis=-1)
-    return lengths
+    return bone_lengths(dict(zip(names, points.swapaxes(0, 1), strict=True)))
 
 
 def bone_sentences(looks: Looks, rest: Mapping[str, np.ndarray], surface: str, unit: str) -> list[str]:
@@ -81,13 +76,10 @@ def bone_sentences(looks: Looks, rest: Mapping[str, np.ndarray], surface: str, u
 
 
 def _size_sentence(size: float, surface: str, unit: str) -> str:
-    fitting = [name for metres, name in _UNITS.items() if 0.4 < size * metres / _metres(unit) < 2.0]
+    given = METRES_PER_UNIT[unit]
+    fitting = [name for name, metres in METRES_PER_UNIT.items() if 0.4 < size * metres / given < 2.0]
     advice = f": is the unit {fitting[0]}, not {unit}?" if fitting else ": is the scale of the calibration right?"
     return f"the subject's bones are {size:.3g} times as long as those of the surface {surface}{advice}"
-
-
-def _metres(unit: str) -> float:
-    return next(metres for metres, name in _UNITS.items() if name == unit)
 
 
 def _unlikeness(ratios: np.ndarray) -> float:

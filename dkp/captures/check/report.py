@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
@@ -127,10 +126,6 @@ class CheckReport:
     findings: list[Finding] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain lists, dictionaries, numbers and strings."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return the report as tables in plain text."""
