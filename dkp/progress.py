@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
+from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeElapsedColumn
 
 FIRST = 10.0
 """Time of a piece of work until its first line [s]; each further line comes after as long again ..."""

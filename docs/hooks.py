@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from dkp.cli.commands import FUNCTIONS, described
-from dkp.cli.help import PACKAGE, command_options
+from dkp.cli.help import PACKAGE, command_options, description
 from dkp.runs.options import FURTHER, LIGHTNING, NOTES, SHARED, USAGE
 
 ROOMS = {
@@ -36,10 +36,10 @@ def commands_page() -> str:
     for name in described():
         lines += [f"## dkp {name}", ""]
         if name in FUNCTIONS:
-            function, description = FUNCTIONS[name]
+            function = FUNCTIONS[name]
             bare, options = command_options(function)
             words = " ".join(["dkp", name, *(shown for shown, _ in bare), "[OPTIONS]"])
-            lines += [description, "", "```text", words, "```", ""]
+            lines += [description(function), "", "```text", words, "```", ""]
             lines += table([*(entry for entry in bare if entry[1]), *options])
         if name in LIGHTNING:
             if name in FUNCTIONS:
@@ -65,8 +65,8 @@ def table(rows: list[tuple[str, str]]) -> list[str]:
 def room_page(room: str, title: str) -> str:
     """Return the page of a room: its public names."""
     tree = ast.parse((PACKAGE / room / "__init__.py").read_text(encoding="utf-8"))
-    listed = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
-    members = json.dumps(sorted(ast.literal_eval(listed)))
+    names = [name.asname or name.name for node in tree.body if isinstance(node, ast.ImportFrom) for name in node.names]
+    members = json.dumps(sorted(names))
     source = "import dkp" if room == "inference" else f"from dkp.{room} import ..."
     return f"# {title}\n\n```python\n{source}\n```\n\n::: dkp.{room}\n    options:\n      members: {members}\n"
 

@@ -1,5 +1,3 @@
 """The command line: ``dkp COMMAND``. Everything above the rooms that do the work."""
 
-from dkp.cli.commands import main
-
-__all__ = ["main"]
+from dkp.cli.commands import main as main

@@ -1,5 +1,3 @@
 """Sweeps: many runs with other values, by the same file that Weights & Biases reads, without an account."""
 
-from dkp.sweep.command import sweep
-
-__all__ = ["sweep"]
+from dkp.sweep.command import sweep as sweep

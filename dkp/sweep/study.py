@@ -13,8 +13,7 @@ from dkp.sweep.file import Scalar, Sweep, optuna
 from dkp.sweep.trial import Outcome
 
 if TYPE_CHECKING:
-    from optuna import Study as Trials
-    from optuna import Trial
+    from optuna import Study as Trials, Trial
     from optuna.samplers import BaseSampler
 
 DATABASE = "study.db"

@@ -1,26 +1,23 @@
 """Figures and tables of dense keypoint fields; nothing here trains or reads captures."""
 
-from dkp.viz.colours import CoordinateColours
-from dkp.viz.comparison import CurvePanel, Panel, comparison_figure, curve_figure
-from dkp.viz.figures import FieldRow, draw_field, draw_template, field_figure, save_figure
-from dkp.viz.progress import Moment, progress_figure
-from dkp.viz.table import evaluation_text, summary_html, summary_markdown, summary_table
-
-__all__ = [
-    "CoordinateColours",
-    "CurvePanel",
-    "FieldRow",
-    "Moment",
-    "Panel",
-    "comparison_figure",
-    "curve_figure",
-    "draw_field",
-    "draw_template",
-    "evaluation_text",
-    "field_figure",
-    "progress_figure",
-    "save_figure",
-    "summary_html",
-    "summary_markdown",
-    "summary_table",
-]
+from dkp.viz.colours import CoordinateColours as CoordinateColours
+from dkp.viz.comparison import (
+    CurvePanel as CurvePanel,
+    Panel as Panel,
+    comparison_figure as comparison_figure,
+    curve_figure as curve_figure,
+)
+from dkp.viz.figures import (
+    FieldRow as FieldRow,
+    draw_field as draw_field,
+    draw_template as draw_template,
+    field_figure as field_figure,
+    save_figure as save_figure,
+)
+from dkp.viz.progress import Moment as Moment, progress_figure as progress_figure
+from dkp.viz.table import (
+    evaluation_text as evaluation_text,
+    summary_html as summary_html,
+    summary_markdown as summary_markdown,
+    summary_table as summary_table,
+)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine, square_box, undistorted
 from dkp.geometry import Camera

@@ -20,8 +20,15 @@ from dkp import files
 from dkp.captures import Capture
 from dkp.captures.images import write_image
 from dkp.captures.labels import write_npz
-from dkp.data import Augmentation, CaptureImages, LabelledDataModule, LabelledViews, MultiviewInstants, disk
-from dkp.data import cache as cache_module
+from dkp.data import (
+    Augmentation,
+    CaptureImages,
+    LabelledDataModule,
+    LabelledViews,
+    MultiviewInstants,
+    cache as cache_module,
+    disk,
+)
 from dkp.data.columns import Columns, mapped
 from dkp.errors import InputError
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dkp.reconstruction import observations as module
-from dkp.reconstruction import observe, sample_surface
+from dkp.reconstruction import observations as module, observe, sample_surface
 
 SIGMA = 0.05
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dkp.captures.arrays import name as checked_name
-from dkp.captures.arrays import one_of
+from dkp.captures.arrays import name as checked_name, one_of
 from dkp.errors import InputError
 from dkp.files import decoded
 from dkp.geometry import Camera

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_the_report_prints_and_is_json(board_capture):
         assert word in text
     assert max(len(line) for line in text.splitlines()[1:]) <= 150
     data = json.loads(check(board_capture, json=True))
-    assert data == json.loads(json.dumps(report.to_dict()))
+    assert data == json.loads(json.dumps(asdict(report)))
     assert data["pairs"][0]["residuals"]["label"]["mean"] < 0.01
     assert data["residuals"]["label"]["source_mean"] == data["residuals"]["label"]["mean"]  # whole frames are stored
     assert data["labels"]["pixels"] == report.labels.pixels

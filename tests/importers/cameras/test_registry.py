@@ -7,8 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dkp.errors import InputError
 from dkp.importers.cameras.colmap import write_colmap_cameras
