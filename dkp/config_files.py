@@ -36,15 +36,6 @@ Loader.add_implicit_resolver(
 )
 
 
-def parse_yaml(text: str) -> Any:
-    """Return what a YAML text says.
-
-    Raises:
-        yaml.YAMLError: it is not YAML.
-    """
-    return Loader(text).get_single_data()
-
-
 def run_config(config: str | Path) -> dict[str, Any]:
     """Return what a run's saved configuration says, with values in place of its references.
 
@@ -64,7 +55,7 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{name} {'is a folder' if path.is_dir() else 'does not exist'} where a YAML file is expected")
     try:
-        content = parse_yaml(decoded(path.read_bytes()))
+        content = Loader(decoded(path.read_bytes())).get_single_data()
     except OSError as error:
         raise InputError(f"{name} cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

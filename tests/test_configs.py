@@ -8,7 +8,6 @@ import yaml
 
 from dkp.captures import Capture
 from dkp.cli import main
-from dkp.pipeline.captures import surface_option
 from dkp.pipeline.job import DETECTORS, STUDENTS, Job, recipes_of
 from dkp.recipes import read_recipe
 from dkp.synthetic import synthesize
@@ -167,7 +166,7 @@ def test_the_main_job_sets_nothing_but_paths_and_seed(kind, stage, people, tmp_p
     folder = "people" if kind == "synthetic" else kind
     command, config, *rest = job.fit(stage, [])
     assert (command, config) == ("fit", recipe(folder, stage))
-    paths = {"root": tmp_path, "name": stage, "surface": surface_option(Capture.open(target))}
+    paths = {"root": tmp_path, "name": stage, "surface": Capture.open(target).surface_source}
     paths |= dict.fromkeys(("source", "target", "test"), f"{target}#")
     assert rest == [f"--{key}={paths[key]}" for key in ("root", "name", "source", "target", "test", "surface")] + [
         "--seed_everything=5"

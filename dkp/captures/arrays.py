@@ -5,7 +5,6 @@ with one sentence that says where, what was found and what was expected.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterable, Mapping
 from itertools import chain
@@ -48,17 +47,13 @@ def number_array(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 def whole_number(value: Any, where: str, least: int | None = None) -> int:
     """Return ``value`` as an int; floats such as 640.0 count as whole."""
     expected = "a whole number" if least is None else f"a whole number of at least {least}"
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_whole(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
     if least is not None and value < least:
         raise InputError(f"{where} is {shown(value)}, expected {expected}")
     if abs(value) >= 2**63:
         raise InputError(f"{where} is {shown(value)}, expected {expected} that 64 bits hold")
     return int(value)
-
-
-def _is_whole(value: float) -> bool:
-    return isinstance(value, int) or (math.isfinite(value) and value == int(value))
 
 
 def image_size(value: Any, where: str) -> tuple[int, int]:

@@ -85,13 +85,18 @@ class Capture:
         """Metres per unit of the capture's files."""
         return METRES_PER_UNIT[self.unit]
 
+    @property
+    def surface_source(self) -> str:
+        """Name or file of the surface, by which another capture or a run takes it."""
+        name = self._surface_name
+        return str(self.path / name) if name.endswith(".npz") else name
+
     @cached_property
     def surface(self) -> Surface:
         """The canonical surface that labels refer to, loaded at first use."""
         from dkp.surface import Surface
 
-        name = self._surface_name
-        return Surface.load(self.path / name if name.endswith(".npz") else name)
+        return Surface.load(self.surface_source)
 
     @cached_property
     def frames(self) -> dict[str, Instant]:

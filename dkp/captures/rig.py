@@ -1,6 +1,7 @@
 """The cameras of a capture's JSON files: an object of plain lists to a :class:`dkp.geometry.Camera` and back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,13 @@ def read_camera(entry: Any, where: str, unit: float) -> Camera:
 def read_override(entry: Any, where: str) -> dict[str, list]:
     """Check the ``override`` of a view: the camera fields that differ from the rig's in this one frame."""
     known_keys(entry, where, (), OVERRIDE_KEYS)
-    checked: dict[str, list] = {}
-    if "intrinsics" in entry:
-        checked["intrinsics"] = intrinsic_matrix(entry["intrinsics"], f"{where}: intrinsics").tolist()
-    if "rotation" in entry:
-        checked["rotation"] = rotation_matrix(entry["rotation"], f"{where}: rotation").tolist()
-    if "translation" in entry:
-        checked["translation"] = number_array(entry["translation"], (3,), f"{where}: translation").tolist()
-    if "distortion" in entry:
-        checked["distortion"] = number_array(entry["distortion"], (5,), f"{where}: distortion").tolist()
-    return checked
+    checks: dict[str, Callable[..., np.ndarray]] = {
+        "intrinsics": intrinsic_matrix,
+        "rotation": rotation_matrix,
+        "translation": partial(number_array, shape=(3,)),
+        "distortion": partial(number_array, shape=(5,)),
+    }
+    return {key: check(entry[key], where=f"{where}: {key}").tolist() for key, check in checks.items() if key in entry}
 
 
 def overridden(camera: Camera, override: Mapping[str, list], unit: float) -> Camera:
@@ -81,9 +79,7 @@ def overridden(camera: Camera, override: Mapping[str, list], unit: float) -> Cam
     fields.update({key: np.asarray(value, np.float64) for key, value in override.items()})
     if "translation" in override:
         fields["translation"] = fields["translation"] * unit
-    return camera_from_arrays(
-        fields["intrinsics"], fields["rotation"], fields["translation"], fields["distortion"], camera_size(camera)
-    )
+    return camera_from_arrays(**fields, size=camera_size(camera))
 
 
 def camera_arrays(camera: Camera) -> dict[str, np.ndarray]:
@@ -95,11 +91,6 @@ def camera_size(camera: Camera) -> tuple[int, int]:
     """Return the camera's image (width, height) [px]."""
     width, height = (round(float(v)) for v in camera.image_size.reshape(2))
     return width, height
-
-
-def camera_entry(name: str, camera: Camera, unit: float) -> dict[str, Any]:
-    """Return the JSON object of a camera in metres, for a capture whose unit has ``unit`` metres."""
-    return {"name": name, "size": list(camera_size(camera)), **override_entry(camera, unit)}
 
 
 def override_entry(camera: Camera, unit: float) -> dict[str, list]:

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dkp.captures.arrays import affine_matrix, text
-from dkp.captures.arrays import name as checked_name
+from dkp.captures.arrays import affine_matrix, name as checked_name, text
 from dkp.captures.capture import Capture
 from dkp.captures.images import IMAGE_SUFFIXES, read_image, write_image, write_mask
 from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, write_npz, write_sparse_label
 from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, check_size, frames_per_second, read_row
-from dkp.captures.rig import camera_entry, camera_size, metres_per_unit, override_entry
+from dkp.captures.rig import camera_size, metres_per_unit, override_entry
 from dkp.errors import InputError
 from dkp.files import hold
 from dkp.geometry import Camera
@@ -192,7 +191,10 @@ class CaptureWriter:
             "name": self._head["name"],
             "unit": self.unit,
             "surface": self._surface_file,
-            "cameras": [camera_entry(key, camera, self._metres_per_unit) for key, camera in self._cameras.items()],
+            "cameras": [
+                {"name": name, "size": list(camera_size(camera)), **override_entry(camera, self._metres_per_unit)}
+                for name, camera in self._cameras.items()
+            ],
             "splits": {key: list(frames) for key, frames in self.splits.items()},
             **{key: value for key, value in self._head.items() if key != "name"},
         }

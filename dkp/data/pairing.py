@@ -53,13 +53,7 @@ def pairs_of_instants(images: CaptureImages, pairing: Pairing | None = None) -> 
         key = b"".join(part.tobytes() for part in parts.values())
         if key not in known:
             cameras = Camera.create(**{name: torch.from_numpy(part) for name, part in parts.items()}, image_size=size)
-            found = eligible_pairs(
-                cameras,
-                min_angle=pairing.min_angle,
-                max_angle=pairing.max_angle,
-                epipole_margin=pairing.epipole_margin,
-            )
-            known[key] = found.numpy().reshape(-1, 2)
+            known[key] = eligible_pairs(cameras, **vars(pairing)).numpy().reshape(-1, 2)
         result.append(known[key])
     return result
 

@@ -37,7 +37,7 @@ def import_fields(
     threshold: float = 0.5,
     overwrite: bool = False,
 ) -> Capture:
-    """Write a capture of the same images whose labels are saved fields.
+    """Label a capture by fields that another program has saved, such as IUV images of DensePose.
 
     A field is an IUV image as DensePose writes it (PNG: part, U, V), or an `.npz` with `part` (H, W) and `uv`
     (H, W, 2), with `vertex` (H, W), or with `foreground` (H, W) and `coordinate` (H, W, 3) as `dkp predict` writes it.
@@ -61,9 +61,8 @@ def import_fields(
     between(threshold, "threshold", 0.0, 1.0)
     surface = source.surface
     lookup, parts = (surface.from_charts, surface.parts) if charts is None else read_charts(charts, surface)
-    own = source.path / "surface.npz"
     writer = CaptureWriter(
-        out, name=Path(out).resolve().name, surface=own if own.exists() else surface.name, cameras=source.cameras,
+        out, name=Path(out).resolve().name, surface=source.surface_source, cameras=source.cameras,
         unit=source.unit, splits=source.splits, source=f"fields in {folder.name}; images: {source.source}",
         licence=source.licence, fps=source.fps, overwrite=overwrite,
     )  # fmt: skip

@@ -17,7 +17,7 @@ from dkp.captures.check.correspondences import CoordinateImage
 from dkp.captures.check.evidence import consecutive
 from dkp.captures.check.subject_point import spread
 from dkp.captures.crops import apply_affine, invert_affine, undistorted
-from dkp.captures.manifest import FILE_KEYS, VIEWS_FILE, Instant, View, read_manifest
+from dkp.captures.manifest import FILE_KEYS, VIEWS_FILE, Instant, View
 from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.files import cannot_write
@@ -156,11 +156,9 @@ def _copy(
         ahead: by how many frames each camera is ahead of the moments of its views.
     """
     frames = {(instant.sequence, instant.time): instant.frame for instant in capture.frames.values()}
-    manifest = read_manifest(capture.path)
-    surface = capture.path / manifest.surface if manifest.surface.endswith(".npz") else manifest.surface
     writer = CaptureWriter(
-        out, name=capture.name, surface=surface, cameras=cameras, unit=capture.unit, splits=capture.splits,
-        source=capture.source, licence=capture.licence, fps=capture.fps, overwrite=overwrite,
+        out, name=capture.name, surface=capture.surface_source, cameras=cameras, unit=capture.unit,
+        splits=capture.splits, source=capture.source, licence=capture.licence, fps=capture.fps, overwrite=overwrite,
     )  # fmt: skip
     lines = (capture.path / VIEWS_FILE).read_text(encoding="utf-8-sig").split("\n")
     rows = []

@@ -51,6 +51,7 @@ class SurfacePoints:
     uv: np.ndarray
 
 
+@dataclass(eq=False, repr=False)
 class Prediction:
     """What a detector says of one subject in one image.
 
@@ -63,37 +64,22 @@ class Prediction:
         image_size: (width, height) of the image [px].
         surface: the canonical surface.
         error: (H, W) distance by which the detector expects its coordinate to be off [m]; None where it does not say.
+        own_charts: part (H, W) and uv (H, W, 2) of every cell, as a field of charts has them; None looks them up where
+            they are asked for.
     """
 
-    def __init__(
-        self,
-        box: np.ndarray,
-        foreground: np.ndarray,
-        coordinate: np.ndarray,
-        image_size: tuple[int, int],
-        surface: Surface,
-        error: np.ndarray | None = None,
-        charts: tuple[np.ndarray, np.ndarray] | None = None,
-    ) -> None:
-        """Keep the arrays.
+    box: np.ndarray
+    foreground: np.ndarray
+    coordinate: np.ndarray
+    image_size: tuple[int, int]
+    surface: Surface
+    error: np.ndarray | None = None
+    own_charts: tuple[np.ndarray, np.ndarray] | None = None
 
-        Args:
-            box: see the class.
-            foreground: see the class.
-            coordinate: see the class.
-            image_size: see the class.
-            surface: see the class.
-            error: see the class.
-            charts: part (H, W) and uv (H, W, 2) of every cell, as a field of charts has them; None looks them up where
-                they are asked for.
-        """
-        self.box = np.asarray(box, np.float64)
-        self.foreground = np.asarray(foreground, np.float32)
-        self.coordinate = np.asarray(coordinate, np.float32)
-        self.image_size = image_size
-        self.surface = surface
-        self.error = error
-        self._charts = charts
+    def __post_init__(self) -> None:
+        self.box = np.asarray(self.box, np.float64)
+        self.foreground = np.asarray(self.foreground, np.float32)
+        self.coordinate = np.asarray(self.coordinate, np.float32)
 
     def __repr__(self) -> str:
         box = ", ".join(f"{value:.0f}" for value in self.box)
@@ -162,8 +148,8 @@ class Prediction:
     def charts(self) -> tuple[np.ndarray, np.ndarray]:
         """Part (H, W) int16, 0 on the background, and chart coordinates uv (H, W, 2) of every cell."""
         part, uv = np.zeros(self.foreground.shape, np.int16), np.zeros((*self.foreground.shape, 2), np.float32)
-        if self._charts is not None:
-            part[self.inside], uv[self.inside] = self._charts[0][self.inside], self._charts[1][self.inside]
+        if self.own_charts is not None:
+            part[self.inside], uv[self.inside] = self.own_charts[0][self.inside], self.own_charts[1][self.inside]
         elif self.inside.any():
             face, barycentric, _ = self.surface.locate(self.coordinate[self.inside])
             part[self.inside], uv[self.inside] = self.surface.charts(face, barycentric)

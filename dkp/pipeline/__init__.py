@@ -42,7 +42,7 @@ def train(
     teacher: str | None = None,
     overrides: list[str] | None = None,
 ) -> None:
-    """Adapt a teacher to the unlabelled views of a target, and compare.
+    """Adapt a teacher to the unlabelled views of a target, and report on teacher, control and adapted detector.
 
     Started again after it was stopped, it goes on where it was.
 

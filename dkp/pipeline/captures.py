@@ -132,9 +132,3 @@ def choose_teacher(teacher: str | None, recipes: Path | None, target: Path) -> s
     if card(teacher).surface != surface:
         raise InputError(f"{target} is on the surface {surface}, expected {card(teacher).surface}, that of {teacher}")
     return teacher
-
-
-def surface_option(capture: Capture) -> str:
-    """Name or file of a capture's surface, for `--surface`."""
-    own = Path(capture.path) / "surface.npz"
-    return str(own) if own.exists() else capture.surface.name

@@ -16,7 +16,7 @@ from dkp.captures import Capture
 from dkp.captures.manifest import CAPTURE_FILE, VIEWS_FILE
 from dkp.errors import InputError
 from dkp.files import move_aside
-from dkp.pipeline.captures import BUILT_IN, surface_option
+from dkp.pipeline.captures import BUILT_IN
 from dkp.pipeline.runner import Runner, StageFailed, Task
 from dkp.pipeline.stages import Stage, StageLedger, digest, has, read_metrics
 from dkp.progress import Progress
@@ -175,7 +175,7 @@ class Job:
             "source": with_split(source, "train"),
             "target": with_split(target, "train"),
             "test": with_split(target, "test"),
-            "surface": surface_option(target),
+            "surface": target.surface_source,
             "seed_everything": self.seed,
         }
         if self.accelerator is not None:

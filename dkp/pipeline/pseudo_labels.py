@@ -11,7 +11,6 @@ from dkp.captures import Capture, CaptureWriter
 from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.config_files import run_config
 from dkp.errors import InputError
-from dkp.pipeline.captures import surface_option
 from dkp.reconstruction import ReconstructionSettings, RegistrationSettings
 from dkp.runs.lightning import run
 from dkp.workers import Workers
@@ -85,7 +84,7 @@ def pseudo_label(
     writing = CaptureWriter(
         out,
         name=f"{source.name}-pseudo",
-        surface=surface_option(source),
+        surface=source.surface_source,
         cameras=source.cameras,
         unit=source.unit,
         source=f"labelled by {method} of a detector's fields, {ckpt_path}; images: {source.source}",

@@ -36,7 +36,6 @@ from dkp.reconstruction import (
 from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, write_trc
 from dkp.reconstruction.result import upright
 from dkp.runs.lightning import run
-from dkp.surface import Surface
 from dkp.workers import Workers
 
 LABEL_SIZE, LABEL_STRIDE = 128, 2
@@ -64,7 +63,7 @@ def reconstruct(
     workers: int | None = None,
     executor: str = "local",
 ) -> str:
-    """Find the surface of every instant of a capture in space.
+    """Find the surface of every instant of a capture in space: visible regions, whole surface, keypoints.
 
     In two ways: the visible regions, where each vertex of the surface is triangulated robustly from the views whose
     fields agree on it; and the whole surface, registered to all views of the instant. OUT gets ``reconstruction.npz``
@@ -112,7 +111,7 @@ def reconstruct(
     begun = {**made_of, "split": split, "hide_background": hide_background}
     with whole_folder(out) as partial_folder, KeptInstants(out, begun, [one.frame for one in instants]) as kept:
         with Workers(make, workers or (1 if torch.cuda.is_available() else None), executor) as pool:
-            found = FoundInstants(pool, source.surface, kept)
+            found = FoundInstants(pool, kept)
             views = f"{path}{SPLIT_MARK}{rest_of(source, split or '', len(kept.instants))}"
             if len(kept.instants) == len(instants):
                 pass
@@ -159,13 +158,11 @@ class FoundInstants(FieldsCallback[list[Instant]]):
 
     Args:
         workers: inside their ``with`` block, see `InstantReconstructor`.
-        surface: the capture's.
         kept: gets them.
     """
 
-    def __init__(self, workers: Workers[Fields, list[Instant]], surface: Surface, kept: KeptInstants) -> None:
+    def __init__(self, workers: Workers[Fields, list[Instant]], kept: KeptInstants) -> None:
         super().__init__(workers)
-        self.surface = surface
         self.kept = kept
 
     def take(self, found: list[Instant]) -> None:

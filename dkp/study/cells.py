@@ -1,6 +1,7 @@
 """Runs the cells of a study: one process for each core, again where it stopped, on where a cell fails."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,11 @@ def is_done(plan: Plan, cell: Cell, folders: Folders) -> bool:
     return record.state == "done" and record.key == keys(plan, cell, folders.overrides)["test"]
 
 
+@dataclass
 class Cells:
     """Runs cells.
 
-    Args:
+    Attributes:
         plan: theirs.
         folders: where they read and write; captures that could not be had are missing there.
         jobs: how many processes at a time.
@@ -41,20 +43,14 @@ class Cells:
         unavailable: why a capture is missing, by capture setting and seed.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        folders: Folders,
-        jobs: int,
-        progress: Progress,
-        unavailable: dict[tuple[str, int], str] | None = None,
-    ) -> None:
-        self.plan = plan
-        self.folders = folders
-        self.jobs = jobs
-        self.progress = progress
-        self.unavailable = unavailable or {}
-        self.runner = Runner(progress, self._portable)
+    plan: Plan
+    folders: Folders
+    jobs: int
+    progress: Progress
+    unavailable: Mapping[tuple[str, int], str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.runner = Runner(self.progress, self._portable)
 
     def run(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Run cells, each after the one that it starts from.

@@ -24,7 +24,7 @@ SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surfac
 def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
     """Return the methods of a capture with error bars; None where there is no result at all."""
     plan = results.plan
-    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    methods = plan.methods_on(capture)
     panels = [
         Panel(HEADINGS[metric], {m.title: results.mean(capture, m.name, metric) for m in methods})
         for metric in SHOWN

@@ -167,7 +167,7 @@ class Plan:
 
     def cells(self) -> list[Cell]:
         """All cells, methods before rows of ablations, seed after seed, what others start from first."""
-        found = [
+        return [
             Cell(capture, method, seed)
             for rows in (False, True)
             for seed in sorted({*self.seeds, *(s for m in self.methods.values() for s in m.seeds or ())})
@@ -177,7 +177,10 @@ class Plan:
             and (method.captures is None or capture.name in method.captures)
             and seed in (method.seeds or self.seeds)
         ]
-        return found
+
+    def methods_on(self, capture: str) -> list[Method]:
+        """Return the methods of a capture that are no rows of ablations."""
+        return [m for m in self.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
 
     def start(self, cell: Cell) -> Cell | None:
         """Return the cell whose detector a cell starts from."""

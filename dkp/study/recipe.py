@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from dkp.captures import Capture
 from dkp.errors import InputError
-from dkp.pipeline.captures import surface_option
 from dkp.pipeline.job import recipes_of
 from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, read_recipe, recipe_folder, spelled
@@ -141,7 +140,7 @@ def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Pat
         "name": name,
         "source": labelled,
         "target": str(target),
-        "surface": surface_option(Capture.open(target)),
+        "surface": Capture.open(target).surface_source,
         "seed_everything": cell.seed,
         "test": f"{target}#test",
     }

@@ -120,7 +120,7 @@ def row(
 def capture_page(results: Results, capture: str, command: str) -> str:
     """All tables of a capture's methods; `command` begins the command that makes a row."""
     plan = results.plan
-    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    methods = plan.methods_on(capture)
     titles = {m.name: m.title for m in methods} | {TRIVIAL: "trivial field"}
     if EXACT in results.values.get(capture, {}):
         titles[EXACT] = "exact labels: the best that a field can reach"
@@ -150,7 +150,7 @@ def capture_page(results: Results, capture: str, command: str) -> str:
 def gap(results: Results, capture: str) -> str:
     """Shares of the gap closed, of every method between floor and ceiling."""
     plan = results.plan
-    methods = [m for m in plan.methods.values() if m.group is None and (not m.captures or capture in m.captures)]
+    methods = plan.methods_on(capture)
     titles = {m.name: m.title for m in methods if m.name not in (FLOOR, CEILING)} | {TRIVIAL: "trivial field"}
     rows = []
     for name, title in titles.items():

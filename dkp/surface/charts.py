@@ -106,19 +106,17 @@ def flatten_disc(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.clip(position[local], 0.0, 1.0)
 
 
-def automatic_parts(vertices: np.ndarray, faces: np.ndarray, count: int | None = None) -> np.ndarray:
-    """Cut any surface into discs of about equal size, split further until each is a disc.
+def automatic_parts(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Cut any surface into some twelve pieces of about equal size, split further until each is a disc.
 
     Args:
         vertices: (V, 3) [m].
         faces: (F, 3).
-        count: wanted number of parts to begin with; by default 1 for a disc and 12 otherwise.
 
     Returns:
         Part of every face (F,), 1..K.
     """
-    if count is None:
-        count = 1 if is_disc(faces) else min(12, max(1, len(faces) // 8))
+    count = 1 if is_disc(faces) else min(12, max(1, len(faces) // 8))
     part = np.zeros(len(faces), dtype=np.int64)
     work = [(np.arange(len(faces)), count)]
     found = 0

@@ -135,22 +135,17 @@ def compute_excess(
 ) -> np.ndarray:
     """Excess (L, L) float16 [m] of the geodesic over the straight distance between the ``chosen`` vertices (L,).
 
-    With a mirror map that is a reflection only half of the distances are computed.
+    With a mirror map, which is a reflection, only half of the distances are computed.
     """
     solver = HeatGeodesics(vertices, faces)
     points = np.asarray(vertices, dtype=np.float64)[chosen]
     table = np.empty((len(chosen), len(chosen)), dtype=np.float32)
-    wanted = np.arange(len(chosen))
-    symmetric = mirror is not None and len(chosen) == len(vertices)
-    if symmetric:
-        assert mirror is not None
-        symmetric = bool(np.abs(vertices[mirror] * [-1.0, 1.0, 1.0] - vertices).max() < 1e-5)
-        wanted = np.flatnonzero(np.arange(len(vertices)) <= mirror) if symmetric else wanted
+    mirror = mirror if len(chosen) == len(vertices) else None
+    wanted = np.arange(len(chosen)) if mirror is None else np.flatnonzero(np.arange(len(vertices)) <= mirror)
     for start in range(0, len(wanted), _BATCH):
         rows = wanted[start : start + _BATCH]
         table[rows] = solver(chosen[rows])[:, chosen]
-        if symmetric:
-            assert mirror is not None
+        if mirror is not None:
             table[mirror[rows]] = table[rows][:, mirror]
     result = np.empty(table.shape, dtype=np.float16)
     for start in range(0, len(chosen), _BLOCK):

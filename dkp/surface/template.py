@@ -86,17 +86,16 @@ class Surface:
         return cls.from_mesh(vertices, faces, path.stem)
 
     @classmethod
-    def from_mesh(cls, vertices: np.ndarray, faces: np.ndarray, name: str, parts: int | None = None) -> Surface:
+    def from_mesh(cls, vertices: np.ndarray, faces: np.ndarray, name: str) -> Surface:
         """Make a surface of any connected, oriented manifold mesh; its charts are cut and flattened automatically.
 
         Args:
             vertices: (V, 3) [m].
             faces: (F, 3) int.
             name: the surface's name.
-            parts: wanted number of charts (more are made where a piece is not a disc); default chosen by the mesh.
         """
         vertices, faces = check_mesh(vertices, faces, name)
-        face_part = automatic_parts(vertices, faces, parts)
+        face_part = automatic_parts(vertices, faces)
         corner_uv = np.zeros((len(faces), 3, 2))
         for number in range(1, int(face_part.max()) + 1):
             chosen = face_part == number
@@ -258,7 +257,7 @@ class Surface:
 
     @cached_property
     def _geodesics(self) -> GeodesicTable:
-        return GeodesicTable.load(self.vertices, self.faces, self.mirror)
+        return GeodesicTable.load(self.vertices, self.faces, self.mirror if self.is_reflection else None)
 
     @cached_property
     def is_reflection(self) -> bool:

@@ -7,13 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from dkp.errors import InputError
 from dkp.recipes import read_recipe
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 Scalar = bool | int | float | str | None
 
@@ -46,7 +43,7 @@ class Sweep:
         method: "grid", "random" or "bayes".
         metric: name of the metric as `metrics.json` has it.
         direction: "minimize" or "maximize".
-        parameters: option -> its values, as Optuna has them; a single one is a constant.
+        parameters: option -> its values, a distribution of Optuna; a single one is a constant.
         command: words of the command; "${args}" stands for the options.
         cap: number of trials; None = all of a grid.
         halving: options of Optuna's `SuccessiveHalvingPruner`, which stops trials early; None = never.
@@ -56,7 +53,7 @@ class Sweep:
     method: str
     metric: str
     direction: Literal["minimize", "maximize"]
-    parameters: Mapping[str, BaseDistribution]
+    parameters: Mapping[str, Any]
     command: Sequence[str]
     cap: int | None = None
     halving: Mapping[str, int] | None = None
@@ -164,7 +161,7 @@ def _command(value: Any, where: str) -> list[str]:
     return words
 
 
-def _parameter(entry: Any, where: str) -> BaseDistribution:
+def _parameter(entry: Any, where: str) -> Any:
     entry = _mapping(entry, where, "value, values, or min and max")
     known = ("value", "values", "min", "max", "distribution", "q")
     for key in entry:

@@ -15,7 +15,7 @@ from dkp.synthetic.likeness import Likenesses
 from dkp.synthetic.noise import choose
 from dkp.synthetic.recording import Recording
 from dkp.synthetic.render import Conditions, Subject, pose_subject, render_view
-from dkp.synthetic.species import find_species
+from dkp.synthetic.species import facing, find_species
 
 # First numbers of the keys under which independent random streams are drawn from the seed; the rig has 0.
 _LIGHT, _SURROUNDINGS, _RESPONSE, _LOOKS, _SHAPE, _MOTION, _VIEW, _EXPOSURE = range(1, 9)
@@ -109,7 +109,7 @@ class ClipRenderer:
             # The motion puts joints at their height above the floor; other bodies have longer legs or thicker skin.
             drop = np.array([0.0, 0.0, skin[:, 2].min()])
             skin, points = skin - drop, np.stack(list(joints.values())) - drop
-            moment = pose_subject(looks, skin, self.species.face(joints), conditions.lighting, move)
+            moment = pose_subject(looks, skin, facing(joints), conditions.lighting, move)
             frame = recording.frame(subject, clip, instant)
             to_world = conditions.to_world
             write_truth(self.folder, frame, moment.vertices @ to_world[:3, :3].T + to_world[:3, 3])

@@ -37,7 +37,6 @@ class Species:
         sample_subject: Draws what one individual of a domain looks like.
         sample_motion: Draws a motion from a source of randomness, a number of frames, their rate, an activity or None
             and body shape parameters; the result is that of :func:`dkp.synthetic.human.motion.sample_motion`.
-        face: Unit direction in which the head faces, from the joints.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Species:
     looks: type
     sample_subject: Callable[[Domain, np.random.Generator], Subject]
     sample_motion: Callable[[np.random.Generator, int, float, str | None, np.ndarray], tuple[np.ndarray, np.ndarray]]
-    face: Callable[[Mapping[str, NDArray]], NDArray]
 
     def domain(self, domain: str | Domain) -> Domain:
         """Return a domain of this species by name, or the given one.
@@ -94,7 +92,8 @@ def _human_motion(
     return sample_motion(rng, frames, fps, activity)
 
 
-def _from_ears_to_nose(joints: Mapping[str, NDArray]) -> NDArray:
+def facing(joints: Mapping[str, NDArray]) -> NDArray:
+    """Return the unit direction (3,) in which a head faces: from the ears to the nose."""
     front = joints["nose"] - (joints["left_ear"] + joints["right_ear"]) / 2
     return front / np.linalg.norm(front)
 
@@ -109,7 +108,6 @@ SPECIES: dict[str, Species] = {
         looks=Wardrobe,
         sample_subject=_dressed,
         sample_motion=_human_motion,
-        face=_from_ears_to_nose,
     ),
     "dog": Species(
         "dog",
@@ -120,7 +118,6 @@ SPECIES: dict[str, Species] = {
         looks=Coats,
         sample_subject=_coated,
         sample_motion=sample_dog_motion,
-        face=_from_ears_to_nose,
     ),
 }
 """Species by name, which is also the name of the surface."""

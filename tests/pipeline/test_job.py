@@ -14,7 +14,6 @@ from dkp.captures import Capture
 from dkp.cli import main
 from dkp.errors import InputError
 from dkp.pipeline import train
-from dkp.pipeline.captures import surface_option
 from dkp.pipeline.job import (
     DETECTORS,
     JOINT_KEYS,
@@ -52,8 +51,8 @@ def test_the_recipes_follow_from_the_surface(planes, people):
 
 
 def test_a_surface_by_file_or_by_name(planes, people):
-    assert surface_option(Capture.open(planes / "mine")) == str(planes / "mine" / "surface.npz")
-    assert surface_option(Capture.open(people / "bare")) == "human"
+    assert Capture.open(planes / "mine").surface_source == str(planes / "mine" / "surface.npz")
+    assert Capture.open(people / "bare").surface_source == "human"
 
 
 # Arguments; those of a fit: tests/test_configs.py

@@ -68,7 +68,7 @@ def test_torus_is_cut_into_discs() -> None:
     part = automatic_parts(vertices, faces)
     assert part.min() == 1
     assert all(is_disc(faces[part == k]) for k in range(1, part.max() + 1))
-    surface = Surface.from_mesh(vertices, faces, "torus", parts=5)
+    surface = Surface.from_mesh(vertices, faces, "torus")
     assert uv_area(surface.corner_uv).min() > 0
 
 

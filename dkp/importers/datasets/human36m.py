@@ -9,13 +9,13 @@ import numpy as np
 
 from dkp.captures.capture import Capture
 from dkp.captures.images import read_image
-from dkp.captures.writer import CaptureWriter
+from dkp.captures.rig import camera_arrays, camera_from_arrays
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.cameras.human36m import CAMERAS
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED
 from dkp.importers.cameras.registry import read_cameras
-from dkp.importers.datasets.joint_views import JointView, every, labelled, with_size, write_joint_views
+from dkp.importers.datasets.joint_views import JointView, every, labelled, write_joint_views
 from dkp.importers.hdf5 import numbers, open_hdf5
 from dkp.importers.subject import Lens
 
@@ -86,13 +86,11 @@ def import_human36m(
         name: list(dict.fromkeys(view.frame for view in views if view.sequence.split("_")[0] in members))
         for name, members in SPLITS.items()
     }
-    writer = CaptureWriter(
-        out, name="human36m", surface="human", cameras=rig, splits=splits, source="Human3.6M",
-        licence="academic use only, see the site of Human3.6M", overwrite=overwrite,
-    )  # fmt: skip
     return write_joint_views(
-        writer, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor
-    )
+        out, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
+        name="human36m", surface="human", splits=splits, source="Human3.6M",
+        licence="academic use only, see the site of Human3.6M",
+    )  # fmt: skip
 
 
 def _calibration(source: Path) -> Path:
@@ -128,7 +126,7 @@ def _action_views(folder: Path, subject: str, cameras: dict[str, Camera], step: 
             continue
         if not float(cameras[camera].image_size.sum()):
             height, width = read_image(image).shape[:2]
-            cameras[camera] = with_size(cameras[camera], (width, height))
+            cameras[camera] = camera_from_arrays(**camera_arrays(cameras[camera]), size=(width, height))
         joints = labelled(names, np.asarray(pixels[row], np.float64) + OPENCV_TO_CENTRED)
         views.append(JointView(f"{subject}_{folder.name}", int(frame), camera, image, Lens(cameras[camera]), joints))
     if missing:

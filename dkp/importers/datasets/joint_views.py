@@ -12,9 +12,9 @@ import numpy as np
 
 from dkp.captures.arrays import between, whole_number
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine, square_box
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
 from dkp.captures.images import read_image
-from dkp.captures.rig import camera_arrays, camera_from_arrays
+from dkp.captures.rig import camera_arrays
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
@@ -53,7 +53,7 @@ class JointView:
 
 
 def write_joint_views(
-    writer: CaptureWriter,
+    out: str | Path,
     views: Sequence[JointView],
     rig: dict[str, Camera],
     *,
@@ -61,19 +61,21 @@ def write_joint_views(
     margin: float,
     masks: bool,
     workers: int | None,
-    executor: str = "local",
+    executor: str,
+    **capture: Any,
 ) -> Capture:
     """Write views as square undistorted crops around their joints; splits keep the frames that two cameras show.
 
     Args:
-        writer: of the capture; its splits have all frames.
+        out: the capture.
         views: with three joints or more each; others are left out.
-        rig: the writer's cameras; a view of another camera says so.
+        rig: the capture's cameras; a view of another camera says so.
         size: side of the crops [px].
         margin: see :func:`dkp.captures.crops.square_box`.
         masks: whether to find masks by GrabCut from the joints.
         workers: see :class:`dkp.workers.Workers`.
         executor: see :class:`dkp.workers.Workers`.
+        **capture: further options of the writer; the splits have all frames.
     """
     whole_number(size, "size", least=8)
     between(margin, "margin", 0.0, 5.0)
@@ -84,14 +86,14 @@ def write_joint_views(
     kept = [view for view in views if len(shown.get(view.frame, ())) >= 2 and len(view.joints) >= 3]
     if not kept:
         raise InputError(
-            f"{writer.path.name}: none of {len(views)} labelled images shows three joints that another camera shows at "
+            f"{Path(out).name}: none of {len(views)} labelled images shows three joints that another camera shows at "
             "the same moment, expected images of two cameras or more"
         )
-    with writer, Workers(calls, workers, executor) as pool:
+    with CaptureWriter(out, cameras=rig, **capture) as writer, Workers(calls, workers, executor) as pool:
         runs = [kept[i : i + _RUN] for i in range(0, len(kept), _RUN)]
         jobs = [partial(_write, writer.folder, run, rig, size, margin, masks) for run in runs]
         writer.add_rows(row for rows in pool.map(jobs, "writing views", f"{_RUN} views") for row in rows)
-    return Capture.open(writer.path)
+    return Capture.open(out)
 
 
 def _write(
@@ -122,17 +124,6 @@ def view_row(folder: Path, view: JointView, camera: Camera, size: int, margin: f
         folder, view.frame, view.camera, image, sequence=view.sequence, time=view.time, crop=affine, undistorted=True,
         joints=joints, mask=grabcut_mask(image, joints) if masks else None, override=None if same else taken,
     )  # fmt: skip
-
-
-def with_size(camera: Camera, size: tuple[int, int]) -> Camera:
-    """Return the camera for images of (width, height) [px]."""
-    parts = camera_arrays(camera)
-    return camera_from_arrays(**parts, size=size)
-
-
-def cut_from(x: float, y: float, scale: tuple[float, float] = (1.0, 1.0)) -> np.ndarray:
-    """Return the (2, 3) map from the pixels of an image, cut at (x, y) and then scaled, to those of the frame."""
-    return invert_affine(np.array([[scale[0], 0.0, -x * scale[0]], [0.0, scale[1], -y * scale[1]]]))
 
 
 def labelled(names: Sequence[str | None], pixels: np.ndarray) -> Joints:

@@ -10,14 +10,14 @@ import torch
 
 from dkp.captures.arrays import intrinsic_matrix, number_array, rotation_matrix, shown
 from dkp.captures.capture import Capture
+from dkp.captures.crops import invert_affine
 from dkp.captures.images import image_kind
 from dkp.captures.rig import camera_from_arrays
-from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.files import decoded
 from dkp.geometry import Camera
 from dkp.importers.cameras.parts import OPENCV_TO_CENTRED, metres
-from dkp.importers.datasets.joint_views import JointView, cut_from, every, labelled, write_joint_views
+from dkp.importers.datasets.joint_views import JointView, every, labelled, write_joint_views
 from dkp.importers.matfile import read_mat
 from dkp.importers.subject import Lens
 from dkp.surface import Surface
@@ -86,16 +86,14 @@ def import_openmonkey(
             "test": [frame for name in tested for frame in frames[name]],
         }
     rig: dict[str, Camera] = {}
-    for view in (view for batch in views.values() for view in batch):
-        rig.setdefault(view.camera, view.lens.camera)
-    writer = CaptureWriter(
-        out, name="openmonkey", surface=surface, cameras=rig, splits=splits, source="OpenMonkeyStudio",
-        licence="see the site of the data set", overwrite=overwrite,
-    )  # fmt: skip
     every_view = [view for batch in views.values() for view in batch]
+    for view in every_view:
+        rig.setdefault(view.camera, view.lens.camera)
     return write_joint_views(
-        writer, every_view, rig, size=size, margin=margin, masks=False, workers=workers, executor=executor
-    )
+        out, every_view, rig, size=size, margin=margin, masks=False, workers=workers, executor=executor,
+        overwrite=overwrite, name="openmonkey", surface=surface, splits=splits, source="OpenMonkeyStudio",
+        licence="see the site of the data set",
+    )  # fmt: skip
 
 
 def _batch_views(folder: Path, metre: float, step: int) -> list[JointView]:
@@ -127,7 +125,8 @@ def _batch_views(folder: Path, metre: float, step: int) -> list[JointView]:
             raise InputError(f"{image} is of camera {camera!r}, expected one of camera.txt: {', '.join(cameras)}")
         x, y, width, height = cuts[frame, camera]
         own = image_kind(image)[:2]
-        to_frame = cut_from(x, y, (own[0] / width, own[1] / height))
+        across, down = own[0] / width, own[1] / height
+        to_frame = invert_affine(np.array([[across, 0.0, -x * across], [0.0, down, -y * down]]))  # cut, then scaled
         pixels, depth = cameras[camera].project(torch.from_numpy(skeletons[frame]))
         seen = np.where(depth.numpy()[:, None] > 0, pixels.numpy(), np.nan)
         back = np.linalg.inv(np.vstack([to_frame, [0, 0, 1]]))

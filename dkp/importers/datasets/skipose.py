@@ -9,7 +9,6 @@ import numpy as np
 from dkp.captures.arrays import intrinsic_matrix, number_array, rotation_matrix
 from dkp.captures.capture import Capture
 from dkp.captures.rig import camera_from_arrays
-from dkp.captures.writer import CaptureWriter
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.datasets.joint_views import JointView, every, labelled, write_joint_views
@@ -71,13 +70,11 @@ def import_skipose(
     rig: dict[str, Camera] = {}
     for view in views:
         rig.setdefault(view.camera, view.lens.camera)
-    writer = CaptureWriter(
-        out, name="skipose", surface="human", cameras=rig, splits=splits, source="Ski-Pose PTZ-Camera",
-        licence="research only, see the site of the data set", overwrite=overwrite,
-    )  # fmt: skip
     return write_joint_views(
-        writer, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor
-    )
+        out, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
+        name="skipose", surface="human", splits=splits, source="Ski-Pose PTZ-Camera",
+        licence="research only, see the site of the data set",
+    )  # fmt: skip
 
 
 def _split_views(path: Path, split: str, step: int) -> list[JointView]:

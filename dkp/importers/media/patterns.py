@@ -12,11 +12,6 @@ from dkp.importers.media.names import match_entries
 _FIELDS = {"camera": r"[^/]+?", "frame": r"\d+"}
 
 
-def is_pattern(given: object) -> bool:
-    """Whether what is given for the media names them by a pattern."""
-    return isinstance(given, str | Path) and "{camera}" in str(given)
-
-
 def files_by_pattern(pattern: str | Path, cameras: Sequence[str]) -> dict[str, tuple[Path, dict[int, Path] | None]]:
     """Find the files of every camera.
 

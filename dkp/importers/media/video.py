@@ -15,7 +15,7 @@ from dkp.captures.arrays import one_of
 from dkp.captures.images import IMAGE_SUFFIXES, OnBad, image_kind, mask_levels, read_image, read_mask
 from dkp.errors import InputError
 from dkp.importers.media.names import match_names
-from dkp.importers.media.patterns import files_by_pattern, is_pattern
+from dkp.importers.media.patterns import files_by_pattern
 
 logger = logging.getLogger(__name__)
 
@@ -376,8 +376,8 @@ def open_media(
         InputError: a camera has no media or more than one.
     """
     files: Mapping[str, tuple[Path, Mapping[int, Path] | None]]
-    if is_pattern(media):
-        files = files_by_pattern(media, cameras)  # type: ignore[arg-type]
+    if isinstance(media, str | Path) and "{camera}" in str(media):
+        files = files_by_pattern(media, cameras)
     else:
         paths = match_names(media, cameras, "a video or a folder of images", _is_media)
         files = {name: (path, None) for name, path in paths.items()}
