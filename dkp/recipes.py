@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,18 @@ def class_name(callback: Any) -> str:
     """Return the last part of a callback's class path."""
     path = callback.get("class_path", "") if isinstance(callback, Mapping) else callback
     return str(path).rpartition(".")[2]
+
+
+def require_configs(words: Sequence[str]) -> None:
+    """Read the configuration files of a command line, only to say what is wrong with them.
+
+    Raises:
+        InputError: as for `read_recipe`.
+    """
+    for word, following in pairwise([*words, ""]):
+        option, equals, value = word.partition("=")
+        if option in CONFIG and (equals or following):
+            read_recipe(value or following, f"--config {value or following}")
 
 
 def one_config(words: Sequence[str], last: Mapping[str, Any] | None = None, with_terms: bool = True) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dkp.cli import main
-from dkp.cli.commands import FUNCTIONS, described, parsed
+from dkp.cli.commands import FUNCTIONS, described, parsed, spelled_out
 from dkp.recipes import read_recipe
 from dkp.runs.options import FURTHER, LIGHTNING, SHARED, capture_words, predicts_media, with_underscores
 
@@ -78,8 +78,8 @@ def test_dkp_knows_the_command_and_its_options(words, monkeypatch, capsys):
         name not in LIGHTNING or (not re.match(r"runs/|captures/[^/]+$", rest[0]) and predicts_media(rest))
     ):
         if whole:
-            parsed(name, rest)
-        module, attribute = FUNCTIONS[name][0].split(":")
+            parsed(name, spelled_out(name, rest))
+        module, attribute = FUNCTIONS[name].split(":")
         known = {*importlib.import_module(module).__dict__[attribute].__annotations__}
         assert {word[2:] for word in with_underscores(rest) if word.startswith("--")} <= known | {"registration.steps"}
         return

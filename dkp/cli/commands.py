@@ -2,15 +2,16 @@
 
 import errno
 import importlib
-import inspect
 import os
 import sys
 from argparse import ArgumentError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from dkp import __version__, signals
-from dkp.cli.help import command_help
+from dkp.cli.help import command_help, command_options, description, parameters
 from dkp.errors import InputError
 from dkp.runs.options import (
     FURTHER,
@@ -20,6 +21,8 @@ from dkp.runs.options import (
     capture_words,
     predicts_media,
     run_help,
+    saved_config,
+    with_saved,
     with_underscores,
 )
 from dkp.sentences import BRANCH, near, one_sentence
@@ -29,95 +32,41 @@ DISK |= {errno.ENAMETOOLONG, errno.ESTALE}
 """Errors of the system that are about a disk or its rights, not about dkp."""
 
 FUNCTIONS = {
-    "train": ("dkp.pipeline:train", "The main job: teacher, control and adapted detector on a capture, with a report."),
-    "predict": (
-        "dkp.inference.command:predict",
-        "Write the fields of an image, a folder of images, a video, or of the views of a capture.",
-    ),
-    "export": (
-        "dkp.inference.export:export",
-        "Write a detector as ONNX, torch.export program or one safetensors file.",
-    ),
-    "pseudo-label": (
-        "dkp.pipeline.pseudo_labels:pseudo_label",
-        "Label unlabelled views by a detector's fields of all cameras: triangulation or registration.",
-    ),
-    "compare-labels": (
-        "dkp.pipeline.compare_labels:compare_labels",
-        "Measure the labels of a capture by those that another has of the same views.",
-    ),
-    "reconstruct": (
-        "dkp.pipeline.reconstruct:reconstruct",
-        "Find the surface of every instant in space: visible regions, whole surface, keypoints.",
-    ),
-    "view": ("dkp.pipeline.view:view", "Write a capture or a reconstruction as one html page to look at."),
-    "report": ("dkp.pipeline.report:report", "Write one html page of a run, or of several beside each other."),
-    "weights": ("dkp.weights.shipped:list_weights", "List the detectors that dkp ships, or the card of one."),
-    "pack-weights": ("dkp.weights.pack:pack_weights", "Make a shipped detector of a run, with its card."),
-    "check": (
-        "dkp.pipeline.check:check",
-        "Check a capture: cameras, frames, labels, pair angles, epipolar residuals.",
-    ),
-    "import recording": (
-        "dkp.importers.recording:import_recording",
-        "Import a recording of your own rig, with a camera file of any common program, as a capture.",
-    ),
-    "import --list": ("dkp.importers.cameras.registry:list_formats", "List the camera files that are read."),
-    "import board": (
-        "dkp.importers.datasets.board:import_board",
-        "Import a recording of a calibration board as a capture.",
-    ),
-    "import dannce": (
-        "dkp.importers.datasets.dannce:import_dannce",
-        "Import a project of DANNCE as a capture: videos for training, labelled frames for testing.",
-    ),
-    "import densepose-coco": (
-        "dkp.importers.datasets.densepose_coco:import_densepose_coco",
-        "Import people in pictures with the labelled points of DensePose-COCO, for a teacher.",
-    ),
-    "import fields": (
-        "dkp.importers.fields:import_fields",
-        "Label a capture by fields that another program has saved, such as IUV images of DensePose.",
-    ),
-    "import human36m": (
-        "dkp.importers.datasets.human36m:import_human36m",
-        "Import Human3.6M as a capture, with its published splits.",
-    ),
-    "import skipose": (
-        "dkp.importers.datasets.skipose:import_skipose",
-        "Import Ski-Pose PTZ-Camera as a capture, with its published splits.",
-    ),
-    "import openmonkey": (
-        "dkp.importers.datasets.openmonkey:import_openmonkey",
-        "Import OpenMonkeyStudio as a capture.",
-    ),
-    "import person": ("dkp.importers.datasets.person:import_person", "Import a recording of a person as a capture."),
-    "export-rig": ("dkp.importers.rigs:export_rig", "Write a capture's cameras for another program."),
-    "refine-rig": (
-        "dkp.importers.rigs:refine_rig",
-        "Refine where a capture's cameras stand by its labels or joints, into a new capture or a camera file.",
-    ),
-    "synthesize": ("dkp.synthetic.synthesis:synthesize", "Render a synthetic labelled capture of people or dogs."),
-    "synthesize-backgrounds": (
-        "dkp.synthetic.clutter:synthesize_backgrounds",
-        "Draw a folder of cluttered pictures to put behind rendered subjects.",
-    ),
-    "crop-panoramas": (
-        "dkp.synthetic.panoramas:crop_panoramas",
-        "Cut pictures to put behind rendered subjects out of panoramas.",
-    ),
-    "synthesize-board": (
-        "dkp.synthetic.board.synthesis:synthesize_board",
-        "Render a synthetic labelled capture of the board.",
-    ),
-    "study run": ("dkp.study.command:run", "Run methods on captures with several seeds, side by side at equal cost."),
-    "study status": ("dkp.study.command:status", "List the cells of a study and whether there is a result of each."),
-    "study report": ("dkp.study.command:report", "Write summary, tables and pictures of a study."),
-    "study check": ("dkp.study.command:check", "Run a cell of a study again and compare it with the committed result."),
-    "sweep": ("dkp.sweep.command:sweep", "Run a fit with many values of its options, and find the best."),
-    "bench": ("dkp.bench.command:bench", "Measure speed: the loss's engines, a training step, loader, renderer."),
+    "train": "dkp.pipeline:train",
+    "predict": "dkp.inference.command:predict",
+    "export": "dkp.inference.export:export",
+    "pseudo-label": "dkp.pipeline.pseudo_labels:pseudo_label",
+    "compare-labels": "dkp.pipeline.compare_labels:compare_labels",
+    "reconstruct": "dkp.pipeline.reconstruct:reconstruct",
+    "view": "dkp.pipeline.view:view",
+    "report": "dkp.pipeline.report:report",
+    "weights": "dkp.weights.shipped:list_weights",
+    "pack-weights": "dkp.weights.pack:pack_weights",
+    "check": "dkp.pipeline.check:check",
+    "import recording": "dkp.importers.recording:import_recording",
+    "import --list": "dkp.importers.cameras.registry:list_formats",
+    "import board": "dkp.importers.datasets.board:import_board",
+    "import dannce": "dkp.importers.datasets.dannce:import_dannce",
+    "import densepose-coco": "dkp.importers.datasets.densepose_coco:import_densepose_coco",
+    "import fields": "dkp.importers.fields:import_fields",
+    "import human36m": "dkp.importers.datasets.human36m:import_human36m",
+    "import skipose": "dkp.importers.datasets.skipose:import_skipose",
+    "import openmonkey": "dkp.importers.datasets.openmonkey:import_openmonkey",
+    "import person": "dkp.importers.datasets.person:import_person",
+    "export-rig": "dkp.importers.rigs:export_rig",
+    "refine-rig": "dkp.importers.rigs:refine_rig",
+    "synthesize": "dkp.synthetic.synthesis:synthesize",
+    "synthesize-backgrounds": "dkp.synthetic.clutter:synthesize_backgrounds",
+    "crop-panoramas": "dkp.synthetic.panoramas:crop_panoramas",
+    "synthesize-board": "dkp.synthetic.board.synthesis:synthesize_board",
+    "study run": "dkp.study.command:run",
+    "study status": "dkp.study.command:status",
+    "study report": "dkp.study.command:report",
+    "study check": "dkp.study.command:check",
+    "sweep": "dkp.sweep.command:sweep",
+    "bench": "dkp.bench.command:bench",
 }
-"""Commands that are a function: where it is and what it does."""
+"""Commands that are a function, and where it is; the first line of its docstring says what it does."""
 
 
 KNOWN_ERRORS = {
@@ -149,7 +98,7 @@ FIRST = (
 
 def described() -> dict[str, str]:
     """Return what every command does, in the order of the overview."""
-    known = LIGHTNING | {name: text for name, (_, text) in FUNCTIONS.items()}
+    known = LIGHTNING | {name: description(function) for name, function in FUNCTIONS.items()}
     first = [name.replace("_", " ") for name in FIRST.split()]
     return {name: known[name] for name in [*first, *known]}
 
@@ -237,7 +186,7 @@ def dispatch(words: list[str]) -> None:
     if command == "predict":
         rest = capture_words(rest)
         if {"-h", "--help"} & set(rest):
-            print(f"{command_help(command, *FUNCTIONS[command])}\n\nThe views of captures:\n")
+            print(f"{command_help(command, FUNCTIONS[command])}\n\nThe views of captures:\n")
     if command in LIGHTNING and not (command in FUNCTIONS and predicts_media(rest)):
         if {"-h", "--help"} & set(rest):
             print(run_help(command))
@@ -248,7 +197,8 @@ def dispatch(words: list[str]) -> None:
     if command in groups:
         kinds = [name.split()[1] for name in FUNCTIONS if name.startswith(command + " ")]
         if not rest or rest[0] in ("-h", "--help"):
-            print("\n".join(f"dkp {command} {kind:<9} {FUNCTIONS[f'{command} {kind}'][1]}" for kind in kinds))
+            told = {kind: description(FUNCTIONS[f"{command} {kind}"]) for kind in kinds}
+            print("\n".join(f"dkp {command} {kind:<14} {text}" for kind, text in told.items()))
             if not rest:
                 raise UsageError(f"dkp {command} needs one of {', '.join(kinds)}")
             return
@@ -261,7 +211,7 @@ def dispatch(words: list[str]) -> None:
         known = list({**LIGHTNING, **FUNCTIONS})
         raise UsageError(f"unknown command {command!r}{near(command, known)}, expected one of {', '.join(known)}")
     if {"-h", "--help"} & set(rest):
-        print(command_help(command, *FUNCTIONS[command]))
+        print(command_help(command, FUNCTIONS[command]))
     else:
         call(command, rest)
 
@@ -275,8 +225,14 @@ def run_words(command: str, words: list[str]) -> None:
     for option in (word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--")):
         if "." not in option and option not in known:
             raise UsageError(f"{option} is not an option of dkp {command}{near(option, known)}")
-    lightning = importlib.import_module("dkp.runs.lightning")
     rest = ["--help" if word == "--help-all" else word for word in words]
+    if command == "resume" and not rest[0].startswith("-"):
+        saved_config(Path(rest[0]))
+    elif command != "resume":
+        from dkp.recipes import require_configs
+
+        require_configs(with_saved(command, rest)[0])
+    lightning = importlib.import_module("dkp.runs.lightning")
     if command == "resume" and rest[0] != "--help":
         lightning.resume(rest)
     else:
@@ -285,48 +241,57 @@ def run_words(command: str, words: list[str]) -> None:
 
 def call(command: str, words: list[str]) -> None:
     """Run a command that is a function, and print what it returns."""
-    function, options = parsed(command, words)
+    spelled = spelled_out(command, words)
+    require_there(command, spelled)
+    function, options = parsed(command, spelled)
     report(function(**options))
 
 
-def parsed(command: str, words: Sequence[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
-    """Return the function of a command, and its arguments from options that its signature makes."""
+def parsed(command: str, spelled: Sequence[str]) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """Return the function of a command, and its arguments from options as `spelled_out` has them."""
     from jsonargparse import ArgumentParser
 
-    module, attribute = FUNCTIONS[command][0].split(":")
+    module, attribute = FUNCTIONS[command].split(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parameters = inspect.signature(function).parameters.values()
-    required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
-    bare = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    required = [name for name, _, default, _ in parameters(FUNCTIONS[command]) if default is None]
     parser.add_function_arguments(function, as_positional=False, fail_untyped=False, skip={*required})
-    hints = {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
+    hints = get_type_hints(function)
     for name in required:
         parser.add_argument(f"--{name}", type=hints.get(name, str), required=True)
-    spelled = spelled_out(command, words, hints, bare)
-    if missing := [
-        name for name in required if not any(word.partition("=")[0].rstrip("+") == f"--{name}" for word in spelled)
-    ]:
-        typed = [name.upper() if name in bare else f"--{name} {name.upper()}".replace("_", "-") for name in required]
-        lacking = " and no ".join(typed[required.index(name)] for name in missing)
-        raise UsageError(f"dkp {command} has no {lacking}, expected dkp {command} {' '.join(typed)} [OPTIONS]")
     options = parser.instantiate_classes(parser.parse_args(spelled))
     return function, options.as_dict()
 
 
-def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], bare: Sequence[str]) -> list[str]:
-    """Options as the parser wants them: `--as-json` is `--as_json true`, and words without a name get theirs.
+def require_there(command: str, spelled: Sequence[str]) -> None:
+    """Refuse what a command reads first where there is no such file or folder, before its imports take seconds.
 
-    Args:
-        command: for messages.
-        words: of the command line.
-        hints: type of each parameter.
-        bare: parameters that may be given without their name, in order.
+    Names of shipped detectors and patterns are left to the command.
 
     Raises:
-        UsageError: an option is none of the command's, a value is torn, or there is a word more than parameters
-            without a name.
+        InputError: it is not there; the sentence has what the command's help says of it.
     """
+    first = next((name for name, _, default, _ in parameters(FUNCTIONS[command]) if default is None), "out")
+    parts = ((word.partition("="), following) for word, following in pairwise([*spelled, ""]))
+    place = next((value or following for (name, _, value), following in parts if name.rstrip("+") == f"--{first}"), "")
+    path = place.partition("#")[0]
+    if not (first in ("out", "ckpt_path") or os.path.exists(path) or os.path.exists(place) or {*"*?[{"} & {*path}):
+        shown, text = command_options(FUNCTIONS[command])[0][0]
+        described = text.rpartition(" (")[0].partition(";")[0].rstrip(".")
+        raise InputError(f"{place} is not there, expected {shown}: {described}")
+
+
+def spelled_out(command: str, words: Sequence[str]) -> list[str]:
+    """Options as the parser wants them: `--as-json` is `--as_json true`, and words without a name get theirs.
+
+    Raises:
+        UsageError: an option is none of the command's, a value is torn, something required is missing, or there is a
+            word more than parameters without a name.
+    """
+    known = parameters(FUNCTIONS[command])
+    hints = {name: kind for name, kind, _, _ in known}
+    bare = [name for name, _, _, free in known if free]
+    required = [name for name, _, default, _ in known if default is None]
     result: list[str] = []
     rest = with_underscores(words)
     given = {word.removeprefix("--").partition("=")[0] for word in rest if word.startswith("--")}
@@ -336,23 +301,28 @@ def spelled_out(command: str, words: Sequence[str], hints: Mapping[str, Any], ba
         if not word.startswith("--"):
             if not free:
                 raise UsageError(f"found the word {word!r} where an option --NAME is expected")
-            several = hints.get(free[0]) == list[str]  # as many words as there are
+            several = hints.get(free[0]) == "list[str]"  # as many words as there are
             result += [f"--{free[0]}+" if several else f"--{free.pop(0)}", word]
             continue
         name, equals, value = word.removeprefix("--").partition("=")
         kind = hints.get(name.split(".")[0])
         if kind is None:
-            shown, known = (one.replace("_", "-") for one in (f"--{name}", " ".join(f"--{one}" for one in hints)))
-            raise UsageError(f"{shown} is not an option of dkp {command}{near(shown, known.split())}")
+            shown, *options = (f"--{one}".replace("_", "-") for one in (name, *hints))
+            raise UsageError(f"{shown} is not an option of dkp {command}{near(shown, options)}")
         result.append(word)
         following = rest[0].lower() if rest else ""
-        if not equals and kind is bool and following not in ("true", "false"):
+        if not equals and kind == "bool" and following not in ("true", "false"):
             result.append("true")
         elif not equals and rest:
             value = rest.pop(0)
             result.append(value)
         if value.startswith(("{", "[")) and sum(value.count(one) for one in "{[") > sum(map(value.count, "}]")):
             raise UsageError(f"--{name} {value} ends before its brackets do: put all of the value in quotes")
+    named = {word.partition("=")[0].removeprefix("--").rstrip("+") for word in result}
+    if missing := [name for name in required if name not in named]:
+        typed = [name.upper() if name in bare else f"--{name} {name.upper()}".replace("_", "-") for name in required]
+        lacking = " and no ".join(typed[required.index(name)] for name in missing)
+        raise UsageError(f"dkp {command} has no {lacking}, expected dkp {command} {' '.join(typed)} [OPTIONS]")
     return result
 
 

@@ -93,7 +93,7 @@ def import_recording(
     executor: str = "local",
     on_bad: OnBad = "raise",
 ) -> Capture:
-    """Import a recording of calibrated cameras.
+    """Import a recording of your own rig, with a camera file of any common program, as a capture.
 
     Frames are synchronised by their number: frame 12 of every camera shows the same moment. A video's frames count from
     0, images have their number in their names; masks and detections are numbered as the frames, or from 1 where those

@@ -43,7 +43,7 @@ def export(
     surface: str | None = None,
     size: int | None = None,
 ) -> str:
-    """Write a detector for other programs, and compare it with PyTorch's.
+    """Write a detector as ONNX, torch.export program or safetensors file, and compare it with PyTorch's.
 
     A model takes crops as they are, uint8 (B, S, S, 3) RGB, any number of them, and returns the tensors of the field.
 

@@ -38,7 +38,7 @@ from dkp.callbacks.pictures import ValidationPictures
 from dkp.callbacks.run_folder import Started
 from dkp.errors import InputError
 from dkp.lightning_internals import RunProgressBar
-from dkp.runs.options import SHARED, given, run_first, with_underscores
+from dkp.runs.options import SHARED, given, saved_config, with_saved, with_underscores
 from dkp.runs.parser import (
     RunParser,
     evaluated,
@@ -47,7 +47,6 @@ from dkp.runs.parser import (
     require_effect,
     require_labelled,
     saved_by_dkp,
-    saved_config,
     without_shipped,
 )
 from dkp.viz import evaluation_text
@@ -366,11 +365,8 @@ def run(
             `PredictionWriter`.
         resumed: the run that goes on in its folder; None = a new run.
     """
-    words = with_underscores(words) if command == "fit" else run_first(with_underscores(words))
-    saved = resumed.folder if resumed else None
-    if words and not words[0].startswith("-") and command != "fit":
-        saved = Path(words[0])
-        words = [f"--config={saved_config(Path(words[0]))}", *words[1:]]
+    words, named = with_saved(command, words)
+    saved = resumed.folder if resumed else named
     for name in CHATTY:
         logging.getLogger(name).addFilter(useful)
     with warnings.catch_warnings():

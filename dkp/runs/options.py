@@ -174,3 +174,31 @@ def with_underscores(words: Sequence[str]) -> list[str]:
         long = name.startswith("--") and len(name) > 2
         result.append(f"--{name[2:].replace('-', '_')}{equals}{value}" if long else word)
     return result
+
+
+def with_saved(command: str, words: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Return options that begin with the saved configuration of the run that is named first, and that run's folder.
+
+    Args:
+        command: "fit", "validate", "test" or "predict".
+        words: after the command; all but "fit" take the folder of a run in place of its configuration.
+
+    Raises:
+        InputError: as for `run_first` and `saved_config`.
+    """
+    words = with_underscores(words)
+    if command == "fit" or not (words := run_first(words)) or words[0].startswith("-"):
+        return words, None
+    return [f"--config={saved_config(Path(words[0]))}", *words[1:]], Path(words[0])
+
+
+def saved_config(run: Path) -> Path:
+    """Return the configuration that a run has saved.
+
+    Raises:
+        InputError: there is no such run.
+    """
+    if not (config := run / "config.yaml").is_file():
+        found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
+        raise InputError(f"{run} {found}, expected the folder of a run")
+    return config

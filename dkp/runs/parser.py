@@ -143,18 +143,6 @@ def own_run(words: Sequence[str]) -> Path | None:
     return folder if (folder / "checkpoints").is_dir() or (folder / "metrics.csv").is_file() else None
 
 
-def saved_config(run: Path) -> Path:
-    """Return the configuration that a run has saved.
-
-    Raises:
-        InputError: there is no such run.
-    """
-    if not (config := run / "config.yaml").is_file():
-        found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
-        raise InputError(f"{run} {found}, expected the folder of a run")
-    return config
-
-
 def evaluated(command: str, config: Any) -> str:
     """Say which views a command has evaluated."""
     key = EVALUATED.get(command, ("val",))[0]

@@ -18,7 +18,7 @@ SHARP = 3
 
 
 def synthesize_backgrounds(out: str | Path, *, count: int = 1500, size: int = 192, seed: int = 0) -> None:
-    """Write a folder of pictures of clutter, the same for the same arguments.
+    """Draw a folder of cluttered pictures to put behind rendered subjects, the same for the same arguments.
 
     Args:
         out: Folder, made where it is missing; files of the same names are replaced.

@@ -18,7 +18,7 @@ FORMATS = (".exr", ".hdr", ".jpg", ".png")
 
 
 def crop_panoramas(panoramas: str | Path, out: str | Path, *, count: int = 80, size: int = 192, seed: int = 0) -> None:
-    """Write a folder of pictures cut from panoramas, the same for the same arguments.
+    """Cut pictures to put behind rendered subjects out of panoramas, the same for the same arguments.
 
     Args:
         panoramas: folder of equirectangular panoramas (twice as wide as high): .exr (needs the package OpenEXR), .hdr,

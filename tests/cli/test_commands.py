@@ -320,17 +320,17 @@ def test_the_list_of_camera_files_is_printed(capsys):
 
 def test_required_keywords_stay_options(capsys):
     assert "export has no --out OUT" in error_of(capsys, ["export", "human-small"])
-    assert "instants" in error_of(capsys, ["check", "somewhere", "--instants", "many"])
+    assert "instants" in error_of(capsys, ["check", ".", "--instants", "many"])
 
 
 MISTAKES = [
     (["pseudo-label", "a", "b", "c", "--trainer.precision", "32-true"], "--trainer.precision is not an option of dkp"),
-    (["import", "recording", "a", "b", "c", "--unit", "m", "--detection", "X"], "did you mean --detections?"),
-    (["import", "toml", "a", "b", "c", "--on-bat", "skip"], "did you mean --on-bad?"),
-    (["import", "toml", "a", "b", "c", "--splits", "{train:", "0:8}"], "--splits {train: ends before its brackets do"),
-    (["import", "toml", "a", "b", "c", "--cameras", "a,b"], """cameras: expected a list, such as '["a", "b"]'"""),
+    (["import", "recording", ".", "b", "c", "--unit", "m", "--detection", "X"], "did you mean --detections?"),
+    (["import", "toml", ".", "b", "c", "--on-bat", "skip"], "did you mean --on-bad?"),
+    (["import", "toml", ".", "b", "c", "--splits", "{train:", "0:8}"], "--splits {train: ends before its brackets do"),
+    (["import", "toml", ".", "b", "c", "--cameras", "a,b"], """cameras: expected a list, such as '["a", "b"]'"""),
     (
-        ["import", "toml", "a", "b", "c", "--splits", "a=:8"],
+        ["import", "toml", ".", "b", "c", "--splits", "a=:8"],
         """splits: expected keys with values, such as '{"a": "b"}'""",
     ),
     (["check", "a", "b"], "found the word 'b'"),
@@ -347,7 +347,7 @@ def test_mistakes_are_named_by_what_they_are(capsys, words, expected):
 
 @pytest.mark.parametrize("option", ["--on-bad", "--on_bad"])
 def test_hyphens_and_underscores_are_the_same(capsys, option):
-    assert "on_bad" in error_of(capsys, ["import", "toml", "a", "b", "c", "--unit", "m", option, "never"])
+    assert "on_bad" in error_of(capsys, ["import", "toml", ".", "b", "c", "--unit", "m", option, "never"])
 
 
 def heed_interrupts():
@@ -389,7 +389,7 @@ def nap():
         child.wait()
 
 sys.modules["nap"] = types.SimpleNamespace(nap=nap)
-commands.FUNCTIONS["nap"] = ("nap:nap", "Sleep.")
+commands.FUNCTIONS["nap"] = "nap:nap"
 commands.main(["nap"])
 """
 

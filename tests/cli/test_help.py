@@ -9,7 +9,7 @@ import pytest
 
 from dkp.cli import main
 from dkp.cli.commands import FUNCTIONS
-from dkp.cli.help import command_help
+from dkp.cli.help import command_help, description
 from dkp.runs.options import LIGHTNING
 from dkp.synthetic.species import SPECIES
 
@@ -29,10 +29,10 @@ HEAVY |= {"numpy", "matplotlib", "jsonargparse", "omegaconf"}
 
 @pytest.mark.parametrize("command", FUNCTIONS)
 def test_the_help_lists_what_the_function_takes(command):
-    function, description = FUNCTIONS[command]
+    function = FUNCTIONS[command]
     module, name = function.split(":")
-    text = command_help(command, function, description)
-    assert description in text
+    text = command_help(command, function)
+    assert description(function) in text
     assert "``" not in text
     assert ":class:" not in text
     for parameter in inspect.signature(getattr(importlib.import_module(module), name)).parameters.values():
@@ -43,7 +43,7 @@ def test_the_help_lists_what_the_function_takes(command):
 
 
 def test_the_help_of_synthesize_lists_all_domains():
-    text = command_help("synthesize", *FUNCTIONS["synthesize"])
+    text = command_help("synthesize", FUNCTIONS["synthesize"])
     assert all(name in text for kind in SPECIES.values() for name in kind.domains)
 
 
