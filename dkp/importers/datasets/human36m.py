@@ -73,7 +73,6 @@ def import_human36m(
         raise InputError(f"{processed} gives the subjects {', '.join(chosen) or 'none'}, expected folders {known}")
     path = Path(calibration) if calibration is not None else _calibration(source)
     views: list[JointView] = []
-    rig: dict[str, Camera] = {}
     for subject in chosen:
         cameras = read_cameras(path, "human36m", subject=subject)
         actions = sorted(file.parent for file in (processed / subject).glob("*/annot.h5"))
@@ -81,13 +80,12 @@ def import_human36m(
             raise InputError(f"{processed / subject} has no folder with annot.h5, expected one for each action")
         for action in actions:
             views += _action_views(action, subject, cameras, step)
-        rig = rig or cameras
     splits = {
         name: list(dict.fromkeys(view.frame for view in views if view.sequence.split("_")[0] in members))
         for name, members in SPLITS.items()
     }
     return write_joint_views(
-        out, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
+        out, views, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
         name="human36m", surface="human", splits=splits, source="Human3.6M",
         licence="academic use only, see the site of Human3.6M",
     )  # fmt: skip

@@ -55,7 +55,6 @@ class JointView:
 def write_joint_views(
     out: str | Path,
     views: Sequence[JointView],
-    rig: dict[str, Camera],
     *,
     size: int,
     margin: float,
@@ -66,10 +65,11 @@ def write_joint_views(
 ) -> Capture:
     """Write views as square undistorted crops around their joints; splits keep the frames that two cameras show.
 
+    The capture's cameras are those of the first views; a view of another camera says so.
+
     Args:
         out: the capture.
         views: with three joints or more each; others are left out.
-        rig: the capture's cameras; a view of another camera says so.
         size: side of the crops [px].
         margin: see :func:`dkp.captures.crops.square_box`.
         masks: whether to find masks by GrabCut from the joints.
@@ -89,6 +89,9 @@ def write_joint_views(
             f"{Path(out).name}: none of {len(views)} labelled images shows three joints that another camera shows at "
             "the same moment, expected images of two cameras or more"
         )
+    rig: dict[str, Camera] = {}
+    for view in views:
+        rig.setdefault(view.camera, view.lens.camera)
     with CaptureWriter(out, cameras=rig, **capture) as writer, Workers(calls, workers, executor) as pool:
         runs = [kept[i : i + _RUN] for i in range(0, len(kept), _RUN)]
         jobs = [partial(_write, writer.folder, run, rig, size, margin, masks) for run in runs]

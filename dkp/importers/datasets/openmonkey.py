@@ -85,13 +85,10 @@ def import_openmonkey(
             "train": [frame for name, ids in frames.items() if name not in tested for frame in ids],
             "test": [frame for name in tested for frame in frames[name]],
         }
-    rig: dict[str, Camera] = {}
-    every_view = [view for batch in views.values() for view in batch]
-    for view in every_view:
-        rig.setdefault(view.camera, view.lens.camera)
+    together = [view for batch in views.values() for view in batch]
     return write_joint_views(
-        out, every_view, rig, size=size, margin=margin, masks=False, workers=workers, executor=executor,
-        overwrite=overwrite, name="openmonkey", surface=surface, splits=splits, source="OpenMonkeyStudio",
+        out, together, size=size, margin=margin, masks=False, workers=workers, executor=executor, overwrite=overwrite,
+        name="openmonkey", surface=surface, splits=splits, source="OpenMonkeyStudio",
         licence="see the site of the data set",
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ from dkp.captures.arrays import intrinsic_matrix, number_array, rotation_matrix
 from dkp.captures.capture import Capture
 from dkp.captures.rig import camera_from_arrays
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.importers.datasets.joint_views import JointView, every, labelled, write_joint_views
 from dkp.importers.hdf5 import numbers, open_hdf5
 from dkp.importers.subject import Lens
@@ -67,11 +66,8 @@ def import_skipose(
         found = _split_views(path, split, step)
         splits[split] = list(dict.fromkeys(view.frame for view in found))
         views += found
-    rig: dict[str, Camera] = {}
-    for view in views:
-        rig.setdefault(view.camera, view.lens.camera)
     return write_joint_views(
-        out, views, rig, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
+        out, views, size=size, margin=margin, masks=masks, workers=workers, executor=executor, overwrite=overwrite,
         name="skipose", surface="human", splits=splits, source="Ski-Pose PTZ-Camera",
         licence="research only, see the site of the data set",
     )  # fmt: skip

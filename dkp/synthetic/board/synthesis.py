@@ -111,11 +111,13 @@ def synthesize_board(
     batches = [range(start, min(start + BATCH, len(frames))) for start in range(0, len(frames), BATCH)]
     test = frames[_TEST_SHARE - 1 :: _TEST_SHARE]
     surface = board_surface()
+    pose = np.eye(3), np.array([0.0, 0.0, 1.0])  # one metre before the origin; every view overrides it
+    rig = [camera_from_arrays(matrix, *pose, np.zeros(5), SENSOR) for matrix in intrinsics]
     writer = CaptureWriter(
         out,
         name="board-synthetic",
         surface=surface,
-        cameras={name: _rig_camera(matrix) for name, matrix in zip(_names(), intrinsics, strict=True)},
+        cameras=dict(zip(_names(), rig, strict=True)),
         splits={"train": [frame for frame in frames if frame not in set(test)], "test": test},
         source=f"drawn views of a printed board, seed {seed}",
         licence="CC0-1.0",
@@ -186,11 +188,6 @@ def _intrinsics(rng: np.random.Generator) -> np.ndarray:
     focal = np.exp(rng.uniform(np.log(580), np.log(950)))
     centre = np.array(SENSOR) / 2 + rng.normal(0, 12, 2)
     return np.array([[focal, 0.0, centre[0]], [0.0, focal * rng.normal(1, 0.002), centre[1]], [0.0, 0.0, 1.0]])
-
-
-def _rig_camera(intrinsics: np.ndarray) -> Camera:
-    """Return the rig's own pose, one metre before the origin; every view overrides it."""
-    return camera_from_arrays(intrinsics, np.eye(3), np.array([0.0, 0.0, 1.0]), np.zeros(5), SENSOR)
 
 
 def _names() -> list[str]:
