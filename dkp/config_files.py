@@ -62,10 +62,15 @@ def read_mapping(path: Path, name: str) -> dict[str, Any]:
         line = error.object[: error.start].count(b"\n") + 1
         raise InputError(f"{name}, line {line}: not UTF-8, expected a YAML file in UTF-8") from error
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", "unreadable")
-        raise InputError(f"{name}{where}: not YAML ({problem}), expected keys with values") from error
+        raise InputError(f"{name}{not_yaml(error)}, expected keys with values") from error
     if not isinstance(content, dict):
         raise InputError(f"{name} holds {type(content).__name__} where keys with values are expected")
     return content
+
+
+def not_yaml(error: Exception) -> str:
+    """Return what a reader of YAML has found wrong, to follow a file's name: `, line 3: not YAML (...)`."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    problem = " ".join((problem or str(error) or "unreadable").split())
+    problem = "a tab, expected spaces" if repr("\t") in problem else problem
+    return f"{'' if mark is None else f', line {mark.line + 1}'}: not YAML ({problem})"

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from dkp.captures.arrays import parse_json
-from dkp.config_files import Loader
+from dkp.config_files import Loader, not_yaml
 from dkp.errors import InputError
 from dkp.files import decoded
 
@@ -87,7 +87,7 @@ def read_yaml(path: Path, expected: str) -> dict[str, Any]:
     try:
         data = _Loader(content).get_single_data()
     except (yaml.YAMLError, ValueError, TypeError, RecursionError, AttributeError) as error:
-        raise InputError(f"{path} is not valid YAML ({' '.join(str(error).split())}), expected {expected}") from error
+        raise InputError(f"{path}{not_yaml(error)}, expected {expected}") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} holds a {type(data).__name__}, expected {expected}: keys and values")
     return data
