@@ -200,5 +200,7 @@ def saved_config(run: Path) -> Path:
     """
     if not (config := run / "config.yaml").is_file():
         found = "has no config.yaml" if run.is_dir() else "is a file" if run.exists() else "is not there"
+        if (run / "capture.json").is_file():
+            raise InputError(f"{run} is a capture, expected the folder of a run, or --ckpt-path NAME --target {run}")
         raise InputError(f"{run} {found}, expected the folder of a run")
     return config

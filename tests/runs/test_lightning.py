@@ -366,6 +366,10 @@ def test_a_run_that_is_not_there_is_named(tmp_path, capsys):
         message = refused(capsys, [command, tmp_path / "none"])
         assert f"{tmp_path / 'none'} is not there, expected the folder of a run" in message
     assert "has no config.yaml, expected the folder of a run" in refused(capsys, ["test", tmp_path])
+    (tmp_path / "capture.json").touch()
+    assert f"is a capture, expected the folder of a run, or --ckpt-path NAME --target {tmp_path}" in refused(
+        capsys, ["test", tmp_path]
+    )
 
 
 def test_labels_of_the_target_that_are_not_there_say_what_makes_them(folder, tmp_path, capsys):
