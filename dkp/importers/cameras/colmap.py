@@ -212,13 +212,14 @@ def _binary_images(path: Path) -> Iterator[tuple[str, list[float], int]]:
 
 
 def _folder(path: Path) -> Path | None:
-    """Return the folder of both files that a path names, or None."""
+    """Return the folder of the files that a path names, or None; what lacks one of them is told when it is read."""
     if not path.is_dir() and path.stem not in ("cameras", "images"):
         return None
-    for folder in (path, path / "sparse" / "0", path / "0") if path.is_dir() else (path.parent,):
-        for kind in ("bin", "txt"):
-            if all((folder / f"{file}.{kind}").is_file() for file in ("cameras", "images")):
-                return folder
+    for holds in (all, any):
+        for folder in (path, path / "sparse" / "0", path / "0") if path.is_dir() else (path.parent,):
+            for kind in ("bin", "txt"):
+                if holds((folder / f"{file}.{kind}").is_file() for file in ("cameras", "images")):
+                    return folder
     return None
 
 

@@ -155,12 +155,15 @@ def test_the_list_names_every_format_and_its_unit(capsys):
     assert lines[0].split()[1] == "--unit"
 
 
-def test_a_format_overrides(write_rig):
+def test_a_format_overrides(write_rig, tmp_path):
     path, _ = write_rig("panoptic")
     with pytest.raises(InputError, match="frames is None, expected a list of cameras"):
         read_cameras(path, "transforms", "m")
     with pytest.raises(InputError, match="format is 'colmap3', expected one of auto, toml"):
         read_cameras(path, "colmap3")
+    (tmp_path / "cameras.txt").touch()
+    with pytest.raises(InputError, match=r"images.txt cannot be read \(No such file"):
+        read_cameras(tmp_path, unit="m")
     with pytest.raises(InputError, match="subject is 'S1' but a file of panoptic has one rig"):
         read_cameras(path, subject="S1")
 
