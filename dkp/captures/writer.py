@@ -23,7 +23,7 @@ from dkp.captures.labels import DenseLabel, SparseLabel, write_dense_label, writ
 from dkp.captures.manifest import CAPTURE_FILE, FORMAT, VERSION, VIEWS_FILE, check_size, frames_per_second, read_row
 from dkp.captures.rig import camera_size, metres_per_unit, override_entry
 from dkp.errors import InputError
-from dkp.files import hold
+from dkp.files import cannot_write, hold
 from dkp.geometry import Camera
 
 if TYPE_CHECKING:
@@ -120,13 +120,16 @@ class CaptureWriter:
         check_destination(self.path, self.overwrite)
 
     def __enter__(self) -> CaptureWriter:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.partial-*"):
-            with contextlib.suppress(InputError):  # another process writes it
-                if (held := hold(left)) is not None:
-                    shutil.rmtree(left, ignore_errors=True)
-                    os.close(held)
-        self.folder.mkdir()
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for left in self.path.parent.glob(f".{glob.escape(self.path.name)}.partial-*"):
+                with contextlib.suppress(InputError):  # another process writes it
+                    if (held := hold(left)) is not None:
+                        shutil.rmtree(left, ignore_errors=True)
+                        os.close(held)
+            self.folder.mkdir()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
         self._held = hold(self.folder)
         return self
 
@@ -138,6 +141,8 @@ class CaptureWriter:
                 self._finish()
             elif issubclass(kind, KeyboardInterrupt | SystemExit):
                 logger.warning("%s was not finished: nothing of it is kept, the same command begins it anew", self.path)
+            elif isinstance(error, OSError) and error.errno is not None and error.filename is None:
+                raise cannot_write(self.path, error) from error
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
             if self._held is not None:

@@ -29,6 +29,7 @@ from dkp.sentences import BRANCH, near, one_sentence
 
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOTDIR, errno.EISDIR}
 DISK |= {errno.ENAMETOOLONG, errno.ESTALE}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Errors of the system that are about a disk or its rights, not about dkp."""
 
 FUNCTIONS = {
@@ -161,6 +162,8 @@ def explained(error: BaseException) -> tuple[str, int] | None:
         return str(cause), 2
     if isinstance(error, OSError) and error.filename is not None and error.errno in DISK:
         return f"{error.filename} cannot be used ({error.strerror})", 2
+    if isinstance(error, OSError) and error.errno in FULL:  # while a file was written, which the error does not name
+        return f"what is to be written does not fit on the disk ({error.strerror})", 2
     status = 2 if str(error).startswith(BRANCH[0]) else KNOWN_ERRORS.get(type(error).__name__)
     return None if status is None else (one_sentence(str(error)), status)
 

@@ -1,8 +1,10 @@
 """Writing is all or nothing, and equal content gives equal bytes."""
 
+import errno
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import cv2
@@ -77,6 +79,17 @@ def test_a_failure_leaves_what_was_there(scene, tmp_path, failure):
         write()
     assert contents(out) == before
     assert os.listdir(tmp_path) == ["c"]
+
+
+def test_what_cannot_be_written_is_said_of_the_capture(scene, tmp_path):
+    (tmp_path / "file").touch()
+    for path, error in ((tmp_path / "file" / "c", None), (tmp_path / "c", OSError(errno.ENOSPC, "No space left"))):
+        with (
+            pytest.raises(InputError, match=f"{re.escape(str(path))} cannot be written"),
+            CaptureWriter(path, name="c", surface=scene.surface, cameras=scene.cameras()),
+        ):
+            raise error
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_capture_that_would_not_open_is_not_kept(scene, tmp_path):

@@ -1,5 +1,6 @@
 """The command line on a tiny capture of a textured plane: whole runs, and errors in one sentence."""
 
+import errno
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import yaml
 
 from dkp.captures import CaptureWriter, DenseLabel
 from dkp.cli import main
+from dkp.cli.commands import explained
 from dkp.geometry import Camera, pixel_grid
 from dkp.sentences import did_you_mean, one_sentence
 from dkp.surface import Surface
@@ -440,6 +442,11 @@ def test_what_is_missing_is_named_as_it_is_typed(capsys, words, said):
 
 def test_one_sentence_keeps_plain_messages():
     assert one_sentence("the following arguments are required: out") == "the following arguments are required: out"
+
+
+def test_a_full_disk_is_one_sentence():
+    said = ("what is to be written does not fit on the disk (No space left on device)", 2)
+    assert explained(OSError(errno.ENOSPC, "No space left on device")) == said
 
 
 def test_did_you_mean_only_what_is_close():
