@@ -54,7 +54,9 @@ human := varied:varied:128:120:500:ring varied2:varied:128:120:512:ring \
   large-wild4:wild:192:60:525:dome large-sport:sport:192:60:522:ring large-sport2:sport:192:60:523:dome \
   large-varied:varied:192:60:526:ring large-varied2:varied:192:60:527:ring large-varied3:varied:192:60:537:ring \
   large-sport3:sport:192:60:530:ring large-sport4:sport:192:60:531:dome large-sport5:sport:192:60:532:ring \
-  large-sport6:sport:192:60:533:dome large-wild5:wild:192:60:534:ring large-wild6:wild:192:60:535:dome
+  large-sport6:sport:192:60:533:dome large-wild5:wild:192:60:534:ring large-wild6:wild:192:60:535:dome \
+  action:action:192:60:540:ring action2:action:192:60:541:dome action3:action:192:60:542:ring action4:action:192:60:543:dome \
+  action5:action:192:60:544:ring action6:action:192:60:545:dome action7:action:192:60:546:ring action8:action:192:60:547:dome
 dog := varied:varied:160:60:600:ring varied2:varied:160:60:601:dome \
   large-wild:wild:192:60:610:ring large-wild2:wild:192:60:611:dome large-wild3:wild:192:60:614:ring \
   large-wild4:wild:192:60:615:dome large-varied:varied:192:60:612:ring large-varied2:varied:192:60:613:dome

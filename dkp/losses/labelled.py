@@ -1,5 +1,6 @@
 """The labelled terms L_L: dense labels of labelled images, and pseudo-labels of unlabelled views."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -9,7 +10,7 @@ from dkp.batches import flatten_views
 from dkp.fields import ChartField, EmbeddingField, Field
 from dkp.geometry.arguments import blank, blank_cells, expect_mask
 from dkp.losses.likelihood import laplace_loss
-from dkp.losses.penalty import UV_BETA, UV_SCALE, CoordinateTerm, coordinate_penalty
+from dkp.losses.penalty import UV_BETA, UV_SCALE, CoordinateTerm, coordinate_penalty, thin_parts
 from dkp.losses.term import LossContext, Need
 from dkp.losses.value import LossValue, masked_mean
 
@@ -19,17 +20,23 @@ LABELS = ("foreground", "coordinate", "known", "part", "uv", "has_label")
 """Entries of a batch that are labels of its views."""
 
 
+@dataclass(kw_only=True)
 class LabelledTerm(CoordinateTerm):
     """L_L: foreground on every known cell plus surface coordinates on every known cell of the surface.
 
     Embeddings: binary cross entropy, and smooth L1 of the coordinate; of a field that says how far it may be off, the
     negative log-likelihood instead (`laplace_loss`). Charts: cross entropy over background and parts,
     and smooth L1 of (u, v) of the true part.
+
+    Attributes:
+        thin_weight: Further weight of the foreground of embeddings where the surface is thin (`thin_parts`).
     """
 
     symbol = "L_L"
     needs: ClassVar[tuple[Need, ...]] = ("labelled",)
     hint = "check that the labelled data has labels in this split (dkp check)"
+
+    thin_weight: float = 0.0
 
     def __call__(self, context: LossContext) -> LossValue:
         """L_L on the labelled views."""
@@ -92,6 +99,8 @@ class LabelledTerm(CoordinateTerm):
             loss = laplace_loss(difference, blank_cells(field.log_scale.float(), surface), self.scale)
         logit = blank(field.foreground.float(), known)
         foreground = nn.functional.binary_cross_entropy_with_logits(logit, surface.float(), reduction="none")
+        if self.thin_weight:
+            foreground = foreground * (1 + self.thin_weight * thin_parts(surface.float()))
         return loss, foreground, difference.detach().norm(dim=1)
 
     def _charts(

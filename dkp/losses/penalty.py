@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from dkp.losses.term import LossTerm
 from dkp.losses.value import LossValue, Mean
 
+THIN = 0.07
+"""What is narrower than this share of the side of an image is thin: the limbs of a body that fills it."""
+
 UV_BETA, UV_SCALE = 0.05, 0.1
 """As `beta` and `scale` of `CoordinateTerm`, for charts, in chart units."""
 
@@ -27,6 +30,21 @@ def coordinate_penalty(difference: Tensor, beta: float, scale: float) -> Tensor:
     """
     zero = torch.zeros_like(difference)
     return nn.functional.smooth_l1_loss(difference, zero, reduction="none", beta=beta).sum(1) / scale
+
+
+def thin_parts(surface: Tensor) -> Tensor:
+    """Say where the surface is thin: what a morphological opening with a square of `THIN` takes away.
+
+    Args:
+        surface: (B, H, W) in [0, 1], how much of each cell shows the surface.
+
+    Returns:
+        (B, H, W) in [0, 1].
+    """
+    size = max(3, round(THIN * surface.shape[-1])) | 1
+    eroded = -nn.functional.max_pool2d(-surface[:, None], size, 1, size // 2)
+    opened = nn.functional.max_pool2d(eroded, size, 1, size // 2)[:, 0]
+    return (surface - opened).clamp_min(0)
 
 
 @dataclass(kw_only=True)

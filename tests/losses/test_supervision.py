@@ -15,6 +15,7 @@ from dkp.losses import (
     masked_mean,
     select_cells,
 )
+from dkp.losses.penalty import thin_parts
 
 
 def embedding(seed: int = 0, batch: int = 2) -> EmbeddingField:
@@ -185,6 +186,40 @@ def test_embedding_labels_by_hand():
     assert term.parts["foreground"].item() == pytest.approx(expected, rel=1e-5)
     assert term.parts["error"].item() == pytest.approx(0.5)
     assert term.valid_share.item() == pytest.approx(2 / 3)
+
+
+def test_limbs_are_thin_and_trunks_are_not():
+    surface = torch.zeros(2, 100, 100)
+    surface[0, 20:60, 40:60] = 1  # a trunk
+    surface[0, 60:90, 48:53] = 1  # and a limb of 5 cells
+    surface[1, :, :] = 1
+    thin = thin_parts(surface)
+    expected = torch.zeros(2, 100, 100)
+    expected[0, 60:90, 48:53] = 1
+    assert torch.equal(thin, expected)
+    assert not thin_parts(torch.zeros(1, 16, 16)).any()
+
+
+def test_the_foreground_counts_more_where_the_surface_is_thin():
+    surface = torch.zeros(1, 40, 40, dtype=torch.bool)
+    surface[:, 5:20, 10:25] = True
+    surface[:, 20:35, 16:18] = True
+    thin = torch.zeros_like(surface)
+    thin[:, 20:35, 16:18] = True
+    labels = {"foreground": surface, "coordinate": torch.zeros(1, 3, 40, 40)}
+
+    def loss(lost, **options):
+        logit = torch.where(surface & ~lost, 4.0, -4.0)
+        return LabelledTerm(**options).loss(EmbeddingField(logit, torch.zeros(1, 3, 40, 40), 4), **labels).value
+
+    cost = math.log1p(math.exp(4)) - math.log1p(math.exp(-4))
+    for weight in (0.0, 3.0):
+        more = loss(thin, thin_weight=weight) - loss(torch.zeros_like(thin), thin_weight=weight)
+        assert more.item() == pytest.approx((1 + weight) * 30 * cost / 1600, rel=1e-4)
+    trunk = surface & ~thin
+    torch.testing.assert_close(
+        loss(trunk, thin_weight=3.0) - loss(trunk), loss(trunk * False, thin_weight=3.0) - loss(trunk * False)
+    )
 
 
 def test_chart_labels_by_hand():

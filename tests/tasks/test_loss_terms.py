@@ -114,6 +114,20 @@ def test_terms_are_their_losses_on_the_fields_of_the_step(make_detector, plane, 
         torch.testing.assert_close(found[name].loss.value, loss.value, msg=name)
 
 
+def test_masks_count_more_where_they_are_thin(make_detector, plane, plane_data):
+    task = SemiSupervisedTask(make_detector(), make_detector(seed=1), plane, {"mask": MaskTerm()})
+    task.configure_models("fit")
+    batch = next(iter(plane_data().train_dataloader()))[0]
+    mask = batch["unlabelled"]["mask"]
+    wide, narrow = torch.zeros_like(mask), torch.zeros_like(mask)
+    wide[..., mask.shape[-1] // 2 :] = True
+    narrow[..., mask.shape[-1] // 2 : mask.shape[-1] // 2 + 4] = True
+    for shape, more in ((wide, False), (narrow, True)):
+        batch["unlabelled"]["mask"] = shape
+        plain, weighted = (MaskTerm(thin_weight=weight)(task.loss_context(batch)).value for weight in (0.0, 2.0))
+        assert bool(weighted > plain) == more
+
+
 def test_a_term_of_weight_0_changes_nothing(make_detector, make_trainer, plane, plane_data):
     class Never(LossTerm):
         def __call__(self, context):
