@@ -390,9 +390,9 @@ def nap():
         child.terminate()
         child.wait()
 
-sys.modules["nap"] = types.SimpleNamespace(nap=nap)
-commands.FUNCTIONS["nap"] = "nap:nap"
-commands.main(["nap"])
+module, name = commands.FUNCTIONS["weights"].split(":")
+sys.modules[module] = types.SimpleNamespace(**{name: nap})
+commands.main(["weights"])
 """
 
 

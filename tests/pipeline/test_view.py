@@ -75,7 +75,7 @@ def test_a_capture_without_truth_shows_its_cameras(planes, tmp_path):
     [
         (
             ["nowhere", "--out", "x.html"],
-            "nowhere is not there, expected a folder with capture.json (a capture) or recon",
+            "nowhere is not there, expected SOURCE: PATH, PATH#SPLIT or PATH#SPLIT:START:STOP:STEP of a capture",
         ),
         (["{plane}", "--out", "x.pdf"], "ends in .html"),
         (["{plane}", "--out", "x.html", "--instants", "0"], "instants is 0"),

@@ -171,7 +171,7 @@ def test_without_any_value_there_is_no_best(file, outcomes, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["none.yaml"], "none.yaml does not exist"),
+        (["none.yaml"], "none.yaml is not there, expected FILE: YAML file"),
         (["tries.yaml", "--trials", "0"], "trials is 0, expected at least 1"),
         (["tries.yaml", "--trials", "many"], "trials: Expected a"),
         (["endless.yaml"], "endless.yaml has no run_cap, expected one or --trials"),

@@ -34,6 +34,7 @@ from dkp.errors import InputError
 from dkp.geometry import FLAT, Camera, baseline_angle, eligible_pairs, epipolar_distance, epipole, fundamental_matrix
 
 LARGE_RESIDUAL = 0.03  # share of the image width from which a pair's median epipolar residual is warned about
+_FITS = 0.05  # share of the worst residual by which a pair fits
 
 
 def check_capture(capture: Capture, *, instants: int = 40, detector: Detector | None = None) -> CheckReport:
@@ -292,7 +293,7 @@ def _label_agreement(capture: Capture, instants: Sequence[Instant]) -> LabelAgre
 def _warnings(
     capture: Capture, subject: np.ndarray | None, pairs: Sequence[PairRow], findings: Sequence[Finding]
 ) -> list[str]:
-    warnings, explained = [], {name for finding in findings for name in finding.cameras}
+    warnings, explained = list[str](), {name for finding in findings for name in finding.cameras}
     counts = Counter(view.camera for view in capture.views)
     if len({counts[name] for name in capture.cameras}) > 1:
         found = ", ".join(f"{name} {counts[name]}" for name in capture.cameras)
@@ -312,6 +313,9 @@ def _warnings(
         if not 0.1 <= middle <= 100:
             warnings.append(_unit_sentence(capture, middle))
     widths = {view.camera: view.size[0] for view in capture.views}
+    medians = [residual.median for pair in pairs for residual in pair.residuals.values()]
+    if explained == set(capture.cameras) and min(medians, default=0.0) < _FITS * max(medians, default=0.0):
+        explained = set()  # what is wrong in all cameras is wrong in all pairs
     for pair in pairs:
         first, second = pair.cameras
         limit = LARGE_RESIDUAL * max(widths[first], widths[second])

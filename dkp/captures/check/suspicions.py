@@ -25,6 +25,8 @@ from dkp.captures.check.seen import followed_points, seen_mask_sentences, seen_p
 from dkp.captures.check.silhouettes import mask_sentences, outline_sentences, outlines
 from dkp.captures.manifest import Instant
 
+_KNOWN = 0.5  # share of the joints that a detector must see where they are before its foreground says anything of masks
+
 
 def suspicions(
     capture: Capture, chosen: Sequence[Instant], usable: Sequence[Instant], detector: Detector | None = None
@@ -64,7 +66,8 @@ def suspicions(
             found = None if findings else late(followed_points(capture, usable, detector, surface), names)
             findings += [] if found is None else [found[0]]
     if not findings and not masks and not sentences and (hulls := outlines(capture, chosen)) is not None:
-        masks = [] if detector is None else seen_mask_sentences(capture, chosen, detector)
+        known = detector is not None and min(seen.values(), default=1.0) > _KNOWN
+        masks = seen_mask_sentences(capture, chosen, detector) if detector is not None and known else []
         masks = masks or outline_sentences(hulls, names)
     views = [view for instant in chosen for view in instant.views]
     return findings, [*sentences, *masks, *fold_sentences(capture, views)], seen
