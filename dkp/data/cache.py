@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 
 from dkp.captures import Capture, View
 from dkp.captures.images import OnBad, in_threads
@@ -16,6 +17,7 @@ from dkp.data.layout import add_view, begin_views
 from dkp.data.reading import ViewReader, enough_foreground, or_problem
 from dkp.data.stored import StoredImages
 from dkp.errors import InputError
+from dkp.progress import Progress
 from dkp.surface import Surface
 
 logger = logging.getLogger(__name__)
@@ -160,15 +162,18 @@ class CaptureImages(StoredImages):
         begin_views(columns, self.side, reader.charts)
         bad: list[str] = []
         skipped = 0
-        for start in range(0, len(chosen), CHUNK):
-            some = in_threads(or_problem(reader.read, self.on_bad), chosen[start : start + CHUNK], threads)
-            for index, one in enumerate(some, start):
-                if isinstance(one, InputError):
-                    bad.append(str(one))
-                elif enough_foreground(one, by_label, pixels):
-                    add_view(columns, index, one)
-                else:
-                    skipped += 1
+        lines = Progress(Console(stderr=True, force_terminal=False))
+        with lines, lines.shown(f"reading {self.name}", "view") as show:
+            for start in range(0, len(chosen), CHUNK):
+                some = in_threads(or_problem(reader.read, self.on_bad), chosen[start : start + CHUNK], threads)
+                for index, one in enumerate(some, start):
+                    if isinstance(one, InputError):
+                        bad.append(str(one))
+                    elif enough_foreground(one, by_label, pixels):
+                        add_view(columns, index, one)
+                    else:
+                        skipped += 1
+                show(min(start + CHUNK, len(chosen)), len(chosen))
         notes = {"views": len(chosen), "bad_views": bad, "skipped": skipped}
         if len(bad) == len(chosen):
             raise InputError(f"{self.name}: none of its {len(chosen)} views can be read; the first: {bad[0]}")

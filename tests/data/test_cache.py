@@ -46,6 +46,17 @@ def test_reads_everything(capture):
     assert worst_colour(images, 1) < 1.5
 
 
+def test_a_long_reading_says_how_far_it_is(capture, monkeypatch, capsys):
+    CaptureImages(capture, "train")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("dkp.progress.FIRST", 0.0)
+    monkeypatch.setattr("dkp.data.cache.CHUNK", 3)
+    CaptureImages(capture, "train")
+    said = capsys.readouterr().err
+    assert f"reading {capture.path} split 'train': view 3 of 8" in said
+    assert said.endswith("split 'train': done, 0.0 minutes\n")
+
+
 def test_smaller_images_keep_label_and_camera(capture):
     images = CaptureImages(capture, "train", 48)
     whole = CaptureImages(capture, "train")
