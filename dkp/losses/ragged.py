@@ -15,7 +15,10 @@ from dkp.losses.sides import Sides
 from dkp.losses.tiled import Expectation
 
 WASTE = 1.25
-"""A group computes at most so many times the pairs that its images have."""
+"""A group computes at most so many times the pairs that its images have ..."""
+
+CALL = 2**14
+"""... and so many more: a call takes as long as they do, however small it is."""
 
 
 class Group(NamedTuple):
@@ -50,7 +53,7 @@ def group_images(rows: list[int], columns: list[int]) -> list[Group]:
         if result:
             last = result[-1]
             most = max(last.rows, rows[image]), max(last.columns, columns[image])
-            if (len(last.images) + 1) * most[0] * most[1] <= WASTE * (pairs + own):
+            if (len(last.images) + 1) * most[0] * most[1] <= WASTE * (pairs + own) + CALL:
                 result[-1] = Group([*last.images, image], *most)
                 pairs += own
                 continue
@@ -70,7 +73,7 @@ def over_groups(expectation: Expectation, sides: Sides, cost: PairCost) -> tuple
     rows = [count] * batch if sides.mask is None else extent(sides.mask)
     columns = [other_count] * batch if sides.other_mask is None else extent(sides.other_mask)
     groups = group_images(rows, columns)
-    computed = sum(len(group.images) * group.rows * group.columns for group in groups)
+    computed = sum(len(group.images) * group.rows * group.columns + CALL for group in groups)
     if WASTE * computed > batch * count * other_count:
         return expectation(sides, cost)
     averages, bests = [], []

@@ -17,7 +17,7 @@ from dkp.losses import (
     kernels,
 )
 from dkp.losses.costs import Form, PairCost, epipolar_cost
-from dkp.losses.ragged import WASTE, extent, group_images
+from dkp.losses.ragged import CALL, WASTE, extent, group_images
 from dkp.losses.sides import Sides
 from dkp.losses.tiled import tiled_expectation
 
@@ -260,7 +260,8 @@ def test_groups_of_images_waste_little():
         assert group.rows == max(rows[image] for image in group.images)
         assert group.columns == max(columns[image] for image in group.images)
         own = sum(rows[image] * columns[image] for image in group.images)
-        assert len(group.images) * group.rows * group.columns <= WASTE * own
+        assert len(group.images) * group.rows * group.columns <= WASTE * own + CALL
+    assert [group.images for group in groups] == [[3, 2], [4, 0, 6]]  # the small ones share a call
     assert extent(torch.tensor([[True, False, True, False], [False] * 4])) == [3, 0]
 
 
