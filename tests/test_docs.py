@@ -123,7 +123,7 @@ def test_the_snippets_of_readme_and_of_the_losses_run(tmp_path, monkeypatch):
     found = {}
     exec(compile(loss, "losses.md", "exec"), found)
     distance = found["matched"].distance[found["mask"]]
-    assert 0 < distance.median() < 10  # of images of 128 px
+    assert 0 < distance.median() < 10  # of images of 192 px
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=lambda page: page.name)
