@@ -34,14 +34,16 @@ SUMMARY_KEYS = (
     "auc30",
     "pck10",
     "iou",
+    "mask_iou",
     "epipolar_median_px",
     "epipolar_mean_px",
     "matched_share",
     "joint_cm",
     "left_right_exchanged",
+    "joint_on_foreground",
 )
 
-JOINT_KEYS = ("joint_cm", "left_right_exchanged")
+JOINT_KEYS = ("joint_cm", "left_right_exchanged", "joint_on_foreground")
 
 
 def recipes_of(capture: str, target: Path, teacher: str | None = None) -> Path:
@@ -210,8 +212,9 @@ class Job:
         for detector in DETECTORS:
             metrics = read_metrics(self.folder / detector / "test" / "metrics.json")
             values = {key.removeprefix("test/"): value for key, value in metrics.items()}
-            joints = any(key in values for key in JOINT_KEYS)
-            keys = [key for key in SUMMARY_KEYS if joints or key not in JOINT_KEYS]
+            unknown = set() if any(key in values for key in JOINT_KEYS) else {*JOINT_KEYS}
+            unknown |= {"mask_iou"} if values.get("iou") is not None else set()  # the labels' foreground says the same
+            keys = [key for key in SUMMARY_KEYS if key not in unknown]
             result[detector] = {key: values.get(key) for key in keys}
             trivial = {key: values.get(f"trivial/{key}") for key in keys}
         return {**result, "trivial": trivial}
