@@ -34,7 +34,7 @@ def import_densepose_coco(
     charts: str | Path,
     surface: str | Path = "human",
     split: str = "train",
-    size: int = 128,
+    size: int = 192,
     margin: float = 0.15,
     most: int | None = None,
     overwrite: bool = False,
