@@ -19,16 +19,19 @@ from dkp.study.tables import HEADINGS
 from dkp.viz import CurvePanel, Moment, Panel, comparison_figure, curve_figure, progress_figure
 
 SHOWN = ("geodesic_median_cm", "geodesic_mean_cm", "epipolar_median_px", "surface_median_mm")
+AT_JOINTS = ("joint_cm", "left_right_exchanged")
+"""Shown, too, where there is no label to measure by."""
 
 
 def draw_methods(results: Results, capture: str, path: Path) -> Path | None:
     """Return the methods of a capture with error bars; None where there is no result at all."""
     plan = results.plan
     methods = plan.methods_on(capture)
+    known = {name for found in results.values.get(capture, {}).values() for name in found}
     panels = [
         Panel(HEADINGS[metric], {m.title: results.mean(capture, m.name, metric) for m in methods})
-        for metric in SHOWN
-        if metric in {name for found in results.values.get(capture, {}).values() for name in found}
+        for metric in (SHOWN if SHOWN[0] in known else AT_JOINTS + SHOWN)
+        if metric in known
     ]
     if not panels:
         return None

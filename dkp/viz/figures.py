@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -269,6 +270,10 @@ def _draw_legend(
                 axes.text(side, 0.99, text, transform=axes.transAxes, fontsize=8, color=MUTED, ha="center", va="top")
 
 
+CHARACTERS = 11.0
+"""Of a title, that an inch has room for."""
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure [inches]."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
@@ -277,8 +282,9 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def finished(figure: Figure, title: str, path: str | Path | None) -> Figure:
-    """Return a figure with its title, written where a path is given."""
+    """Return a figure with its title, in lines as wide as it, written where a path is given."""
     if title:
+        title = fill(title, int(CHARACTERS * figure.get_figwidth()))
         figure.suptitle(title, fontsize=10.5, weight="bold", color=INK, x=0.01, ha="left")
     if path is not None:
         save_figure(figure, path)

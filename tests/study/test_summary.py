@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from dkp.pipeline.stages import StageRecord
+from dkp.study.pictures import draw_methods
 from dkp.study.plan import read_plan
 from dkp.study.recipe import Folders, keys
 from dkp.study.record import Record, read_records
@@ -50,6 +51,19 @@ def records(plan):
             )
             found[one.cell] = one
     return found
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_methods_are_drawn_by_joints_where_there_is_no_label(plan, records, labels, monkeypatch, tmp_path):
+    for one in records.values():
+        one.metrics |= {"joint_cm": 7.0, "left_right_exchanged": 0.1}
+        if not labels:
+            del one.metrics["geodesic_median_cm"]
+    drawn = []
+    monkeypatch.setattr("dkp.study.pictures.comparison_figure", lambda panels, **_: drawn.extend(panels))
+    draw_methods(gather(plan, records, {}), "plane", tmp_path / "plane.png")
+    expected = ["geodesic median [cm]"] if labels else ["joint error, median [cm]", "left and right exchanged"]
+    assert [panel.title for panel in drawn] == [*expected, "epipolar median [px]"]
 
 
 def test_mean_and_spread_over_seeds(plan, records):

@@ -22,6 +22,18 @@ def test_dots_and_bars_are_at_the_means(tmp_path):
     assert first.containers[0].lines[0].get_color() != first.containers[1].lines[0].get_color()
 
 
+def test_a_long_title_stays_within_the_figure():
+    title = "A real person, frames 80 to 99; no joint is used in training but in the last row"
+    figure = comparison_figure([Panel("distance [px]", {"ours": (1.0, None)})], title=title)
+    figure.draw_without_rendering()
+    (shown,) = [text for text in figure.texts if text.get_text()]
+    assert shown.get_text().replace("\n", " ") == title
+    box = shown.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1
+    assert box.y1 <= figure.bbox.y1
+
+
 def test_curves_go_through_their_points():
     panel = CurvePanel("error [cm]", {"ours": [(0.1, 13.0, 0.2), (1.0, 11.0, None)], "none": []}, {"control": 14.0})
     (axes,) = curve_figure([panel], "share of instants", title="Instants").axes
