@@ -29,16 +29,21 @@ def square_box(box: np.ndarray, margin: float = 0.15) -> np.ndarray:
     return np.array([x - half, y - half, x + half, y + half])
 
 
-def crop_affine(box: np.ndarray, size: int, flip: bool = False) -> np.ndarray:
+def crop_affine(box: np.ndarray, size: int, flip: bool = False, turn: np.ndarray | None = None) -> np.ndarray:
     """Return the (2, 3) affine map that takes a box to a whole image.
 
     Args:
         box: (4,) x0 y0 x1 y1 [px].
         size: side of the image [px].
         flip: whether the image is mirrored left to right.
+        turn: (2, 2) rotation of the image about the box's middle, before it is cut; None = none.
     """
     x0, y0, x1, y1 = np.asarray(box, np.float64)
     sx, sy = size / (x1 - x0), size / (y1 - y0)
+    if turn is not None:
+        middle = np.array([x0 + x1, y0 + y1]) / 2
+        straight = crop_affine(box, size, flip)
+        return np.column_stack([straight[:, :2] @ turn, apply_affine(straight, middle - turn @ middle)])
     if flip:
         return np.array([[-sx, 0.0, x1 * sx], [0.0, sy, -y0 * sy]])
     return np.array([[sx, 0.0, -x0 * sx], [0.0, sy, -y0 * sy]])

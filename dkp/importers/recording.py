@@ -14,7 +14,7 @@ import numpy as np
 
 from dkp.captures.arrays import between, one_of, parse_slice, whole_number
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, invert_affine
+from dkp.captures.crops import CropMap, apply_affine, invert_affine
 from dkp.captures.images import OnBad
 from dkp.captures.writer import CaptureWriter, check_destination, write_view_files
 from dkp.errors import InputError
@@ -51,6 +51,7 @@ from dkp.importers.subject import (
     track_masks,
     track_people,
 )
+from dkp.importers.upright import Up, turned_sentence, turns
 from dkp.surface import Surface
 from dkp.workers import Workers, calls
 
@@ -81,6 +82,7 @@ def import_recording(
     sync: Sync | None = None,
     margin: float = 0.15,
     smooth: int = 1,
+    up: Up = "auto",
     confidence: float = 0.2,
     splits: Mapping[str, str] | None = None,
     surface: str | Path | Surface = "human",
@@ -132,6 +134,8 @@ def import_recording(
             the videos know the times of their frames (variable frame rates).
         margin: room around the subject on each side, as a share of its longer side.
         smooth: odd number of frames over which boxes are smoothed; 1 does not smooth.
+        up: axis of the calibration's world that points up: crops of cameras that are askew by more than 10 degrees are
+            turned upright. "auto" takes what is up in most images, where they agree; "none" turns none.
         confidence: detected joints below it do not count for boxes and masks.
         splits: split name -> start:stop:step of frame numbers; default: the first 80 % train, the rest test.
         surface: the canonical surface of the subject.
@@ -161,17 +165,17 @@ def import_recording(
     rig = read_cameras(calibration, format, unit, subject, cameras)
     if mode == "whole":
         rig = plain_cameras(rig, "a capture of whole frames; mode crop removes the distortion of any lens")
-        for option, value in {"size": size, "margin": margin, "smooth": smooth}.items():
+        for option, value in {"size": size, "margin": margin, "smooth": smooth, "up": up}.items():
             if value != signature(import_recording).parameters[option].default:
-                raise InputError(f"{option} is {value:g} but mode is 'whole', which keeps frames, expected --mode crop")
+                raise InputError(f"{option} is {value} but mode is 'whole', which keeps frames, expected --mode crop")
     sources = open_media(media, list(rig), on_bad)
     rig = with_sizes(rig, sources)
     if sync is not None:
         synchronise(sources, sync)
     numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
     recording = _Recording(
-        size=size, whole=mode == "whole", margin=margin, smooth=smooth, confidence=confidence, numbers=numbers,
-        sequence=sequence, boxes=boxes, cut=parse_slice(frames, "frames")[1] is not None,
+        size=size, whole=mode == "whole", margin=margin, smooth=smooth, up=up, confidence=confidence,
+        numbers=numbers, sequence=sequence, boxes=boxes, cut=parse_slice(frames, "frames")[1] is not None,
         looks=0 if floor is None else _LOOKS,
     )  # fmt: skip
     maps = frame_maps(rig, sources, frame_map)
@@ -244,6 +248,7 @@ class _Recording:
     whole: bool
     margin: float
     smooth: int
+    up: Up
     confidence: float
     numbers: list[int]
     sequence: str
@@ -300,7 +305,7 @@ class _Recording:
         """Return the view's affine map and where its pixels lie in the frame; None for the frame as it is."""
         if self.whole:
             return None if plan.lens.frame_map is None else invert_affine(plan.lens.frame_map), None
-        affine = crop_affine(track.boxes[number], self.size)
+        affine = plan.lens.crop(track.boxes[number], self.size)
         return affine, CropMap.create(plan.lens.camera, affine, self.size, plan.lens.frame_map)
 
 
@@ -338,7 +343,10 @@ def _plan(
         raise InputError("masks is 'grabcut' but detections is not given, expected a folder of detections")
     if mask_kind == "background" and boxes != "background":
         raise InputError(f"masks is 'background' but boxes is {boxes!r}, expected boxes from the background too")
-    lenses = {name: Lens(cameras[name], maps[name], undistort=not recording.whole) for name in names}
+    turned = turns(cameras, "none" if recording.whole else recording.up)
+    if recording.up == "auto" and (notice := turned_sentence(turned)):
+        logger.warning("%s; --up none leaves them, --up z says which axis of the world is up", notice)
+    lenses = {name: Lens(cameras[name], maps[name], not recording.whole, turned[name]) for name in names}
     offset = 0 if given is None else mask_offset(recording.numbers, given, sources, recording.cut)
     people: dict[str, dict[int, Joints]] = {}
     detected: dict[str, str] = {}

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from dkp.captures.crops import CropMap, apply_affine, square_box, undistorted
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, undistorted
 from dkp.geometry import Camera
 from dkp.importers.appearance import Appearance
 from dkp.importers.boxes import (
     BACKGROUND_FRAMES,
     Background,
-    box_of_points,
     enlarged,
     largest_part,
     outline,
@@ -26,6 +25,7 @@ from dkp.importers.boxes import (
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import refined_mask
 from dkp.importers.media.video import FrameSource
+from dkp.importers.upright import upright_square
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class Track:
     """One camera's subject over time.
 
     Attributes:
-        boxes: frame number -> square (4,) x0 y0 x1 y1, undistorted pixels of the rig camera.
+        boxes: frame number -> square (4,) x0 y0 x1 y1, undistorted pixels of the rig camera; see
+            `Lens.square`.
         joints: frame number -> joints, in the camera's undistorted or distorted pixels as asked for; without
             detections empty.
         masks: frame number -> rough foreground at a reduced size, packed; without background subtraction empty.
@@ -70,17 +71,27 @@ class Lens:
         camera: the rig camera with its distortion.
         frame_map: (2, 3) affine map from raw frame pixels to the camera's pixels; None where they are the same.
         undistort: whether results are in undistorted pixels.
+        turn: (2, 2) of :func:`dkp.importers.upright.turns`: how crops are turned upright; None where they are not.
     """
 
     camera: Camera
     frame_map: np.ndarray | None = None
     undistort: bool = True
+    turn: np.ndarray | None = None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Move raw frame pixels (N, 2) to pixels of the rig camera."""
         if self.frame_map is not None:
             pixels = apply_affine(self.frame_map, pixels)
         return undistorted(self.camera, pixels) if self.undistort else pixels
+
+    def square(self, pixels: np.ndarray, margin: float) -> np.ndarray:
+        """Return the square (4,) of a crop around pixels (N, 2) of the rig camera, see `upright_square`."""
+        return upright_square(pixels, margin, self.turn)
+
+    def crop(self, square: np.ndarray, size: int) -> np.ndarray:
+        """Return the affine map (2, 3) from pixels of the rig camera to those of a crop of this side [px]."""
+        return crop_affine(square, size, turn=self.turn)
 
 
 def track_people(
@@ -99,7 +110,7 @@ def track_people(
     track = Track(found=found, joints=moved_joints(people, lens))
     for number, joints in track.joints.items():
         sure = np.array([value[:2] for value in joints.values() if value[2] >= confidence])
-        track.boxes[number] = square_box(box_of_points(sure), margin)
+        track.boxes[number] = lens.square(sure, margin)
     track.boxes = smooth_boxes(track.boxes, smooth)
     return track
 
@@ -236,7 +247,7 @@ def add_outline(track: Track, index: int, mask: np.ndarray, size: tuple[int, int
     points = outline(mask)
     if points is not None:
         points = points * (np.array(size) / mask.shape[::-1])
-        track.boxes[index] = square_box(box_of_points(lens(points)), margin)
+        track.boxes[index] = lens.square(lens(points), margin)
 
 
 def packed(mask: np.ndarray) -> bytes:

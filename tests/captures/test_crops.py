@@ -114,6 +114,12 @@ def test_boxes_fill_their_image(x, y, width, height, flip):
     np.testing.assert_allclose(apply_affine(invert_affine(affine), corners), box.reshape(2, 2), atol=1e-6)
 
 
+def test_a_box_can_be_turned_about_its_middle():
+    turned = crop_affine(np.array([10.0, 20.0, 30.0, 40.0]), 40, turn=np.array([[0.0, 1.0], [-1.0, 0.0]]))
+    corners = apply_affine(turned, np.array([[20.0, 30.0], [10.0, 20.0], [30.0, 20.0]]))
+    np.testing.assert_allclose(corners, [[20, 20], [0, 40], [0, 0]], atol=1e-9)
+
+
 def test_square_boxes_have_a_margin_on_each_side():
     np.testing.assert_allclose(square_box(np.array([10.0, 20.0, 30.0, 60.0]), 0.25), [-10.0, 10.0, 50.0, 70.0])
 

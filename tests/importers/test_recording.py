@@ -70,13 +70,16 @@ def draw(joints: dict[str, np.ndarray], shape: tuple[int, int]) -> np.ndarray:
     return mask.astype(bool)
 
 
-def build(folder: Path, scene, frame_maps=None, lens=()) -> Recording:
-    """Writes a recording: calibration, frames, detections and masks."""
+def build(folder: Path, scene, frame_maps=None, lens=(), askew=0.0) -> Recording:
+    """Writes a recording: calibration, frames, detections and masks; cam_1 is held askew [degrees]."""
     cameras = {}
     for name, camera in scene.cameras().items():  # 2 m is too near for a person: 3 m further back
         back = camera.translation + torch.tensor([0.0, 0.0, 3.0])
+        turn = torch.eye(3, dtype=torch.float64)
+        if name == "cam_1":
+            turn[:2, :2] = torch.from_numpy(cv2.getRotationMatrix2D((0, 0), -askew, 1)[:, :2])
         cameras[name] = type(camera).create(
-            camera.intrinsics, camera.rotation, back, camera.distortion, camera.image_size
+            camera.intrinsics, turn @ camera.rotation, turn @ back, camera.distortion, camera.image_size
         )
         if lens:
             cameras[name] = OpenCVCamera(cameras[name], torch.tensor(lens).double())
@@ -101,6 +104,12 @@ def odd_recording(make_scene, tmp_path_factory) -> Recording:
     """Frames of camera 1 are not as calibrated."""
     scene = make_scene(size=(320, 240), distortion=LENS)
     return build(tmp_path_factory.mktemp("odd"), scene, {"cam_1": FRAME_MAP})
+
+
+@pytest.fixture(scope="module")
+def askew_recording(make_scene, tmp_path_factory) -> Recording:
+    """Camera 1 is held askew."""
+    return build(tmp_path_factory.mktemp("askew"), make_scene(size=(320, 240), distortion=LENS), askew=70.0)
 
 
 def table(name, camera) -> str:
@@ -178,6 +187,26 @@ def test_joints_and_cameras_agree_through_lens_crop_and_frame_map(request, tmp_p
         assert (
             pair.residuals["joints"].mean < 0.02
         )  # mid_hip, the middle of two pixels, is not quite the middle in space
+
+
+@pytest.mark.parametrize("boxes", ["detections", "masks", "background"])
+@pytest.mark.parametrize("up", ["auto", "z", "none"])
+def test_people_stand_upright_in_crops_of_a_camera_that_is_askew(askew_recording, tmp_path, caplog, boxes, up):
+    recording = askew_recording
+    given = {"masks": recording.masks} if boxes == "masks" else {}
+    capture = import_recording(
+        **recording.arguments(tmp_path / "c", detections=recording.detections, boxes=boxes, up=up, **given)
+    )
+    assert ("crops are turned upright: cam_1 (+70°)" in caplog.text) == (up == "auto")
+    assert_joints_lie_where_the_camera_puts_them(capture, recording)
+    for view in capture.views:
+        assert overlap(capture.mask(view), true_mask(capture, view, recording)) > 0.6
+        (x0, y0), (x1, y1) = (view.joints[name][:2] for name in ("mid_hip", "head"))
+        upright = y0 - y1 > 2 * abs(x1 - x0)
+        assert upright == (view.camera != "cam_1" or up != "none")
+        if upright:  # the crop is as large as it is tall
+            low, high = (limit([joint[1] for joint in view.joints.values()]) for limit in (min, max))
+            assert 0.6 * 192 < high - low < 192
 
 
 @pytest.mark.parametrize("boxes", ["detections", "masks"])
@@ -434,6 +463,8 @@ def test_what_sizes_say_of_frames(recording, tmp_path, size, expected):
         # What nothing would use
         ({"mode": "whole", "size": 96}, "size is 96 but mode is 'whole'"),
         ({"mode": "whole", "smooth": 3}, "smooth is 3 but mode is 'whole'"),
+        ({"mode": "whole", "up": "z"}, "up is z but mode is 'whole'"),
+        ({"up": "w"}, "up is 'w', expected one of auto, none, x, -x, y, -y, z, -z"),
         ({"layout": "body_25"}, "layout is 'body_25' but detections is not given"),
         ({"mode": "whole", "floor": 0.0}, "floor is 0 but boxes is 'none', expected boxes from the background"),
     ],

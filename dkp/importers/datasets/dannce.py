@@ -24,6 +24,7 @@ from dkp.importers.media.names import match_names
 from dkp.importers.media.video import VIDEO_SUFFIXES, FrameSource, image_files, natural_key
 from dkp.importers.recording import import_recording
 from dkp.importers.subject import Lens
+from dkp.importers.upright import Up, turns
 from dkp.surface import Surface
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def import_dannce(
     size: int = 192,
     margin: float = 0.15,
     smooth: int = 1,
+    up: Up = "auto",
     source: str = "",
     licence: str = "",
     overwrite: bool = False,
@@ -70,6 +72,7 @@ def import_dannce(
         size: side of the crops [px].
         margin: room around the animal on each side, as a share of its longer side.
         smooth: odd number of frames over which boxes are smoothed.
+        up: axis of the calibration's world that points up, as in `dkp import recording`.
         source: where the data come from.
         licence: under which licence.
         overwrite: whether an existing capture is replaced.
@@ -96,7 +99,7 @@ def import_dannce(
         take = import_recording(
             calibration, media, Path(temporary) / "take", format="dannce", unit=unit, boxes="background",
             cameras=dict(zip(known, names, strict=True)), floor=floor, frames=frames, size=size, margin=margin,
-            smooth=smooth, surface=surface, workers=workers, executor=executor,
+            smooth=smooth, up=up, surface=surface, workers=workers, executor=executor,
         )  # fmt: skip
         splits = take.splits if not labels else {"train": list(take.frames), "test": []}
         writer = CaptureWriter(
@@ -109,7 +112,7 @@ def import_dannce(
                     view.frame, view.camera, take.path / view.image, sequence=view.sequence, time=view.time,
                     mask=take.mask(view), crop=view.crop, undistorted=view.undistorted,
                 )  # fmt: skip
-            for joint_view in _labelled_views(shown, media, images, take.cameras):
+            for joint_view in _labelled_views(shown, media, images, take.cameras, up):
                 camera = take.cameras[joint_view.camera]
                 writer.add_row(view_row(writer.folder, joint_view, camera, size, margin, False))
                 if joint_view.frame not in writer.splits["test"]:
@@ -184,8 +187,10 @@ def _labelled_views(
     media: Mapping[str, Path],
     images: Mapping[tuple[str, int], Path] | None,
     rig: Mapping[str, Camera],
+    up: Up,
 ) -> Iterator[JointView]:
     """Yield the labelled views."""
+    turned = turns(rig, up)
     for name, some in shown.items():
         pictures: Iterable[tuple[int, Path | np.ndarray]]
         if images is None:
@@ -193,7 +198,7 @@ def _labelled_views(
         else:
             pictures = ((number, images[name, number]) for number in some)
         for number, picture in pictures:
-            yield JointView("labelled", number, name, picture, Lens(rig[name]), some[number])
+            yield JointView("labelled", number, name, picture, Lens(rig[name], turn=turned[name]), some[number])
 
 
 def _images(folder: Path, names: Sequence[str]) -> dict[tuple[str, int], Path]:

@@ -12,13 +12,12 @@ import numpy as np
 
 from dkp.captures.arrays import between, whole_number
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
+from dkp.captures.crops import CropMap, apply_affine
 from dkp.captures.images import read_image
 from dkp.captures.rig import camera_arrays
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.boxes import box_of_points
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import grabcut_mask
 from dkp.importers.subject import Lens
@@ -118,7 +117,7 @@ def view_row(folder: Path, view: JointView, camera: Camera, size: int, margin: f
     """
     taken = view.lens.camera
     pixels = view.lens(joint_pixels(view.joints))
-    affine = crop_affine(square_box(box_of_points(pixels), margin), size)
+    affine = view.lens.crop(view.lens.square(pixels, margin), size)
     whole = view.image if isinstance(view.image, np.ndarray) else read_image(view.image)
     image = CropMap.create(taken, affine, size, view.lens.frame_map).image(whole)
     joints = move_joints(view.joints, apply_affine(affine, pixels))

@@ -24,13 +24,12 @@ import numpy as np
 
 from dkp.captures.arrays import between, whole_number
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box
+from dkp.captures.crops import CropMap, apply_affine, crop_affine
 from dkp.captures.images import OnBad
 from dkp.captures.rig import camera_size
 from dkp.captures.writer import CaptureWriter, write_view_files
 from dkp.errors import InputError
 from dkp.geometry import Camera
-from dkp.importers.boxes import box_of_points
 from dkp.importers.cameras.registry import read_cameras
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import grabcut_mask
@@ -40,6 +39,7 @@ from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
 from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
 from dkp.importers.subject import Lens, moved_joints
+from dkp.importers.upright import turns, upright_square
 from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
@@ -83,7 +83,8 @@ def import_person(
     """Write a capture of square undistorted crops of one balancing person, with 2D joints and masks but no labels.
 
     Joints are OpenPose detections that come with the recording. Masks are GrabCut's, seeded by those joints, so they
-    are no independent truth. Splits: ``train`` frames 0 to 79, ``test`` frames 80 to 99.
+    are no independent truth. Two of the four cameras are askew, by 13 and 26 degrees; their crops are turned upright.
+    Splits: ``train`` frames 0 to 79, ``test`` frames 80 to 99.
 
     Args:
         out: capture to write.
@@ -154,10 +155,11 @@ def _write(
 ) -> tuple[FrameSource, list[dict[str, Any]]]:
     """Write the views of a camera; return its media, which know their bad frames, and the rows."""
     joints, media = recording.joints[name], recording.media[name]
-    boxes = _boxes(joints, margin)
+    turn = turns(recording.cameras)[name]
+    boxes = _boxes(joints, margin, turn)
     rows = []
     for index, frame in media.frames(sorted(joints)):
-        affine = crop_affine(boxes[index], size)
+        affine = crop_affine(boxes[index], size, turn=turn)
         crop = CropMap.create(recording.cameras[name], affine, size, frame_map=recording.frame_maps[name])
         image = crop.image(frame)
         person = move_joints(joints[index], apply_affine(affine, joint_pixels(joints[index])))
@@ -179,20 +181,20 @@ def _write(
     return media, rows
 
 
-def _boxes(joints: Mapping[int, Joints], margin: float) -> dict[int, np.ndarray]:
+def _boxes(joints: Mapping[int, Joints], margin: float, turn: np.ndarray | None) -> dict[int, np.ndarray]:
     """Square boxes that hold the joints of a few frames around each, so that crops move slowly and cut nothing off."""
-    tight = {index: _box(person) for index, person in joints.items()}
+    sure = {index: _sure(person) for index, person in joints.items()}
     boxes = {}
-    for index in tight:
-        near = np.array([tight[i] for i in range(index - _WINDOW // 2, index + _WINDOW // 2 + 1) if i in tight])
-        boxes[index] = square_box(np.concatenate([near[:, :2].min(0), near[:, 2:].max(0)]), margin)
+    for index in sure:
+        near = [sure[i] for i in range(index - _WINDOW // 2, index + _WINDOW // 2 + 1) if i in sure]
+        boxes[index] = upright_square(np.concatenate(near), margin, turn)
     return boxes
 
 
-def _box(joints: Joints) -> np.ndarray:
-    """Box of the joints that are not mere guesses, or of all where nearly all are."""
+def _sure(joints: Joints) -> np.ndarray:
+    """(N, 2): the joints that are not mere guesses, or all where nearly all are [px]."""
     sure = [value[:2] for value in joints.values() if value[2] >= 0.1]
-    return box_of_points(np.array(sure) if len(sure) >= 3 else joint_pixels(joints))
+    return np.array(sure) if len(sure) >= 3 else joint_pixels(joints)
 
 
 def read_person_recording(source: Path, refine: bool | None = None, on_bad: OnBad = "raise") -> PersonRecording:
