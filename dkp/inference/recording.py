@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from dkp.captures import CaptureWriter
-from dkp.captures.crops import CropMap, crop_affine, square_box
+from dkp.captures.crops import CropMap, square_box
 from dkp.captures.images import OnBad
 from dkp.captures.writer import write_view_files
 from dkp.errors import InputError
@@ -22,6 +22,7 @@ from dkp.importers.media.clocks import Sync, synchronise
 from dkp.importers.media.synchronise import FrameMap, Rates, common_rate, frame_maps, frame_numbers, with_sizes
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.subject import Lens
+from dkp.importers.upright import turns
 from dkp.inference.boxes import read_rig_boxes
 from dkp.inference.frames import AHEAD
 from dkp.inference.output import SETTINGS, Output, listed
@@ -69,7 +70,8 @@ def predict_recording(
     numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
     given = {} if boxes == "auto" else read_rig_boxes(Path(boxes), sources)
     maps = frame_maps(rig, sources, frame_map)
-    lenses = {name: Lens(rig[name], maps[name]) for name in rig}
+    turned = turns(rig)
+    lenses = {name: Lens(rig[name], maps[name], turn=turned[name]) for name in rig}
     subject = RigSubject(predictor, {name: of_frames(lenses[name], sources[name]) for name in rig}, margin)
     begin_folder(folder, settings, SETTINGS)
     if (folder / "capture").exists():
@@ -142,13 +144,16 @@ def of_frames(lens: Lens, source: FrameSource) -> Camera:
 
 
 def add_view(folder: Path, number: int, camera: str, image: np.ndarray, seen: Prediction, lens: Lens) -> dict[str, Any]:
-    """Write an undistorted square around the field's box into a capture, and return its row."""
+    """Write an undistorted square around the field's box into a capture, turned upright, and return its row."""
     x0, y0, x1, y1 = seen.box
     edges = np.linspace(0, 1, 9)
     around = np.array([[x0 + a * (x1 - x0), y] for a in edges for y in (y0, y1)])
     around = np.concatenate([around, [[x, y0 + a * (y1 - y0)] for a in edges for x in (x0, x1)]])
     inside = np.clip(around, 0, np.array(image.shape[1::-1]))  # a lens says nothing beyond its frame
-    affine = crop_affine(square_box(box_of_points(lens(inside)), 0.0), SIDE)
+    box = box_of_points(lens(inside))
+    if lens.turn is not None:  # who fills the box askew is longer than its side
+        box = square_box(box, (1 / np.abs(lens.turn).max() - 1) / 2)
+    affine = lens.crop(square_box(box, 0.0), SIDE)
     cut = CropMap.create(lens.camera, affine, SIDE, lens.frame_map)
     return write_view_files(
         folder, f"take_{number:06d}", camera, cut.image(image), sequence="take", time=number, crop=affine,

@@ -9,10 +9,12 @@ import torch
 
 from dkp.captures import Capture
 from dkp.errors import InputError
+from dkp.geometry import Camera
 from dkp.inference import command
 from dkp.inference.prediction import load_predictions
 from dkp.inference.rig import Ball, RigSubject
 from dkp.inference.search import overlap
+from dkp.reconstruction.result import upright
 
 from .conftest import SIDE, looking, paint
 
@@ -68,11 +70,11 @@ def test_a_camera_that_loses_the_subject_is_told_by_the_others(predictor, shown)
     assert subject.look(images)["right"].inside.mean() > 0.3
 
 
-def write_recording(folder, ahead=None, rates=None):
+def write_recording(folder, ahead=None, rates=None, cameras=CAMERAS):
     """Videos of a card that moves, which may begin frames later or have other rates, and their calibration."""
     (folder / "videos").mkdir()
     lines = []
-    for name, camera in CAMERAS.items():
+    for name, camera in cameras.items():
         path, rate = str(folder / "videos" / f"{name}.avi"), (rates or {}).get(name, 20)
         writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"MJPG"), rate, (640, 480))
         for step in range(4):
@@ -116,6 +118,25 @@ def test_a_recording_becomes_a_folder_of_each_camera_and_a_capture(tmp_path, pre
     assert "is complete" in command.predict(media, **words)
     with pytest.raises(InputError, match=r"boxes is 'whole' with a calibration, expected auto, a \.json or \.csv file"):
         command.predict(media, **words, boxes="whole")
+
+
+def test_the_views_of_a_camera_that_is_askew_are_turned_upright(tmp_path, predictor):
+    askew, turn = CAMERAS["right"], torch.eye(3)
+    turn[:2, :2] = torch.from_numpy(cv2.getRotationMatrix2D((0, 0), 30, 1)[:, :2])
+    askew = Camera.create(
+        askew.intrinsics, turn @ askew.rotation, turn @ askew.translation, askew.distortion, askew.image_size
+    )
+    media, words = write_recording(tmp_path, cameras=CAMERAS | {"right": askew})
+    command.predict(media, **words, overlay=False)
+    capture = Capture.open(tmp_path / "out" / "capture")
+    assert len(capture.views) == 12
+    for view in capture.views:
+        middle = torch.from_numpy(moved(view.time))
+        up = torch.tensor(upright(capture.cameras.values())) * 0.01
+        (x0, y0), (x1, y1) = capture.camera(view).project(torch.stack([middle, middle + up]))[0].tolist()
+        assert y0 - y1 > 20 * abs(x1 - x0)
+        assert 60 < x0 < 132
+        assert 60 < y0 < 132
 
 
 def test_it_goes_on_after_an_interruption(tmp_path, predictor, monkeypatch):
