@@ -164,7 +164,8 @@ function seen(view, p) { // pixel of a point in a view's image, and its depth
   return [0, 1].map((i) => (dot(view.intrinsics[i], c)) / c[2]).concat(c[2]);
 }
 function corner(view, x, y, depth) {
-  const [[fx, s, cx], [, fy, cy]] = view.intrinsics, b = (y - cy) / fy, a = (x - cx - s * b) / fx;
+  const [[fx, s, cx], [r, fy, cy]] = view.intrinsics, u = x - cx, v = y - cy, whole = fx * fy - s * r; // crops may be turned
+  const [a, b] = [(fy * u - s * v) / whole, (fx * v - r * u) / whole];
   const c = [a * depth - view.translation[0], b * depth - view.translation[1], depth - view.translation[2]];
   return [0, 1, 2].map((j) => view.rotation[0][j] * c[0] + view.rotation[1][j] * c[1] + view.rotation[2][j] * c[2]);
 }

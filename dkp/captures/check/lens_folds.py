@@ -57,8 +57,8 @@ def _reach(capture: Capture, view: View, camera: Camera, fold: float) -> bool:
     """Whether a twentieth of a view's part of the frame lies beyond the fold."""
     x, y = np.meshgrid((np.arange(16) + 0.5) / 16 * view.size[0], (np.arange(16) + 0.5) / 16 * view.size[1])
     pixels = np.stack([x, y], -1).reshape(-1, 2)
-    seen = capture.camera(view)
-    normalised = (pixels - seen.intrinsics[:2, 2].numpy()) / np.diagonal(seen.intrinsics.numpy())[:2]
+    seen = capture.camera(view).intrinsics.numpy()
+    normalised = (pixels - seen[:2, 2]) @ np.linalg.inv(seen[:2, :2]).T
     focal = float(torch.sqrt((camera.intrinsics[0, 0] * camera.intrinsics[1, 1]).abs()))
     radius = np.linalg.norm(normalised, axis=1)
     if view.undistorted:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 
 from dkp.captures import Capture
 from dkp.captures.check import check_capture
-from dkp.captures.check.lens_folds import fold_radius
+from dkp.captures.check.lens_folds import fold_radius, fold_sentences
 from dkp.geometry import Camera
 from dkp.pipeline.check import CaptureDoubted, check
 
@@ -141,8 +142,11 @@ def test_a_lens_that_folds_is_named(make_walk, tmp_path, lens, folds):
         focal = float(camera.intrinsics[0, 0])
         assert fold == pytest.approx(focal * radius * 2 / 3, rel=1e-2)
     walk.cameras["cam2"] = changed
-    said = " ".join(check_capture(walk.write(tmp_path / "c")).warnings)
+    capture = walk.write(tmp_path / "c")
+    said = " ".join(check_capture(capture).warnings)
     assert ("the lens of cam2 folds" in said) == folds
+    inside = ((0.0, 1.0, -190.0), (-1.0, 0.0, 370.0))  # turned to its side
+    assert fold_sentences(capture, [replace(view, crop=inside, size=(100, 100)) for view in capture.views]) == []
 
 
 def test_a_strict_check_fails_on_a_warning(make_walk, tmp_path, capsys):
