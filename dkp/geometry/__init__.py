@@ -12,3 +12,4 @@ from dkp.geometry.epipolar import (
 from dkp.geometry.pairs import FLAT as FLAT, baseline_angle as baseline_angle, eligible_pairs as eligible_pairs
 from dkp.geometry.precision import full_precision as full_precision, promote as promote
 from dkp.geometry.triangulation import Triangulation as Triangulation, triangulate as triangulate
+from dkp.geometry.upright import upright as upright

@@ -7,9 +7,8 @@ import numpy as np
 
 from dkp.captures.arrays import one_of
 from dkp.captures.crops import square_box
-from dkp.geometry import Camera
+from dkp.geometry import Camera, upright
 from dkp.importers.boxes import box_of_points
-from dkp.reconstruction.result import upright
 
 Up = Literal["auto", "none", "x", "-x", "y", "-y", "z", "-z"]
 

@@ -18,7 +18,7 @@ from dkp.captures.splits import SPLIT_MARK, split_of
 from dkp.data import LabelledDataModule
 from dkp.errors import InputError
 from dkp.files import whole_folder, write_text
-from dkp.geometry import Camera
+from dkp.geometry import Camera, upright
 from dkp.metrics import KeypointError3D, SurfaceError3D
 from dkp.pipeline.instants import Instant, KeptInstants
 from dkp.pipeline.pseudo_labels import joint_words
@@ -34,7 +34,6 @@ from dkp.reconstruction import (
     vertex_samples,
 )
 from dkp.reconstruction.files import write_glb, write_keypoints_csv, write_ply, write_trc
-from dkp.reconstruction.result import upright
 from dkp.runs.lightning import run
 from dkp.workers import Workers
 

@@ -13,9 +13,10 @@ from dkp.captures.manifest import CAPTURE_FILE
 from dkp.captures.splits import split_of
 from dkp.errors import InputError
 from dkp.files import write_text
+from dkp.geometry import upright
 from dkp.importers.hull import meeting_point
 from dkp.reconstruction import Reconstruction
-from dkp.reconstruction.result import FILE, upright
+from dkp.reconstruction.result import FILE
 from dkp.viz import CoordinateColours
 from dkp.viz.page import jpeg, packed, page
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,12 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from dkp.errors import InputError
-from dkp.geometry import Camera
 from dkp.reconstruction.keypoints import keypoint_weights, keypoints
 from dkp.reconstruction.reconstructor import RELATIVE_SIGMA
 from dkp.reconstruction.samples import vertex_samples
 from dkp.surface import Surface
 
 FILE = "reconstruction.npz"
-_ITERATIONS = 30  # which have settled by then
-_OPEN = 0.01  # weight of the mean direction beside the rows
 
 
 @dataclass(frozen=True)
@@ -137,25 +133,6 @@ class Reconstruction:
         found = torch.from_numpy(self.vertices).double()
         positions, _ = keypoints(found, found.nan_to_num(), keypoint_mixture(surface))
         return replace(self, keypoints=positions.numpy(), keypoint_names=np.array(list(surface.joints)))
-
-
-def upright(cameras: Iterable[Camera]) -> np.ndarray:
-    """(3,): the direction that is up in most images, of unit length; an axis of the world where that fits as well.
-
-    It is as square as can be to the rows of the images, which are level however steeply a camera looks down: least
-    absolute deviations by reweighted squares, so that a camera held askew hardly counts. What rows leave open, such as
-    those of cameras side by side, the mean of the images' own directions decides.
-    """
-    rows, columns = torch.stack([camera.rotation[:2] for camera in cameras]).double().numpy().transpose(1, 0, 2)
-    mean = -columns.mean(axis=0)
-    up = mean / max(float(np.linalg.norm(mean)), 1e-9)
-    for _ in range(_ITERATIONS):
-        weighted = rows / np.maximum(np.abs(rows @ up), 0.05)[:, None]
-        up = np.linalg.solve(weighted.T @ rows / len(rows) + _OPEN * np.eye(3), _OPEN * mean)
-        up = up / max(float(np.linalg.norm(up)), 1e-9)
-    axis = np.eye(3)[np.abs(up).argmax()] * np.sign(up[np.abs(up).argmax()])
-    off, least = (float(np.abs(rows @ direction).mean()) for direction in (axis, up))
-    return np.asarray(axis if off < 1.5 * least + 0.03 and axis @ mean > 0 else up)
 
 
 def keypoint_mixture(surface: Surface) -> torch.Tensor:

@@ -20,8 +20,7 @@ from dkp.captures.crops import CropMap, invert_affine
 from dkp.captures.rig import camera_arrays, camera_size
 from dkp.captures.splits import split_of
 from dkp.errors import InputError
-from dkp.geometry import Camera
-from dkp.reconstruction.result import upright
+from dkp.geometry import Camera, upright
 from dkp.synthetic.background import Backdrop
 from dkp.synthetic.domains import Domain
 from dkp.synthetic.light import Response, sample_lighting

@@ -9,12 +9,11 @@ import torch
 
 from dkp.captures import Capture
 from dkp.errors import InputError
-from dkp.geometry import Camera
+from dkp.geometry import Camera, upright
 from dkp.inference import command
 from dkp.inference.prediction import load_predictions
 from dkp.inference.rig import Ball, RigSubject
 from dkp.inference.search import overlap
-from dkp.reconstruction.result import upright
 
 from .conftest import SIDE, looking, paint
 
