@@ -158,7 +158,7 @@ class CapturedRig:
             arrays = camera_arrays(camera := self.capture.rig_camera(view))
             turned = arrays["rotation"] @ self._axes.T
             moved = turned @ origin + arrays["translation"]
-            local.append(RigCamera(view.camera, arrays["intrinsics"], turned, moved, camera_size(camera)))
+            local.append(RigCamera(view.camera, arrays["intrinsics"], turned, moved, camera_size(camera), _turn(view)))
         return Stand(views, tuple(local), to_world, np.array([0, 0, middle[2] - floor]))
 
     def _box(self, view: View) -> NDArray[np.float64]:
@@ -220,6 +220,17 @@ class CapturedRig:
         lens = None if view is not None and view.undistorted else camera
         frame_map = None if view is None or view.crop is None else invert_affine(np.array(view.crop))
         return CropMap.create(lens, affine, pixels, frame_map)
+
+
+def _turn(view: View) -> NDArray[np.float64] | None:
+    """Return the rotation (2, 2) of a view's crop, so that what is rendered is turned alike; None where it has none."""
+    if view.crop is None:
+        return None
+    linear_part = np.array(view.crop)[:, :2]
+    area = np.linalg.det(linear_part)
+    if area <= 0 or abs(linear_part[0, 1]) < 1e-6 * np.sqrt(area):  # mirrored, or straight
+        return None
+    return np.asarray(linear_part / np.sqrt(area))
 
 
 def _nearest_to_lines(origins: np.ndarray, directions: np.ndarray) -> NDArray[np.float64]:

@@ -67,7 +67,7 @@ def rasterise(
     k = np.asarray(intrinsics, np.float64)
     y_normal = y_cam * inverse_depth
     x = k[0, 0] * x_cam * inverse_depth + k[0, 1] * y_normal + k[0, 2]
-    y = k[1, 1] * y_normal + k[1, 2]
+    y = k[1, 0] * x_cam * inverse_depth + k[1, 1] * y_normal + k[1, 2]
 
     ids, area = _facing(x, y, corners, cull_back)
     if not in_front.all():

@@ -173,7 +173,7 @@ def render_view(
         rng: Source of what varies between images: crop, occluder, noise.
     """
     shift = rng.uniform(-domain.shift, domain.shift, 2)
-    crop = crop_around(camera.project(moment.vertices), size, rng.uniform(*domain.margin), shift)
+    crop = crop_around(camera.project(moment.vertices), size, rng.uniform(*domain.margin), shift, camera.turn)
     side = 2 * size + 1
     to_fine = (FINER @ np.vstack([crop, [0, 0, 1]]))[:2]
     intrinsics = cropped_intrinsics(camera.intrinsics, to_fine)

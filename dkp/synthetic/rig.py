@@ -27,6 +27,7 @@ class RigCamera:
         rotation: (3, 3), world to camera.
         translation: (3,) [m].
         size: Sensor width and height [px].
+        turn: (2, 2) rotation by which its crops are turned; None where they are not.
     """
 
     name: str
@@ -34,6 +35,7 @@ class RigCamera:
     rotation: NDArray[np.float64]
     translation: NDArray[np.float64]
     size: tuple[int, int]
+    turn: NDArray[np.float64] | None = None
 
     @property
     def centre(self) -> NDArray[np.float64]:
@@ -120,7 +122,9 @@ def make_rig(
     return rig
 
 
-def crop_around(pixels: NDArray, size: int, margin: float, shift: NDArray) -> NDArray[np.float64]:
+def crop_around(
+    pixels: NDArray, size: int, margin: float, shift: NDArray, turn: NDArray | None = None
+) -> NDArray[np.float64]:
     """Return the affine map from sensor pixels to a square crop around projected points.
 
     Args:
@@ -128,10 +132,14 @@ def crop_around(pixels: NDArray, size: int, margin: float, shift: NDArray) -> ND
         size: Side of the crop image [px].
         margin: Empty border on each side, as a share of the points' larger extent.
         shift: (2,) displacement of the crop, as a share of its side.
+        turn: (2, 2) rotation of the image before it is cut; None = none.
 
     Returns:
         (2, 3) map: crop pixel = A [x, y, 1].
     """
+    if turn is not None:
+        straight = crop_around(pixels @ turn.T, size, margin, shift)
+        return np.column_stack([straight[:, :2] @ turn, straight[:, 2]])
     low, high = pixels.min(0), pixels.max(0)
     side = max(float((high - low).max()), 1.0) * (1 + 2 * margin)
     corner = (low + high) / 2 - side / 2 + np.asarray(shift) * side

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -61,6 +62,25 @@ def test_the_background_is_that_of_the_capture(rendered, into):
     apart = [[np.abs(colours(into, one) - colours(rendered, other)).mean() for other in names] for one in names]
     assert np.diag(apart).mean() < 12
     assert np.diag(apart).mean() < 0.7 * np.mean(apart)
+
+
+def test_crops_that_are_turned_upright_are_so_in_what_is_rendered(rendered, tmp_path):
+    shutil.copytree(rendered.path, tmp_path / "askew")
+    rows = [json.loads(line) for line in (tmp_path / "askew/views.jsonl").read_text().splitlines()]
+    name = next(iter(rendered.cameras))
+    for row in (row for row in rows if row["camera"] == name):  # the images of a camera, turned by a right angle
+        for kind in ("image", "mask"):
+            path = str(tmp_path / "askew" / row[kind])
+            cv2.imwrite(path, cv2.rotate(cv2.imread(path, cv2.IMREAD_UNCHANGED), cv2.ROTATE_90_CLOCKWISE))
+        turn = np.array([[0.0, -1.0, row["size"][1]], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+        row |= {"crop": (turn @ np.vstack([row["crop"], [0, 0, 1]]))[:2].tolist(), "label": None, "joints": {}}
+    (tmp_path / "askew/views.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    into = synthesize(tmp_path / "into", rig=str(tmp_path / "askew"), **SMALL)
+    require_exact_labels(into)
+    for view in into.views:
+        across, down = np.array(view.crop)[:, :2] / np.linalg.norm(np.array(view.crop)[:, 0])
+        expected = ([0, -1], [1, 0]) if view.camera == name else ([1, 0], [0, 1])
+        np.testing.assert_allclose((across, down), expected, atol=1e-6)
 
 
 def test_cameras_that_move_and_images_without_masks(rendered, tmp_path):

@@ -64,14 +64,20 @@ def cast(vertices, faces, intrinsics, width, height):
     return face, depth, weights, edge
 
 
-@pytest.mark.parametrize("skew", [0.0, 3.0])
-def test_agrees_with_a_ray_caster_on_overlapping_meshes(skew):
+@pytest.mark.parametrize(("skew", "turn"), [(0.0, 0.0), (3.0, 0.0), (0.0, 0.5)])
+def test_agrees_with_a_ray_caster_on_overlapping_meshes(skew, turn):
+    """Also in an image that is turned about its middle, as crops of cameras are that are held askew."""
     sphere, faces = icosphere(2)
     first = sphere * [0.9, 0.5, 0.7] + [0.1, 0.0, 3.0]
     second = sphere * 0.4 + [-0.5, 0.3, 2.2]
     vertices = np.concatenate([first, second])
     faces = np.concatenate([faces, faces + len(sphere)])
     intrinsics = np.array([[60.0, skew, 19.7], [0, 64.0, 20.4], [0, 0, 1]])
+    cosine, sine, (x, y) = np.cos(turn), np.sin(turn), intrinsics[:2, 2]
+    intrinsics = (
+        np.array([[cosine, -sine, x - cosine * x + sine * y], [sine, cosine, y - sine * x - cosine * y], [0, 0, 1]])
+        @ intrinsics
+    )
     got = rasterise(vertices, faces, intrinsics, 41, 37)
     face, depth, weights, edge = cast(vertices, faces, intrinsics, 41, 37)
     clear = edge > 1e-6
