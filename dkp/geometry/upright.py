@@ -8,7 +8,7 @@ import torch
 from dkp.geometry.camera import Camera
 
 _ITERATIONS = 30  # which have settled by then
-_OPEN = 0.01  # weight of the mean direction beside the rows
+_OPEN = 0.2  # weight of the mean direction beside the rows
 
 
 def upright(cameras: Iterable[Camera]) -> np.ndarray:

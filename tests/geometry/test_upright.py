@@ -39,3 +39,15 @@ def test_it_does_not_depend_on_how_steeply_cameras_look_down(pitch):
 def test_cameras_side_by_side_say_it_by_their_images():
     up = upright([looking([0, 1, 0], [1, 0, 0])] * 3)
     assert up.tolist() == [0, 0, 1]
+
+
+def test_cameras_near_each_other_that_are_not_quite_level_do_not_tip_the_world():
+    """Square to both rows is far from up there."""
+    first, second = pitched(0, 10), pitched(12, 10)
+    askew = torch.eye(3, dtype=torch.float64)
+    angle = np.radians(5)
+    askew[:2, :2] = torch.tensor([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    second = Camera.create(second.intrinsics, askew @ second.rotation)
+    square = torch.linalg.cross(first.rotation[0], second.rotation[0])
+    assert abs(square[2]) / square.norm() < np.cos(np.radians(20))
+    assert upright([first, second])[2] > np.cos(np.radians(12))
