@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from dkp.captures.crops import CropMap, apply_affine, crop_affine, undistorted
+from dkp.captures.crops import CropMap, apply_affine, crop_affine, square_box, undistorted
 from dkp.geometry import Camera
 from dkp.importers.appearance import Appearance
 from dkp.importers.boxes import (
     BACKGROUND_FRAMES,
     Background,
+    box_of_points,
     enlarged,
     largest_part,
     outline,
@@ -25,7 +26,6 @@ from dkp.importers.boxes import (
 from dkp.importers.keypoints.detections import Joints, joint_pixels, move_joints
 from dkp.importers.masks import refined_mask
 from dkp.importers.media.video import FrameSource
-from dkp.importers.upright import upright_square
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,21 @@ class Lens:
         return undistorted(self.camera, pixels) if self.undistort else pixels
 
     def square(self, pixels: np.ndarray, margin: float) -> np.ndarray:
-        """Return the square (4,) of a crop around pixels (N, 2) of the rig camera, see `upright_square`."""
-        return upright_square(pixels, margin, self.turn)
+        """Return where a crop around pixels of the rig camera lies.
+
+        Args:
+            pixels: (N, 2), N at least 1 [px].
+            margin: see :func:`dkp.captures.crops.square_box`.
+
+        Returns:
+            (4,) x0 y0 x1 y1 [px], middle and side of the square around the pixels in the turned image; `crop` turns it
+            about its middle.
+        """
+        if self.turn is None:
+            return square_box(box_of_points(pixels), margin)
+        box = square_box(box_of_points(pixels @ self.turn.T), margin)
+        middle, half = (box[:2] + box[2:]) / 2 @ self.turn, (box[2] - box[0]) / 2
+        return np.concatenate([middle - half, middle + half])
 
     def crop(self, square: np.ndarray, size: int) -> np.ndarray:
         """Return the affine map (2, 3) from pixels of the rig camera to those of a crop of this side [px]."""

@@ -6,9 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from dkp.captures.arrays import one_of
-from dkp.captures.crops import square_box
 from dkp.geometry import Camera, upright
-from dkp.importers.boxes import box_of_points
 
 Up = Literal["auto", "none", "x", "-x", "y", "-y", "z", "-z"]
 
@@ -53,24 +51,6 @@ def turned_sentence(turned: Mapping[str, np.ndarray | None]) -> str:
 def roll(turn: np.ndarray) -> float:
     """Return by how much what an image shows was turned clockwise [degrees], before it was turned back."""
     return float(np.degrees(np.arctan2(turn[0, 1], turn[0, 0])))
-
-
-def upright_square(points: np.ndarray, margin: float, turn: np.ndarray | None) -> np.ndarray:
-    """Return the middle and side of the square around points in their turned image, as a square of the image as it is.
-
-    Args:
-        points: (N, 2), N at least 1 [px].
-        margin: see :func:`dkp.captures.crops.square_box`.
-        turn: (2, 2) of `turns`.
-
-    Returns:
-        (4,) x0 y0 x1 y1 [px]; :func:`dkp.captures.crops.crop_affine` turns it about its middle.
-    """
-    if turn is None:
-        return square_box(box_of_points(points), margin)
-    box = square_box(box_of_points(points @ turn.T), margin)
-    middle, half = (box[:2] + box[2:]) / 2 @ turn, (box[2] - box[0]) / 2
-    return np.concatenate([middle - half, middle + half])
 
 
 def _turn(across: float, down: float) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from dkp.captures.crops import apply_affine
 from dkp.errors import InputError
 from dkp.geometry import Camera
 from dkp.importers.subject import Lens
-from dkp.importers.upright import roll, turns, upright_square
+from dkp.importers.upright import roll, turns
 
 UP = np.array([0.0, 0.0, 1.0])
 
@@ -103,7 +103,8 @@ def test_a_word_that_is_no_axis():
 def test_the_square_holds_the_points_in_the_turned_image():
     quarter = np.array([[0.0, 1.0], [-1.0, 0.0]])
     points = np.array([[10.0, 20.0], [30.0, 20.0], [30.0, 100.0]])
-    np.testing.assert_allclose(upright_square(points, 0.0, None), upright_square(points, 0.0, quarter))
+    straight, turned = (Lens(camera_at(0.0, 0.0), turn=turn) for turn in (None, quarter))
+    np.testing.assert_allclose(straight.square(points, 0.0), turned.square(points, 0.0))
     eighth = np.array([[1.0, 1.0], [-1.0, 1.0]]) / np.sqrt(2)
     lens = Lens(camera_at(0.0, 0.0), turn=eighth)
     line = np.array([[0.0, 0.0], [30.0, 30.0]])  # lies flat in the turned image

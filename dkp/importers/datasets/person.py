@@ -24,7 +24,7 @@ import numpy as np
 
 from dkp.captures.arrays import between, whole_number
 from dkp.captures.capture import Capture
-from dkp.captures.crops import CropMap, apply_affine, crop_affine
+from dkp.captures.crops import CropMap, apply_affine
 from dkp.captures.images import OnBad
 from dkp.captures.rig import camera_size
 from dkp.captures.writer import CaptureWriter, write_view_files
@@ -39,7 +39,7 @@ from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.people import read_people, same_person
 from dkp.importers.refine import Refinement, joint_observations, refine_extrinsics
 from dkp.importers.subject import Lens, moved_joints
-from dkp.importers.upright import turns, upright_square
+from dkp.importers.upright import turns
 from dkp.workers import Workers, calls
 
 PACKAGE = "pose2sim==0.6.1"
@@ -155,12 +155,12 @@ def _write(
 ) -> tuple[FrameSource, list[dict[str, Any]]]:
     """Write the views of a camera; return its media, which know their bad frames, and the rows."""
     joints, media = recording.joints[name], recording.media[name]
-    turn = turns(recording.cameras)[name]
-    boxes = _boxes(joints, margin, turn)
+    lens = Lens(recording.cameras[name], recording.frame_maps[name], turn=turns(recording.cameras)[name])
+    boxes = _boxes(joints, margin, lens)
     rows = []
     for index, frame in media.frames(sorted(joints)):
-        affine = crop_affine(boxes[index], size, turn=turn)
-        crop = CropMap.create(recording.cameras[name], affine, size, frame_map=recording.frame_maps[name])
+        affine = lens.crop(boxes[index], size)
+        crop = CropMap.create(lens.camera, affine, size, lens.frame_map)
         image = crop.image(frame)
         person = move_joints(joints[index], apply_affine(affine, joint_pixels(joints[index])))
         rows.append(
@@ -181,13 +181,13 @@ def _write(
     return media, rows
 
 
-def _boxes(joints: Mapping[int, Joints], margin: float, turn: np.ndarray | None) -> dict[int, np.ndarray]:
+def _boxes(joints: Mapping[int, Joints], margin: float, lens: Lens) -> dict[int, np.ndarray]:
     """Square boxes that hold the joints of a few frames around each, so that crops move slowly and cut nothing off."""
     sure = {index: _sure(person) for index, person in joints.items()}
     boxes = {}
     for index in sure:
         near = [sure[i] for i in range(index - _WINDOW // 2, index + _WINDOW // 2 + 1) if i in sure]
-        boxes[index] = upright_square(np.concatenate(near), margin, turn)
+        boxes[index] = lens.square(np.concatenate(near), margin)
     return boxes
 
 
