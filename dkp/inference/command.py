@@ -13,6 +13,7 @@ from dkp.captures.images import OnBad
 from dkp.errors import InputError
 from dkp.importers.media.clocks import Sync
 from dkp.importers.media.synchronise import FrameMap, Rates
+from dkp.importers.upright import Up
 from dkp.inference.frames import Frames
 from dkp.inference.loading import load
 from dkp.inference.output import Output, listed
@@ -43,6 +44,7 @@ def predict(
     frame_map: FrameMap = "auto",
     sync: Sync | None = None,
     rates: Rates = "same",
+    up: Up = "auto",
 ) -> str:
     """Write the fields of an image, a folder of images, a video or a recording, with pictures to look at.
 
@@ -77,6 +79,8 @@ def predict(
         sync: which frames of a recording show one moment, as of `dkp import recording`: camera name -> by how many
             frames it is ahead of the first; a CSV of times; or "times".
         rates: "any" takes frames of one number for one moment where the rates of a recording's videos differ, too.
+        up: axis of the calibration's world that points up in the images of the capture, as of `dkp import recording`:
+            "auto" takes what is up in most images, where they agree; "none" turns none upright.
 
     Returns:
         A line that says what was written.
@@ -97,9 +101,11 @@ def predict(
     if source is None:
         settings |= {"calibration": str(Path(calibration or "").resolve()), "unit": unit, "frame_map": frame_map}
         settings |= {"sync": dict(sync) if isinstance(sync, Mapping) else sync and str(sync), "rates": rates}
+        settings |= {"up": up}
         return predict_recording(
             Path(media), predictor, folder, settings, calibration=str(calibration), unit=unit, frame_map=frame_map,
-            sync=sync, rates=rates, boxes=boxes, frames=frames, margin=margin, overlay=overlay, iuv=iuv, on_bad=on_bad,
+            sync=sync, rates=rates, up=up, boxes=boxes, frames=frames, margin=margin, overlay=overlay, iuv=iuv,
+            on_bad=on_bad,
         )  # fmt: skip
     subjects = Subjects(predictor, source, boxes, margin)
     video = (source.rate or 25.0) if source.is_video else None

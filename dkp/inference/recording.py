@@ -22,7 +22,7 @@ from dkp.importers.media.clocks import Sync, synchronise
 from dkp.importers.media.synchronise import FrameMap, Rates, common_rate, frame_maps, frame_numbers, with_sizes
 from dkp.importers.media.video import FrameSource, open_media, report_bad
 from dkp.importers.subject import Lens
-from dkp.importers.upright import turns
+from dkp.importers.upright import Up, turned_sentence, turns
 from dkp.inference.boxes import read_rig_boxes
 from dkp.inference.frames import AHEAD
 from dkp.inference.output import SETTINGS, Output, listed
@@ -48,6 +48,7 @@ def predict_recording(
     frame_map: FrameMap,
     sync: Sync | None,
     rates: Rates,
+    up: Up,
     boxes: str,
     frames: str,
     margin: float,
@@ -70,7 +71,7 @@ def predict_recording(
     numbers = frame_numbers(sources, frames, rates, synced=sync is not None)
     given = {} if boxes == "auto" else read_rig_boxes(Path(boxes), sources)
     maps = frame_maps(rig, sources, frame_map)
-    turned = turns(rig)
+    turned = turns(rig, up)
     lenses = {name: Lens(rig[name], maps[name], turn=turned[name]) for name in rig}
     subject = RigSubject(predictor, {name: of_frames(lenses[name], sources[name]) for name in rig}, margin)
     begin_folder(folder, settings, SETTINGS)
@@ -97,6 +98,8 @@ def predict_recording(
         progress.say(
             f"looking for the subject in {len(rig)} cameras, then following it through {len(numbers)} instants"
         )
+        if up == "auto" and (notice := turned_sentence(turned)):
+            progress.say(f"{notice}; --up none leaves them, --up z says which axis of the world is up")
         for count, (number, images) in enumerate(read_ahead(moments(sources, numbers), AHEAD), start=1):
             name_of = f"{number:06d}"
             if all(outputs[name].has(name_of) for name in images):

@@ -29,6 +29,9 @@ _FILLING = 10.0
 """Times what is left of the stiffness is left of the silhouettes' pull at the end: exact pixels know edges better."""
 _LEAST_PIXELS = 0.5
 """A view agrees with the surface around a node where so many of its cells do, counted by their weights."""
+_JUDGED = 0.035
+"""Width of the weight by which pixels agree with a registered surface, as a share of its largest side, whatever the
+width that pulled it: 6 cm for a human."""
 _FAR = 8.0
 """A foreground cell that is further than this from the surface [cells] does not pull."""
 
@@ -143,7 +146,7 @@ class Scene:
         self.count = flat.sum((1, 2)).clamp_min(1)
 
     def register(self, body: Deformation, anchors: Anchors | None = None) -> tuple[Deformation, Tensor, Tensor, Tensor]:
-        """Let the surface follow; also the mean weight (B,) of the pixels, and what `_regions` returns."""
+        """Let the surface follow; also the mean weight (B,) of the pixels by `_JUDGED`, and what `_regions` returns."""
         settings = self.settings
         stiff, final = (settings.stiffness * settings.final_stiffness) ** 0.5, settings.final_stiffness
         for number in range(settings.steps):
@@ -165,7 +168,7 @@ class Scene:
                     diagonal = torch.zeros_like(right[..., 0]).view(-1).index_add_(0, node, pull)
                     matrix.diagonal(dim1=1, dim2=2).add_(diagonal.view(self.batch, -1))
             body = self.graph.pulled(body, matrix, right, stiffness * doubt)
-        weights = self._believed(body, settings.width_final * self.extent, True)[0]
+        weights = self._believed(body, _JUDGED * self.extent, True)[0]
         return body, self._agreement(weights), *self._regions(weights)
 
     def _regions(self, weights: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -126,6 +126,8 @@ def test_the_views_of_a_camera_that_is_askew_are_turned_upright(tmp_path, predic
         askew.intrinsics, turn @ askew.rotation, turn @ askew.translation, askew.distortion, askew.image_size
     )
     media, words = write_recording(tmp_path, cameras=CAMERAS | {"right": askew})
+    command.predict(media, **words | {"out": tmp_path / "as-it-is"}, overlay=False, up="none")
+    assert all(view.crop[0][1] == 0 for view in Capture.open(tmp_path / "as-it-is" / "capture").views)
     command.predict(media, **words, overlay=False)
     capture = Capture.open(tmp_path / "out" / "capture")
     assert len(capture.views) == 12

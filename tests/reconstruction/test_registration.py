@@ -125,6 +125,15 @@ def test_agreement_tells_fields_that_are_wrong(scene, register):
     assert (noisy < 0.5 * exact).all()
 
 
+def test_agreement_means_the_same_whatever_width_pulled(scene, surface, register):
+    """A surface pulled by fewer pixels lies where it did here, and is not believed less for the narrower weight."""
+    words = scene.coordinate, scene.foreground, scene.camera
+    narrow = SurfaceRegistration(surface, RegistrationSettings(nodes=NODES, width_final=0.01))(*words)
+    usual = register(*words)
+    torch.testing.assert_close(narrow.agreement, usual.agreement, atol=0.05, rtol=0)
+    assert narrow.region.mean() > usual.region.mean() - 0.05
+
+
 @pytest.fixture(scope="module")
 def two_sided(surface):
     """The ellipsoid with a mirror map."""
