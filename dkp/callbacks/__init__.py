@@ -1,6 +1,6 @@
 """Lightning callbacks: the run's folder, its checkpoints and metrics, averaged weights, predictions as files."""
 
-from dkp.callbacks.average import DetectorAverage as DetectorAverage
+from dkp.callbacks.average import AverageWithStart as AverageWithStart, DetectorAverage as DetectorAverage
 from dkp.callbacks.checkpoints import (
     RunCheckpoint as RunCheckpoint,
     WholeFileIO as WholeFileIO,

@@ -1,4 +1,4 @@
-"""An exponential moving average of the detector's weights, used for evaluation and in checkpoints."""
+"""Averages of the detector's weights, used for evaluation and in checkpoints."""
 
 from typing import Any
 
@@ -6,6 +6,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
+
+from dkp.errors import InputError
 
 TRAINED = "trained_detector"
 """Key of the weights that are being trained, in checkpoints whose detector is the average."""
@@ -95,6 +97,48 @@ class DetectorAverage(Callback):
         copy_into(current, self.average)
         self.average = kept
         self._shown = not self._shown
+
+
+class AverageWithStart(DetectorAverage):
+    """Average the weights in `task.detector` with those that the training began with.
+
+    w = start + share · (trained − start). A short training on a few images takes a good detector to what these show,
+    and away from what it knew; between the two it keeps both. From M. Wortsman et al., "Robust fine-tuning of
+    zero-shot models" (CVPR 2022). The average is seen and kept as that of `DetectorAverage`; running statistics are
+    averaged, too.
+
+    Args:
+        share: of the trained weights, above 0 and below 1.
+
+    Raises:
+        InputError: the share is out of these bounds.
+    """
+
+    def __init__(self, share: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < share < 1:
+            raise InputError(f"trainer.callbacks.AverageWithStart.share is {share}, expected a number between 0 and 1")
+        self.share = share
+        self._start: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Remember the start: the detector's weights, or what a checkpoint's average and trained weights say of it."""
+        self._start = {name: value.detach().clone() for name, value in weights_of(pl_module).items()}
+        for name, trained in (self._trained or {}).items():
+            average = self._start[name].double()
+            start = (average - self.share * trained.to(average)) / (1 - self.share)
+            self._start[name].copy_(start)
+        super().on_train_start(trainer, pl_module)
+
+    @torch.no_grad()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Average the weights with the start, after every step of the optimiser."""
+        if trainer.global_step <= self.steps:
+            return
+        self.steps = trainer.global_step
+        values = weights_of(pl_module)
+        start = [self._start[name] for name in values]
+        self.average = dict(zip(values, torch._foreach_lerp(start, list(values.values()), self.share), strict=True))
 
 
 def weights_of(task: nn.Module) -> dict[str, Tensor]:

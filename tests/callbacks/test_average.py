@@ -3,8 +3,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from dkp.callbacks import DetectorAverage
+from dkp.callbacks import AverageWithStart, DetectorAverage
 from dkp.callbacks.average import TRAINED
+from dkp.errors import InputError
 
 RATE = 0.25
 
@@ -87,3 +88,44 @@ def test_checkpoints_hold_the_average_and_resume_from_the_weights(tmp_path):
     task = Falling()
     fit(tmp_path, task, DetectorAverage(), 2, ckpt_path=tmp_path / "0.ckpt")
     assert task.detector.weight.item() == pytest.approx(averages(6, 0.999)[5])
+
+
+def test_the_average_with_the_start_is_seen_and_kept_and_training_goes_on_from_the_weights(tmp_path):
+    task = Falling()
+    torch.nn.init.ones_(task.detector.weight)
+    fit(tmp_path, task, AverageWithStart(0.4), 2)
+    assert task.seen == pytest.approx([1 - 0.4 * 3 * RATE, 1 - 0.4 * 6 * RATE])
+    assert task.detector.weight.item() == pytest.approx(1 - 0.4 * 6 * RATE)
+
+
+def test_a_resumed_average_with_the_start_knows_the_start(tmp_path):
+    class Save(pl.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    task = Falling()
+    torch.nn.init.ones_(task.detector.weight)
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        callbacks=[AverageWithStart(0.3), Save()],
+    )
+    trainer.fit(task, DataLoader(torch.zeros(3, 1)))
+    content = torch.load(tmp_path / "0.ckpt", weights_only=True)
+    assert content["state_dict"]["detector.weight"].item() == pytest.approx(1 - 0.3 * 3 * RATE)
+    assert content[TRAINED]["weight"].item() == pytest.approx(1 - 3 * RATE)
+
+    resumed = Falling()
+    fit(tmp_path, resumed, AverageWithStart(0.3), 2, ckpt_path=tmp_path / "0.ckpt")
+    assert resumed.detector.weight.item() == pytest.approx(1 - 0.3 * 6 * RATE)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5])
+def test_a_share_that_is_no_average_is_refused(share):
+    with pytest.raises(InputError, match=r"AverageWithStart\.share is .*, expected a number between 0 and 1"):
+        AverageWithStart(share)
