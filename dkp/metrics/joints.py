@@ -40,8 +40,8 @@ class JointError(SurfaceMetric):
     ``compute`` returns ``joint_cm`` (median) and ``joint_mean_cm`` over joints on the predicted foreground;
     ``joint_on_foreground``, their share of the detected joints inside the image; ``left_right_exchanged``, the share of
     the left and right joints among them that lie nearer to the mirrored joint's rest position than to their own;
-    ``joint_floor_cm``; and ``joints``, how many were detected. With ``each``, also for every joint that was found
-    ``joint/NAME/cm`` (mean) and, of those of a side, ``joint/NAME/exchanged``.
+    ``joint_floor_cm``; and ``joints``, how many were detected. With ``each``, also ``joint/NAME/on_foreground`` of
+    every detected joint, and of those found ``joint/NAME/cm`` (mean) and, of a side, ``joint/NAME/exchanged``.
 
     The one list state holds float32 errors, for the median; the rest are sums.
 
@@ -101,7 +101,7 @@ class JointError(SurfaceMetric):
         self.register_buffer("rest_floor", distance, persistent=False)
         self.add_state("errors", default=[], dist_reduce_fx="cat")
         self.add_state("counts", default=torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("of_each", default=torch.zeros(3, len(self.names), dtype=torch.double), dist_reduce_fx="sum")
+        self.add_state("of_each", default=torch.zeros(4, len(self.names), dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("floor", default=torch.zeros(()), dist_reduce_fx="sum")
 
     known: Tensor
@@ -138,8 +138,8 @@ class JointError(SurfaceMetric):
         sided = used & self.sided
         self.errors.append(own[used])
         self.counts += torch.stack([detected.sum(), used.sum(), sided.sum(), (sided & (other < own)).sum()])
-        each = torch.stack([used.double(), torch.where(used, own, 0.0).double(), (sided & (other < own)).double()])
-        self.of_each += each.sum(1)
+        each = detected, used, torch.where(used, own, 0.0), sided & (other < own)
+        self.of_each += torch.stack([one.double().sum(0) for one in each])
         self.floor += (self.rest_floor * used).sum()
 
     def compute(self) -> dict[str, Tensor]:
@@ -156,9 +156,11 @@ class JointError(SurfaceMetric):
             "joint_floor_cm": 100 * self.floor / used,
             "joints": detected,
         }
-        for name, sided_one, (count, total, turned) in zip(
+        for name, sided_one, (seen, count, total, turned) in zip(
             self.names, self.sided.tolist(), self.of_each.T.tolist() if self.each else [], strict=False
         ):
+            if seen:
+                values[f"joint/{name}/on_foreground"] = error.new_tensor(count / seen)
             if count:
                 values[f"joint/{name}/cm"] = error.new_tensor(100 * total / count)
                 if sided_one:

@@ -165,10 +165,11 @@ def evaluation_text(metrics: Mapping[str, float], title: str) -> str:
             console.print("Arrows point to better; cm on the surface, px of a 128 px image.")
     if joints:
         table = Table("joint", title_justify="left", header_style="none", box=SIMPLE_HEAD)
-        for heading in ("mean error [cm]", "exchanged"):
+        shown_joints = {"cm": "mean error [cm]", "exchanged": "exchanged", "on_foreground": "on the foreground"}
+        for heading in shown_joints.values():
             table.add_column(Text(heading), justify="right")
         for joint, values in joints.items():
-            table.add_row(joint, *(f"{values[kind]:.3f}" if kind in values else "–" for kind in ("cm", "exchanged")))
+            table.add_row(joint, *(f"{values[kind]:.3f}" if kind in values else "–" for kind in shown_joints))
         console.print(table)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 

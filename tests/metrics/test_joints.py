@@ -87,7 +87,9 @@ def test_values_of_every_joint():
         assert found[f"joint/{name}/cm"] == pytest.approx(float(expected["joint_mean_cm"]), rel=1e-4)
         exchanged = found.get(f"joint/{name}/exchanged", float("nan"))
         assert exchanged == pytest.approx(float(expected["left_right_exchanged"]), nan_ok=True)
-    assert len(found) == 5  # the nose has no other side
+        assert found[f"joint/{name}/on_foreground"] == pytest.approx(float(expected["joint_on_foreground"]))
+    assert len(found) == 8  # the nose has no other side
+    assert 0 < found["joint/nose/on_foreground"] < 1
 
 
 def test_exact_and_mirrored_fields():

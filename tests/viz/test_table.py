@@ -73,6 +73,7 @@ def test_an_evaluation_is_a_table_of_the_detector_and_what_it_is_compared_with()
     values = {
         "test/joint_cm": 7.5, "test/pair/a-b/epipolar_px": 1.0, "train/joint/nose/cm": 3.0, "test/joint/nose/cm": 4.25,
         "test/joint/left_knee/cm": 8.0, "test/joint/left_knee/exchanged": 0.125, "test/exact_joint_cm": 6.25,
+        "test/joint/left_knee/on_foreground": 0.75,
         "test/trivial/matched_share": 0.5, "test/matched_share": 0.25, "test/joints": 3.0, "train/loss": 9.0,
     }  # fmt: skip
     rows = [
@@ -83,8 +84,8 @@ def test_an_evaluation_is_a_table_of_the_detector_and_what_it_is_compared_with()
     assert rows[2] == [*["foreground", "matched", "across", "views", "↑"], "0.250", "–", "0.500"]
     assert rows[3] == [*["joint", "error,", "median", "[cm]", "↓"], "7.50", "6.25", "–"]
     assert rows[4][:2] == ["Arrows", "point"]
-    assert rows[5] == ["joint", "mean", "error", "[cm]", "exchanged"]
-    assert rows[6:] == [["nose", "4.250", "–"], ["left_knee", "8.000", "0.125"]]
+    assert rows[5] == [*["joint", "mean", "error", "[cm]", "exchanged"], *["on", "the", "foreground"]]
+    assert rows[6:] == [["nose", "4.250", "–", "–"], ["left_knee", "8.000", "0.125", "0.750"]]
     assert evaluation_text({"train/loss": 1.0}, "fit") == ""
     two = evaluation_text({"test_0/iou": 0.5, "test_1/iou": 0.75}, "test on [a, b]")
     assert [line for line in two.splitlines() if "test on" in line] == [
