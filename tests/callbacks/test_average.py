@@ -39,7 +39,7 @@ def averages(steps, decay):
     return values
 
 
-def fit(tmp_path, task, average, epochs, **options):
+def fit(tmp_path, task, average, epochs, further=(), **options):
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -49,7 +49,7 @@ def fit(tmp_path, task, average, epochs, **options):
         enable_model_summary=False,
         num_sanity_val_steps=0,
         default_root_dir=tmp_path,
-        callbacks=[average],
+        callbacks=[average, *further],
     )
     loader = DataLoader(torch.zeros(3, 1))
     trainer.fit(task, loader, DataLoader(torch.zeros(1, 1)), **options)
@@ -65,28 +65,24 @@ def test_validation_sees_the_average_and_training_goes_on_from_the_weights(tmp_p
     assert task.detector.weight.item() == pytest.approx(expected[5])
 
 
-def test_checkpoints_hold_the_average_and_resume_from_the_weights(tmp_path):
+def checkpoint_of(tmp_path, task, average):
+    """The checkpoint that an epoch of three steps leaves."""
+
     class Save(pl.Callback):
         def on_train_epoch_end(self, trainer, pl_module):
-            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+            trainer.save_checkpoint(tmp_path / "saved.ckpt")
 
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=[DetectorAverage(), Save()],
-    )
-    trainer.fit(Falling(), DataLoader(torch.zeros(3, 1)))
-    content = torch.load(tmp_path / "0.ckpt", weights_only=True)
+    fit(tmp_path, task, average, 1, further=[Save()])
+    return torch.load(tmp_path / "saved.ckpt", weights_only=True)
+
+
+def test_checkpoints_hold_the_average_and_resume_from_the_weights(tmp_path):
+    content = checkpoint_of(tmp_path, Falling(), DetectorAverage())
     assert content["state_dict"]["detector.weight"].item() == pytest.approx(averages(3, 0.999)[2])
     assert content[TRAINED]["weight"].item() == pytest.approx(-3 * RATE)
 
     task = Falling()
-    fit(tmp_path, task, DetectorAverage(), 2, ckpt_path=tmp_path / "0.ckpt")
+    fit(tmp_path, task, DetectorAverage(), 2, ckpt_path=tmp_path / "saved.ckpt")
     assert task.detector.weight.item() == pytest.approx(averages(6, 0.999)[5])
 
 
@@ -99,29 +95,14 @@ def test_the_average_with_the_start_is_seen_and_kept_and_training_goes_on_from_t
 
 
 def test_a_resumed_average_with_the_start_knows_the_start(tmp_path):
-    class Save(pl.Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
-
     task = Falling()
     torch.nn.init.ones_(task.detector.weight)
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        callbacks=[AverageWithStart(0.3), Save()],
-    )
-    trainer.fit(task, DataLoader(torch.zeros(3, 1)))
-    content = torch.load(tmp_path / "0.ckpt", weights_only=True)
+    content = checkpoint_of(tmp_path, task, AverageWithStart(0.3))
     assert content["state_dict"]["detector.weight"].item() == pytest.approx(1 - 0.3 * 3 * RATE)
     assert content[TRAINED]["weight"].item() == pytest.approx(1 - 3 * RATE)
 
     resumed = Falling()
-    fit(tmp_path, resumed, AverageWithStart(0.3), 2, ckpt_path=tmp_path / "0.ckpt")
+    fit(tmp_path, resumed, AverageWithStart(0.3), 2, ckpt_path=tmp_path / "saved.ckpt")
     assert resumed.detector.weight.item() == pytest.approx(1 - 0.3 * 6 * RATE)
 
 
