@@ -41,7 +41,7 @@ class CaptureDataModule(pl.LightningDataModule):
         stride: input pixels per cell of the detector's field; has to be the detector's.
         charts: also give part and chart labels (for a detector of charts).
         hide_background: paint what is not the surface "constant" (black) or as "noise"; "no" leaves it. Labelled views
-            use their label, others the capture's masks.
+            use their label, others the capture's masks; those without stay as they are.
         augmentation: of training images.
         pairing: which pairs of views count; None = what is usual for the surface (of something flat, all).
         joints: names of joints in evaluation batches, in order; a capture without any joint is evaluated without them.

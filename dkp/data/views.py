@@ -33,12 +33,12 @@ class ViewMaker:
         stride: input pixels per cell of the field; a field has S / stride cells a side.
         augmentation: None = the images as they are.
         hide_background: "constant" paints what is not the surface black, "noise" paints it with random colours, "no"
-            leaves it.
+            leaves it. Views without a mask stay as they are.
         background_from_label: which mask hides it: the label's foreground (for labelled views), or the capture's own
             mask.
 
     Raises:
-        InputError: the size does not fit the stride, or masks that are to hide the background are missing.
+        InputError: the size does not fit the stride, or the background is to be hidden and no view has a mask.
     """
 
     def __init__(
@@ -64,23 +64,17 @@ class ViewMaker:
         self._pixels = cell_centres(size, 1)
         self._photometric = Photometric(augmentation) if augmentation else None
         self._geometric = Geometric(augmentation) if augmentation and augmentation.geometric > 0 else None
-        if hide_background != "no":
-            self._check_masks()
+        if hide_background != "no" and not any(self._has_mask(index) for index in range(len(images))):
+            raise InputError(f"{images.name}: no view has a mask, which hide_background {hide_background!r} needs")
         if augmentation and augmentation.mirror > 0:
             if images.surface.mirror is None:
                 raise InputError(f"{images.name}: augmentation.mirror needs a surface with left and right")
             if images.part is not None:
                 raise InputError("augmentation.mirror is for coordinate labels where chart labels were asked for")
 
-    def _check_masks(self) -> None:
-        for index in range(len(self.images)):
-            if self.images.mask(index) is None and not (
-                self.background_from_label and self.images.label_row[index] >= 0
-            ):
-                raise InputError(
-                    f"{self.images.name}: view {self.images.frame[index]} of {self.images.camera_name[index]} has no "
-                    "mask, which hide_background needs"
-                )
+    def _has_mask(self, index: int) -> bool:
+        labelled = self.background_from_label and self.images.label_row[index] >= 0
+        return bool(labelled) or self.images.mask(index) is not None
 
     def draw(self, rng: np.random.Generator, mirror: bool = False) -> np.ndarray:
         """Draw the map from stored pixels to the crop's, (3, 3); the identity but for size without augmentation."""

@@ -65,7 +65,8 @@ def pseudo_label(
             share, from 0 to 1, of the whole surface's: where no view sees an arm, or views disagree on it.
         captured_masks: Whether a registered surface fills the captured masks, which also are those of the labels; else
             the predicted foreground is.
-        hide_background: Whether the detector sees black where the captured masks are off.
+        hide_background: Whether the detector sees black where the captured masks are off; views without a mask it sees
+            as they are.
         workers: Processes that label; default one for each core; where there is a GPU this one alone, on the GPU.
         executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
         overwrite: Whether an existing capture is replaced.
@@ -78,7 +79,10 @@ def pseudo_label(
             raise InputError(f"{name} is {share} where a number from 0 to 1 is expected")
     path, split = split_of(capture or target_of(config), "train")
     source = Capture.open(path)
-    source.instants(split)  # an unknown split is refused before anything is read
+    views = [view for instant in source.instants(split) for view in instant.views]
+    masked = sum(view.mask is not None for view in views)
+    if hide_background and masked < len(views):
+        print(f"{len(views) - masked} of {len(views)} views have no mask: the detector sees them as they are")
     joints = joint_words(source, keypoints)
     settings = ReconstructionSettings(points=points, min_views=min_views, sigma=sigma, threshold=threshold)
     writing = CaptureWriter(
@@ -106,7 +110,7 @@ def pseudo_label(
                 f"--data.predict={path}{SPLIT_MARK}{split or ''}",
             ]
             words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
-            words += ["--data.hide_background=constant"] if hide_background else []
+            words += ["--data.hide_background=constant"] if hide_background and masked else []
             run("predict", [*words, *joints], [labels])
         if labels.refused:
             print(

@@ -88,7 +88,8 @@ def reconstruct(
         keypoints: Named points of the surface, such as left_wrist, that pull the registered surface to where the
             capture's detections of them meet; default none.
         captured_masks: Whether the registered surface fills the captured masks; else the predicted foreground.
-        hide_background: Whether the detector sees black where the captured masks are off.
+        hide_background: Whether the detector sees black where the captured masks are off; views without a mask it sees
+            as they are.
         workers: Processes that reconstruct; default one for each core; where there is a GPU this one alone, on the GPU.
         executor: "local", or "dask:ADDRESS" for the workers of a cluster, see docs/scaling.md.
     """

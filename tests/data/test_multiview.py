@@ -115,11 +115,20 @@ def test_labels_can_be_withheld(images):
 def test_hidden_background_needs_masks(make_capture, tmp_path, images):
     capture = make_capture(tmp_path / "bare", frames=1, masks=False)
     bare = CaptureImages(capture, None, 64)
-    with pytest.raises(InputError, match="view f00 of cam_0 has no mask, which hide_background needs"):
+    with pytest.raises(InputError, match="no view has a mask, which hide_background 'constant' needs"):
         MultiviewInstants([bare], 64, 2, hide_background="constant")
     hidden = MultiviewInstants([images], 64, 2, hide_background="constant")[0]
     assert (hidden["image"][~hidden["mask"]] == 0).all()
     assert hidden["image"][hidden["mask"]].mean() > 60
+
+
+def test_views_without_a_mask_keep_their_background(capture):
+    images = CaptureImages(capture, "train", 128)
+    images.mask_row[0] = -1
+    hidden = MultiviewInstants([images], 64, 2, hide_background="constant")[0]["image"]
+    plain = MultiviewInstants([images], 64, 2)[0]["image"]
+    assert (hidden[0] == plain[0]).all()
+    assert (hidden[1] != plain[1]).any()
 
 
 def test_several_captures(images, make_capture, tmp_path):

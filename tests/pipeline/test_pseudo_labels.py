@@ -158,6 +158,20 @@ def test_the_background_can_be_hidden(workspace, tmp_path):
     assert found["clutter", False].shape != found["black", False].shape
 
 
+def test_views_without_a_mask_are_seen_as_they_are(workspace, tmp_path, capsys):
+    run = workspace / "runs" / "teacher"
+    options = {"min_views": 2, "sigma": 0.03, "threshold": 0.15, "points": 50}
+    files = str(run / "config.yaml"), str(run / "checkpoints" / "last.ckpt")
+    found = {}
+    for hide in (False, True):
+        out, plane = str(tmp_path / str(hide)), str(workspace / "plane")
+        labelled = pseudo_label(*files, out, plane, hide_background=hide, **options)
+        points = [labelled.points(view) for view in labelled.views]
+        found[hide] = np.concatenate([one.pixels for one in points if one is not None])
+        assert ("9 of 9 views have no mask: the detector sees them as they are" in capsys.readouterr().out) == hide
+    np.testing.assert_array_equal(found[True], found[False])
+
+
 def test_nothing_is_written_where_no_point_is_found(workspace, tmp_path, capsys):
     arguments = ["pseudo-label", *detector(workspace), "--out", str(tmp_path / "out"), "--sigma", "1e-7"]
     with pytest.raises(SystemExit) as stopped:
