@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dkp.captures import Capture
 from dkp.files import write_text
 from dkp.pipeline.captures import (
     BUILT_IN,
@@ -18,7 +19,7 @@ from dkp.pipeline.captures import (
     prepare_target,
 )
 from dkp.pipeline.figure import draw_figure
-from dkp.pipeline.job import SUMMARY, Job, recipes_of
+from dkp.pipeline.job import SUMMARY, Job, evaluated_on, recipes_of
 from dkp.pipeline.outline import command_of, outline, told_when_stopped
 from dkp.pipeline.report import report
 from dkp.pipeline.runner import only_one
@@ -89,7 +90,8 @@ def train(
         check_same_surface(labelled, target)
         recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)
         job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped)
-        console.print(f"training by {recipe_files}, logs in {folder}/*.log", soft_wrap=True)
+        tested = evaluated_on(Capture.open(target))
+        console.print(f"training by {recipe_files}, logs in {folder}/*.log; tested: {tested}", soft_wrap=True)
         with only_one(folder):
             with Progress(console) as progress:
                 job.run(progress, overrides or [])
@@ -99,7 +101,7 @@ def train(
             write_text(folder / "summary.md", summary_markdown(summary))
             write_text(folder / SUMMARY, json.dumps(summary, indent=2) + "\n")  # the last: the job is complete
     minutes = (time.monotonic() - started) / 60
-    console.print(summary_table(summary, title=f"{name}, seed {seed}: test split of {target}"))
+    console.print(summary_table(summary, title=f"{name}, seed {seed}: {tested}"))
     console.print(
         f"{minutes:.1f} minutes. Table: {folder / SUMMARY}, figure: {figure}, report: {folder / 'report.html'}",
         soft_wrap=True,

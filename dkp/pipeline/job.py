@@ -229,3 +229,10 @@ def all_well(task: Task, error: InputError | None) -> None:
 def with_split(capture: Capture, split: str) -> str:
     """PATH#SPLIT, or PATH# (all instants) for a capture without that split."""
     return f"{capture.path}#{split if split in capture.splits else ''}"
+
+
+def evaluated_on(capture: Capture) -> str:
+    """Say what of a target is tested."""
+    if "test" in capture.splits:
+        return f"test split of {capture.path}"
+    return f"all instants of {capture.path}, also those of training, since it has no test split"

@@ -21,6 +21,7 @@ from dkp.pipeline.job import (
     SUMMARY,
     SUMMARY_KEYS,
     Job,
+    evaluated_on,
     recipes_of,
     with_split,
 )
@@ -41,6 +42,13 @@ def job_of(folder: Path, kind: str, target: Path, source: Path | None = None, ac
 def test_a_place_names_a_split_only_where_there_is_one(planes):
     assert with_split(Capture.open(planes / "mine"), "train") == f"{planes / 'mine'}#train"
     assert with_split(Capture.open(planes / "wide"), "train") == f"{planes / 'wide'}#"
+
+
+def test_it_is_said_where_the_instants_of_training_are_tested(planes):
+    place = planes / "mine"
+    assert evaluated_on(Capture.open(place)) == f"test split of {place}"
+    words = f"all instants of {planes / 'wide'}, also those of training, since it has no test split"
+    assert evaluated_on(Capture.open(planes / "wide")) == words
 
 
 def test_the_recipes_follow_from_the_surface(planes, people):
