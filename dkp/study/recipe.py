@@ -93,8 +93,19 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     before = None if start is None else detector(folders.folder(start), start)
     home = None if start is None else folders.folder(start)
     made_by = "" if start is None else fitted(plan, start, folders.overrides)
-    target = folders.targets[cell.capture.name, cell.seed]
+    source, target = (one[cell.capture.name, cell.seed] for one in (folders.sources, folders.targets))
     found = []
+    if method.subject:
+        if before is None or home is None:
+            raise InputError(f"plan {plan.path}: {method.name} starts from no method, expected one that reconstructs")
+        options = reconstruct_options(cell)
+        surfaces, source = home / f"surfaces-{digest([made_by, options])}", folder / "rendered"
+        words = ["reconstruct", f"{target}#train", f"--ckpt_path={before[1]}", f"--out={surfaces}"]
+        words += [f"--{key}={spelled(value)}" for key, value in options.items()]
+        found.append(Stage("surfaces", words, surfaces, known["surfaces"], shared=True))
+        words = ["synthesize", str(source), f"--rig={target}#train", f"--subject={surfaces}", f"--seed={cell.seed}"]
+        words += [f"--{key}={spelled(value)}" for key, value in method.subject.items()]
+        found.append(Stage("rendered", words, source, known["rendered"]))
     for number in range(1, method.rounds + 1) if shipped(cell) is None else ():
         pseudo = None
         if method.pseudo_labelled:
@@ -108,7 +119,7 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
             words += [f"--{key}={spelled(value)}" for key, value in options.items()]
             found.append(Stage(name, words, pseudo, known[name], shared=True))
         name = numbered("fit", number, method.rounds)
-        words = fit(cell, folders, name, None if before is None else before[1], pseudo)
+        words = fit(cell, folders, name, None if before is None else before[1], source, pseudo)
         found.append(Stage(name, words, folder / name, known[name]))
         before, home = run_files(folder / name), folder
         made_by = known[name]
@@ -121,7 +132,9 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     return found
 
 
-def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Path | None) -> list[str]:
+def fit(
+    cell: Cell, folders: Folders, name: str, start: Path | None, source: Path, pseudo: Path | None
+) -> list[str]:
     """Return the words of a `dkp fit`.
 
     Args:
@@ -129,10 +142,11 @@ def fit(cell: Cell, folders: Folders, name: str, start: Path | None, pseudo: Pat
         folders: where it reads and writes.
         name: of the run.
         start: checkpoint of the detector that it starts from.
+        source: folder of the labelled capture.
         pseudo: folder of the pseudo-labelled capture.
     """
     method, setting = cell.method, cell.capture
-    source, target = (found[setting.name, cell.seed] for found in (folders.sources, folders.targets))
+    target = folders.targets[setting.name, cell.seed]
     labelled = f"{source if setting.labels == 'source' else target}#train"
     share = setting.share if method.share is None else method.share
     values: dict[str, Any] = {
@@ -183,6 +197,12 @@ def pseudo_label_options(cell: Cell) -> dict[str, Any]:
     """Options of `dkp pseudo-label`: those of the adapted recipe where the target is registered, and the capture's."""
     registered = content(recipe(cell, "adapted"))["labels"] if cell.method.registered else {}
     return {**registered, **cell.capture.pseudo_label}
+
+
+def reconstruct_options(cell: Cell) -> dict[str, Any]:
+    """Options of `dkp reconstruct`: what those of `dkp pseudo-label` say of the registration."""
+    given = content(recipe(cell, "adapted"))["labels"] or {}
+    return {key: given[key] for key in ("hide_background", "registration") if key in given}
 
 
 def recipe(cell: Cell, name: str) -> Path:
@@ -245,10 +265,13 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
         **({} if setting.teacher is None else {"weights": card(setting.teacher).sha256}),
         "method": [method.experiment, method.rounds, method.share],
         "pseudo_label": pseudo_label_options(cell) if method.pseudo_labelled else None,
+        **({"subject": [reconstruct_options(cell), method.subject]} if method.subject else {}),
         "seed": cell.seed,
     }
     before = "" if start is None else fitted(plan, start, overrides)
     found: dict[str, str] = {}
+    for name in ("surfaces", "rendered") if method.subject else ():
+        before = found[name] = digest([settings, before, name])
     for number in range(1, method.rounds + 1):
         for kind in ("pseudo", "fit"):
             if kind == "pseudo" and not method.pseudo_labelled:

@@ -31,7 +31,8 @@ def cell(plan, name):
 
 
 def options(stage):
-    words = [word.removeprefix("--").split("=", 1) for word in stage.words[1:] if not word.startswith("--config")]
+    named = [word for word in stage.words[1:] if word.startswith("--") and not word.startswith("--config")]
+    words = [word.removeprefix("--").split("=", 1) for word in named]
     return dict(words)
 
 
@@ -182,6 +183,9 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     assert "${" not in captured.out
 
 
+SUBJECTS = ("subject", "subject_alone")
+
+
 @pytest.mark.parametrize("name", ["control", "registered_alone", "multiview_alone", "keypoints"])
 def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(name, people, tmp_path, capsys):
     plan, target = read_plan("people"), people / "bare"
@@ -206,6 +210,26 @@ def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(
     assert config["model"]["init_args"]["teacher"] == "human-small"
     assert config["data"]["init_args"]["labelled"] == [*(f"{each.output}#train" for each in pseudo), f"{target}#train"]
     assert config["model"]["init_args"]["detector"]["init_args"]["weights"].endswith("human-small.safetensors")
+
+
+def test_the_own_subject_is_reconstructed_and_rendered_in_place_of_the_source(people, tmp_path):
+    plan, target = read_plan("people"), people / "bare"
+    folders = {("person", 1): target}
+    made = Folders(tmp_path, folders, folders, "cpu")
+    both, alone = (stages(plan, Cell(plan.captures["person"], plan.methods[name], 1), made) for name in SUBJECTS)
+    surfaces, rendered, pseudo, fit, _ = both
+    assert surfaces.words[:3] == ["reconstruct", f"{target}#train", "--ckpt_path=human-small"]
+    assert options(surfaces)["hide_background"] == "true"
+    assert options(surfaces)["registration"] == options(pseudo)["registration"]
+    assert rendered.words[:2] == ["synthesize", str(rendered.output)]
+    assert options(rendered) | {"rig": f"{target}#train", "subject": str(surfaces.output)} == options(rendered)
+    labelled = [f"{pseudo.output}#train", f"{rendered.output}#train"]
+    assert yaml.safe_load(options(fit)["data.init_args.labelled"]) == labelled
+    assert [stage.name for stage in alone] == ["surfaces", "rendered", "fit", "test"]
+    assert alone[0].output == surfaces.output  # reconstructed once for both
+    assert yaml.safe_load(options(alone[2])["data.init_args.labelled"]) == [f"{alone[1].output}#train"]
+    keys_of = {stage.key for stage in (*both, *alone)}
+    assert len(keys_of) == len(both) + len(alone)
 
 
 def test_other_shipped_weights_make_other_cells(monkeypatch):
