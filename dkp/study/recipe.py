@@ -132,9 +132,7 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     return found
 
 
-def fit(
-    cell: Cell, folders: Folders, name: str, start: Path | None, source: Path, pseudo: Path | None
-) -> list[str]:
+def fit(cell: Cell, folders: Folders, name: str, start: Path | None, source: Path, pseudo: Path | None) -> list[str]:
     """Return the words of a `dkp fit`.
 
     Args:
