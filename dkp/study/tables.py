@@ -236,9 +236,14 @@ def ablation_page(results: Results, command: str) -> str:
 
 
 def ablation_table(results: Results, ablation: Ablation, capture: str, command: str) -> str:
-    """Rows of an ablation between those that every table has: labelled only, control, the base, the trivial field."""
+    """Rows of an ablation between those that every table has: labelled only, control, the base, the trivial field.
+
+    A capture without labels has the errors at its joints in place of geodesic ones.
+    """
     plan = results.plan
     shown = present(results, capture, BRIEF) or list(BRIEF)
+    if BRIEF[0] not in shown:
+        shown = [*present(results, capture, JOINTS), *shown]
     names = [name for name in (FLOOR, CONTROL, ablation.base) if name in plan.methods]
     rows = []
     for name in [*names, *ablation.rows]:

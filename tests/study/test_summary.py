@@ -185,6 +185,16 @@ def test_every_row_of_an_ablation_has_its_command_and_every_table_control_and_tr
     assert any(line.startswith("| ours | 0 | 11.00 |") for line in rows)  # over the seeds of the rows alone
 
 
+@pytest.mark.parametrize("labels", [True, False])
+def test_rows_of_an_ablation_are_judged_by_joints_where_there_is_no_label(plan, records, labels):
+    for one in records.values():
+        one.metrics |= {"joint_cm": 7.0, "left_right_exchanged": 0.1}
+        if not labels:
+            del one.metrics["geodesic_median_cm"]
+    head = next(line for line in ablation_page(gather(plan, records, {}), "dkp").splitlines() if line.startswith("| |"))
+    assert ("geodesic median [cm]" in head, "joint error, median [cm]" in head) == (labels, not labels)
+
+
 def test_a_report_has_everything_and_keeps_what_was_there(plan, records, tmp_path):
     runs, folder = tmp_path / "runs", tmp_path / "results"
     for one in records.values():
