@@ -1,5 +1,6 @@
 """One view as the network sees it: one warp from the stored image to the augmented crop, and its camera and labels."""
 
+import logging
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,8 @@ from dkp.data.flow import flow_at
 from dkp.data.surroundings import Around, inner
 from dkp.errors import InputError
 
+logger = logging.getLogger(__name__)
+
 HideBackground = Literal["no", "constant", "noise"]
 
 SEED_LIMIT = 2**31
@@ -33,12 +36,12 @@ class ViewMaker:
         stride: input pixels per cell of the field; a field has S / stride cells a side.
         augmentation: None = the images as they are.
         hide_background: "constant" paints what is not the surface black, "noise" paints it with random colours, "no"
-            leaves it. Views without a mask stay as they are.
+            leaves it. Views without a mask stay as they are, and a warning counts them.
         background_from_label: which mask hides it: the label's foreground (for labelled views), or the capture's own
             mask.
 
     Raises:
-        InputError: the size does not fit the stride, or the background is to be hidden and no view has a mask.
+        InputError: the size does not fit the stride, or the surface has no left and right to be mirrored.
     """
 
     def __init__(
@@ -64,17 +67,17 @@ class ViewMaker:
         self._pixels = cell_centres(size, 1)
         self._photometric = Photometric(augmentation) if augmentation else None
         self._geometric = Geometric(augmentation) if augmentation and augmentation.geometric > 0 else None
-        if hide_background != "no" and not any(self._has_mask(index) for index in range(len(images))):
-            raise InputError(f"{images.name}: no view has a mask, which hide_background {hide_background!r} needs")
+        if hide_background != "no":
+            bare = sum(self._surface_mask(index) is None for index in range(len(images)))
+            if bare:
+                logger.warning(
+                    "%s: %d of %d views have no mask and keep their background", images.name, bare, len(images)
+                )
         if augmentation and augmentation.mirror > 0:
             if images.surface.mirror is None:
                 raise InputError(f"{images.name}: augmentation.mirror needs a surface with left and right")
             if images.part is not None:
                 raise InputError("augmentation.mirror is for coordinate labels where chart labels were asked for")
-
-    def _has_mask(self, index: int) -> bool:
-        labelled = self.background_from_label and self.images.label_row[index] >= 0
-        return bool(labelled) or self.images.mask(index) is not None
 
     def draw(self, rng: np.random.Generator, mirror: bool = False) -> np.ndarray:
         """Draw the map from stored pixels to the crop's, (3, 3); the identity but for size without augmentation."""

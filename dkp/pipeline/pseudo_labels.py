@@ -79,10 +79,7 @@ def pseudo_label(
             raise InputError(f"{name} is {share} where a number from 0 to 1 is expected")
     path, split = split_of(capture or target_of(config), "train")
     source = Capture.open(path)
-    views = [view for instant in source.instants(split) for view in instant.views]
-    masked = sum(view.mask is not None for view in views)
-    if hide_background and masked < len(views):
-        print(f"{len(views) - masked} of {len(views)} views have no mask: the detector sees them as they are")
+    source.instants(split)  # an unknown split is refused before anything is read
     joints = joint_words(source, keypoints)
     settings = ReconstructionSettings(points=points, min_views=min_views, sigma=sigma, threshold=threshold)
     writing = CaptureWriter(
@@ -110,7 +107,7 @@ def pseudo_label(
                 f"--data.predict={path}{SPLIT_MARK}{split or ''}",
             ]
             words += ["--trainer.logger=false", "--trainer.devices=1", "--trainer.strategy=auto"]
-            words += ["--data.hide_background=constant"] if hide_background and masked else []
+            words += ["--data.hide_background=constant"] if hide_background else []
             run("predict", [*words, *joints], [labels])
         if labels.refused:
             print(

@@ -112,23 +112,21 @@ def test_labels_can_be_withheld(images):
     assert not {"coordinate", "foreground", "known", "has_label", "mask"} & sample.keys()
 
 
-def test_hidden_background_needs_masks(make_capture, tmp_path, images):
-    capture = make_capture(tmp_path / "bare", frames=1, masks=False)
-    bare = CaptureImages(capture, None, 64)
-    with pytest.raises(InputError, match="no view has a mask, which hide_background 'constant' needs"):
-        MultiviewInstants([bare], 64, 2, hide_background="constant")
+def test_the_background_is_hidden_by_the_masks(images):
     hidden = MultiviewInstants([images], 64, 2, hide_background="constant")[0]
     assert (hidden["image"][~hidden["mask"]] == 0).all()
     assert hidden["image"][hidden["mask"]].mean() > 60
 
 
-def test_views_without_a_mask_keep_their_background(capture):
+@pytest.mark.parametrize("bare", [1, 8])
+def test_views_without_a_mask_keep_their_background_and_are_counted(capture, caplog, bare):
     images = CaptureImages(capture, "train", 128)
-    images.mask_row[0] = -1
+    images.mask_row[:bare] = -1
     hidden = MultiviewInstants([images], 64, 2, hide_background="constant")[0]["image"]
     plain = MultiviewInstants([images], 64, 2)[0]["image"]
     assert (hidden[0] == plain[0]).all()
-    assert (hidden[1] != plain[1]).any()
+    assert (hidden[1] == plain[1]).all() == (bare == 8)
+    assert f"{bare} of 8 views have no mask and keep their background" in caplog.text
 
 
 def test_several_captures(images, make_capture, tmp_path):

@@ -158,7 +158,7 @@ def test_the_background_can_be_hidden(workspace, tmp_path):
     assert found["clutter", False].shape != found["black", False].shape
 
 
-def test_views_without_a_mask_are_seen_as_they_are(workspace, tmp_path, capsys):
+def test_views_without_a_mask_are_seen_as_they_are(workspace, tmp_path, caplog):
     run = workspace / "runs" / "teacher"
     options = {"min_views": 2, "sigma": 0.03, "threshold": 0.15, "points": 50}
     files = str(run / "config.yaml"), str(run / "checkpoints" / "last.ckpt")
@@ -168,7 +168,7 @@ def test_views_without_a_mask_are_seen_as_they_are(workspace, tmp_path, capsys):
         labelled = pseudo_label(*files, out, plane, hide_background=hide, **options)
         points = [labelled.points(view) for view in labelled.views]
         found[hide] = np.concatenate([one.pixels for one in points if one is not None])
-        assert ("9 of 9 views have no mask: the detector sees them as they are" in capsys.readouterr().out) == hide
+        assert ("9 of 9 views have no mask and keep their background" in caplog.text) == hide
     np.testing.assert_array_equal(found[True], found[False])
 
 
