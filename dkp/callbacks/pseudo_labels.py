@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dkp.callbacks.fields import Fields, FieldsCallback, sample_cells, silhouettes
-from dkp.captures import Capture, CaptureWriter, SparseLabel, View, write_view_files
+from dkp.captures import Capture, CaptureWriter, SparseLabel, View, write_truth, write_view_files
 from dkp.geometry import Camera, pixel_grid
 from dkp.reconstruction import (
     ReconstructionSettings,
@@ -52,7 +52,8 @@ class InstantLabeller:
 
     By registration, the surface as a whole is brought to where the views see it, and each view is labelled with the
     points that it shows to it. The view's mask is the captured one, where it has one. Instants whose pixels do not
-    agree with the surface are left out, and so are parts of the surface.
+    agree with the surface are left out, and so are parts of the surface. The surfaces are written as well, as the
+    capture's posed surfaces.
 
     What is outside of a mask is labelled background, and what is inside without a point stays unknown.
 
@@ -89,14 +90,18 @@ class InstantLabeller:
     def __call__(self, fields: Fields) -> Labelled:
         """Find the surface in some instants and write their views."""
         camera, present, foreground = fields.camera, fields.present, fields.foreground
+        vertices = None
         if self.registration is None:
             points, labelled = self._triangulated(fields.coordinate, foreground, camera, present)
             believed = torch.ones_like(present[:, 0])
         else:
-            points, labelled, believed = self._registered(self.registration, fields)
+            vertices, points, labelled, believed = self._registered(self.registration, fields)
         result = Labelled()
         for instant in present.any(1).nonzero()[:, 0].tolist():
             (result.frames if believed[instant] else result.refused).append(fields.frame[instant])
+            if vertices is not None and believed[instant]:
+                posed = vertices[instant].cpu().double() + fields.origin[instant].cpu()
+                write_truth(self.folder, fields.frame[instant], posed.numpy(), unit=self.capture.unit)
         for instant, slot in (present & believed[:, None]).nonzero().tolist():
             view = self._views[fields.frame[instant], fields.camera_name[instant][slot]]
             mask = self.capture.mask(view) if self.captured_masks else None
@@ -121,8 +126,8 @@ class InstantLabeller:
         )
         return found.points, found.inliers | (seen & (shown > self.reconstructor.settings.foreground))
 
-    def _registered(self, registration: SurfaceRegistration, fields: Fields) -> tuple[Tensor, Tensor, Tensor]:
-        """Points (B, N, 3) of registered surfaces, the views (B, V, N) they label, and which surfaces are believed."""
+    def _registered(self, registration: SurfaceRegistration, fields: Fields) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return registered surfaces: vertices (B, M, 3), points (B, N, 3), views (B, V, N) they label, trust (B)."""
         coordinate, foreground, camera, present = fields.coordinate, fields.foreground, fields.camera, fields.present
         mask = silhouettes(fields) if self.captured_masks else None
         found = registration(coordinate, foreground, camera, present, mask, fields.joints)
@@ -130,7 +135,8 @@ class InstantLabeller:
         seen = self.reconstructor.visible(vertices, camera)
         corners = self.reconstructor.samples.corners(found.region[..., None])[..., 0]
         agree = (corners >= self.least_region * found.agreement[:, None, None]).all(-1)
-        return self.reconstructor.positions(vertices), seen & agree[:, None], found.agreement >= self.least_agreement
+        believed = found.agreement >= self.least_agreement
+        return vertices, self.reconstructor.positions(vertices), seen & agree[:, None], believed
 
     def _mask(self, view: View, camera: Camera, foreground: Tensor) -> np.ndarray:
         """Return the predicted foreground (h, w) of a stored view; its camera may have a lens and another size."""

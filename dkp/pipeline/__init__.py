@@ -11,6 +11,7 @@ from dkp.captures import Capture
 from dkp.files import write_text
 from dkp.pipeline.captures import (
     BUILT_IN,
+    RENDERED,
     SCRATCH,
     check_same_surface,
     choose_teacher,
@@ -51,7 +52,8 @@ def train(
         capture: The target: "synthetic" (rendered people), "dog" (rendered dogs), "board" or "person" (small real
             recordings), or the folder of a capture.
         seed: Of everything random.
-        source: Folder of a labelled capture on the same surface; by default one is rendered.
+        source: Folder of a labelled capture on the same surface; by default one is rendered, and of a recording also
+            its own subject before its cameras, from which the adapted detector learns.
         domain: Domain of rendered people or dogs for the source, see `dkp synthesize`.
         data: Folder that holds the recordings `board/` and `person/`; by default the environment variable DKP_DATA.
             Without it the person is fetched with pip.
@@ -89,7 +91,8 @@ def train(
         made.append(labelled)
         check_same_surface(labelled, target)
         recipe_files = Path(recipes) if recipes else recipes_of(capture, target, shipped)
-        job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped)
+        recorded = source is None and capture not in RENDERED
+        job = Job(folder, recipe_files, labelled, target, seed, accelerator, shipped, recorded)
         tested = evaluated_on(Capture.open(target))
         console.print(f"training by {recipe_files}, logs in {folder}/*.log; tested: {tested}", soft_wrap=True)
         with only_one(folder):

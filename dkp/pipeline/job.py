@@ -27,6 +27,10 @@ STUDENTS = ("control", "adapted")
 DETECTORS = ("teacher", *STUDENTS)
 LEDGER = "stages.json"
 SUMMARY = "summary.json"
+REGISTERED = "registered"
+"""The target's training views, labelled."""
+SUBJECT = "subject"
+"""The target's own subject, rendered in its rig."""
 SUMMARY_KEYS = (
     "geodesic_median_cm",
     "geodesic_mean_cm",
@@ -76,6 +80,8 @@ class Job:
         accelerator: "cpu" or "gpu"; None = what the recipes say.
         teacher: name of a shipped detector that is the teacher, and whose network the students have; None = one is
             trained.
+        own_subject: whether the adapted detector learns from renderings of the target's own subject, where its recipe
+            says how, in place of the source.
     """
 
     folder: Path
@@ -85,9 +91,10 @@ class Job:
     seed: int
     accelerator: str | None = None
     teacher: str | None = None
+    own_subject: bool = False
 
     def run(self, progress: Progress, overrides: Sequence[str]) -> None:
-        """Train the teacher, label the target by registration where the recipe does, train the students, test all.
+        """Train the teacher, prepare the target as the recipe says, train the students, test all.
 
         A job of the same recipe that was interrupted in this folder is gone on with; any other one is moved aside.
         """
@@ -111,16 +118,17 @@ class Job:
             return digest([stage.key for stage in stages])
 
         before = run(teacher)
-        registered = False
-        if self.registered:
+        ready: list[str] = []
+        for name, words, otherwise in self.preparations():
             try:
-                before = run(self.stage("registered", self.register(), before))
-                registered = True
+                before = run(self.stage(name, words, before))
             except StageFailed as error:
                 if error.status != 2:
                     raise
-                progress.say(f"{error}; the adapted detector goes on with the source's labels")
-        before = run(*(self.stage(one, self.fit(one, overrides, registered), before) for one in STUDENTS))
+                progress.say(f"{error}; the adapted detector goes on with {otherwise}")
+                break
+            ready.append(name)
+        before = run(*(self.stage(one, self.fit(one, overrides, ready), before) for one in STUDENTS))
         tested = DETECTORS if self.teacher is None else STUDENTS
         run(*(self.stage(f"test {one}", self.test(one), before) for one in tested))
 
@@ -152,29 +160,51 @@ class Job:
         """Options by which the teacher's fields are made labels of the target; none = this is not done."""
         return read_recipe(self.recipes / "adapted.yaml").get("labels") or {}
 
+    def preparations(self) -> list[tuple[str, list[str], str]]:
+        """Return what is made of the target before it is adapted to: stage, its command, and what serves without it.
+
+        Each needs the one before.
+        """
+        found = [(REGISTERED, self.register(), "the source's labels")] if self.registered else []
+        if found and self.subject:
+            found.append((SUBJECT, self.render_subject(), "the source beside the target's labels"))
+        return found
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """Options by which the target's own subject is rendered in its rig; none = this is not done."""
+        return (read_recipe(self.recipes / "adapted.yaml").get("subject") or {}) if self.own_subject else {}
+
+    def render_subject(self) -> list[str]:
+        """Arguments of the `dkp synthesize` that renders the target's own subject."""
+        words = [str(self.folder / SUBJECT), f"--rig={with_split(Capture.open(self.target), 'train')}"]
+        words += [f"--subject={self.folder / REGISTERED}", f"--seed={self.seed}"]
+        return ["synthesize", *words, *(f"--{key}={spelled(value)}" for key, value in self.subject.items())]
+
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
         config = self.folder / "teacher" / "config.yaml" if self.teacher is None else self.recipes / "evaluate.yaml"
         words = [f"--config={config}", f"--ckpt_path={self.teacher or self.checkpoint('teacher')}"]
-        words += [f"--out={self.folder / 'registered'}", f"--capture={with_split(Capture.open(self.target), 'train')}"]
+        words += [f"--out={self.folder / REGISTERED}", f"--capture={with_split(Capture.open(self.target), 'train')}"]
         return ["pseudo-label", *words, *(f"--{key}={spelled(value)}" for key, value in self.registered.items())]
 
-    def fit(self, stage: str, overrides: Sequence[str], registered: bool = True) -> list[str]:
+    def fit(self, stage: str, overrides: Sequence[str], ready: Sequence[str] = (REGISTERED,)) -> list[str]:
         """Arguments of the `dkp fit` of a stage: its recipe, paths and the seed.
 
         Args:
             stage: a name of `DETECTORS`.
             overrides: further options, the user's.
-            registered: whether the target could be registered, where the recipe asks for it.
+            ready: which of `preparations` there are.
         """
         recipes = [self.recipes / f"{stage}.yaml"]
-        if stage == "adapted" and self.registered and not registered:
+        if stage == "adapted" and self.registered and REGISTERED not in ready:
             recipes.append(recipe_folder() / "unregistered.yaml")
-        source, target = Capture.open(self.source), Capture.open(self.target)
+        target = Capture.open(self.target)
+        rendered = stage == "adapted" and SUBJECT in ready
         options = {
             "root": self.folder,
             "name": stage,
-            "source": with_split(source, "train"),
+            "source": f"{self.folder / SUBJECT}#train" if rendered else with_split(Capture.open(self.source), "train"),
             "target": with_split(target, "train"),
             "test": with_split(target, "test"),
             "surface": target.surface_source,

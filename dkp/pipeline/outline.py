@@ -27,6 +27,7 @@ def outline(folder: Path, teacher: str | None) -> str:
         "source": "labelled renderings, where they are not there",
         "teacher": first,
         "registered": "labels of the target's training views by the teacher, where the recipe asks for them",
+        "subject": "that of a recording, rendered before the target's cameras, where the recipe asks for it",
         "control, adapted": "trained side by side",
         "tests": f"of all; then table, figure and report in {folder}",
     }

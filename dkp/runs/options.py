@@ -30,6 +30,7 @@ SHARED: dict[str, tuple[Any, Any, str]] = {
     "scale": (float, 0.1, "Difference of coordinates that makes a loss of one [m]."),
     "beta": (float, 0.03, "Difference of coordinates at which smooth L1 turns linear [m]."),
     "labels": (dict[str, Any] | None, None, "How `dkp train` labels the target before: options of `dkp pseudo-label`."),
+    "subject": (dict[str, Any] | None, None, "How `dkp train` renders the target's subject: as `dkp synthesize`."),
 }
 """Values that data, network and losses share: type, default and description."""
 

@@ -65,9 +65,9 @@ class Method:
         start: the method whose detector it starts from; None for a teacher.
         rounds: fits one after the other, each from the detector before it, which share the steps.
         registered: before each fit the target is labelled by registration, as `labels` of the adapted recipe says.
-        subject: options of `dkp synthesize` by which the target's own subjects, as the detector that it starts from
-            reconstructs them in the training views, are rendered in the target's rig: its labelled source; none = the
-            capture's.
+        subject: whether its labelled source is the target's own subjects, rendered in their rig as `subject` of the
+            adapted recipe says, in place of the capture's source; None = as `dkp train` does where it has registered a
+            recording.
         share: in place of the capture's share of labelled instants.
         captures: on these only; None = all.
         seeds: in place of the plan's.
@@ -83,7 +83,7 @@ class Method:
     start: str | None = "teacher"
     rounds: int = 1
     registered: bool = False
-    subject: Options = field(default_factory=dict)
+    subject: bool | None = None
     share: float | None = None
     captures: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None

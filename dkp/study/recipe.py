@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from dkp.captures import Capture
 from dkp.errors import InputError
+from dkp.pipeline.captures import RENDERED
 from dkp.pipeline.job import recipes_of
 from dkp.pipeline.stages import Stage, digest
 from dkp.recipes import merged, read_recipe, recipe_folder, spelled
@@ -22,7 +23,7 @@ from dkp.study.plan import Cell, Options, Plan
 from dkp.weights import card
 
 UNCOUNTED = (
-    *("name", "root", "source", "target", "test", "seed_everything", "labels"),
+    *("name", "root", "source", "target", "test", "seed_everything", "labels", "subject"),
     *(f"trainer.{key}" for key in ("accelerator", "devices", "precision", "logger", "callbacks")),
     *(f"data.init_args.{key}" for key in ("train", "labelled", "unlabelled", "val", "test", "seed", "num_workers")),
     *(f"model.init_args.{key}" for key in ("teacher", "initial_weights")),
@@ -95,20 +96,9 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
     made_by = "" if start is None else fitted(plan, start, folders.overrides)
     source, target = (one[cell.capture.name, cell.seed] for one in (folders.sources, folders.targets))
     found = []
-    if method.subject:
-        if before is None or home is None:
-            raise InputError(f"plan {plan.path}: {method.name} starts from no method, expected one that reconstructs")
-        options = reconstruct_options(cell)
-        surfaces, source = home / f"surfaces-{digest([made_by, options])}", folder / "rendered"
-        words = ["reconstruct", f"{target}#train", f"--ckpt_path={before[1]}", f"--out={surfaces}"]
-        words += [f"--{key}={spelled(value)}" for key, value in options.items()]
-        found.append(Stage("surfaces", words, surfaces, known["surfaces"], shared=True))
-        words = ["synthesize", str(source), f"--rig={target}#train", f"--subject={surfaces}", f"--seed={cell.seed}"]
-        words += [f"--{key}={spelled(value)}" for key, value in method.subject.items()]
-        found.append(Stage("rendered", words, source, known["rendered"]))
     for number in range(1, method.rounds + 1) if shipped(cell) is None else ():
         pseudo = None
-        if method.pseudo_labelled:
+        if method.pseudo_labelled or subject(cell):
             if before is None or home is None:
                 raise InputError(f"plan {plan.path}: {method.name} starts from no method, expected one that labels")
             name = numbered("pseudo", number, method.rounds)
@@ -118,8 +108,15 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
             words += [f"--capture={target}#train", "--overwrite=true"]
             words += [f"--{key}={spelled(value)}" for key, value in options.items()]
             found.append(Stage(name, words, pseudo, known[name], shared=True))
+        if subject(cell):
+            name = numbered("subject", number, method.rounds)
+            source = folder / name
+            words = ["synthesize", str(source), f"--rig={target}#train", f"--subject={pseudo}", f"--seed={cell.seed}"]
+            words += [f"--{key}={spelled(value)}" for key, value in subject(cell).items()]
+            found.append(Stage(name, words, source, known[name]))
         name = numbered("fit", number, method.rounds)
-        words = fit(cell, folders, name, None if before is None else before[1], source, pseudo)
+        labels = pseudo if method.pseudo_labelled else None
+        words = fit(cell, folders, name, None if before is None else before[1], source, labels)
         found.append(Stage(name, words, folder / name, known[name]))
         before, home = run_files(folder / name), folder
         made_by = known[name]
@@ -193,14 +190,22 @@ def on_target(cell: Cell) -> bool:
 
 def pseudo_label_options(cell: Cell) -> dict[str, Any]:
     """Options of `dkp pseudo-label`: those of the adapted recipe where the target is registered, and the capture's."""
-    registered = content(recipe(cell, "adapted"))["labels"] if cell.method.registered else {}
+    registered = content(recipe(cell, "adapted"))["labels"] if cell.method.registered or subject(cell) else {}
     return {**registered, **cell.capture.pseudo_label}
 
 
-def reconstruct_options(cell: Cell) -> dict[str, Any]:
-    """Options of `dkp reconstruct`: what those of `dkp pseudo-label` say of the registration."""
-    given = content(recipe(cell, "adapted"))["labels"] or {}
-    return {key: given[key] for key in ("hide_background", "registration") if key in given}
+def subject(cell: Cell) -> dict[str, Any]:
+    """Options of the `dkp synthesize` that renders the target's own subjects; none = the source is the capture's.
+
+    Raises:
+        InputError: the plan asks for it, and the adapted recipe does not say how.
+    """
+    method, setting = cell.method, cell.capture
+    known = content(recipe(cell, "adapted")).get("subject") or {}
+    if method.subject and not known:
+        raise InputError(f"{cell.name} is to render the subject, expected `subject` in {recipe(cell, 'adapted')}")
+    recorded = method.registered and setting.kind not in RENDERED and setting.source is None
+    return known if method.subject or (method.subject is None and recorded) else {}
 
 
 def recipe(cell: Cell, name: str) -> Path:
@@ -263,17 +268,15 @@ def keys(plan: Plan, cell: Cell, overrides: Options) -> dict[str, str]:
         **({} if setting.teacher is None else {"weights": card(setting.teacher).sha256}),
         "method": [method.experiment, method.rounds, method.share],
         "pseudo_label": pseudo_label_options(cell) if method.pseudo_labelled else None,
-        **({"subject": [reconstruct_options(cell), method.subject]} if method.subject else {}),
+        **({"subject": [pseudo_label_options(cell), subject(cell)]} if subject(cell) else {}),
         "seed": cell.seed,
     }
     before = "" if start is None else fitted(plan, start, overrides)
     found: dict[str, str] = {}
-    for name in ("surfaces", "rendered") if method.subject else ():
-        before = found[name] = digest([settings, before, name])
+    kinds = ["pseudo"] if method.pseudo_labelled or subject(cell) else []
+    kinds += ["subject", "fit"] if subject(cell) else ["fit"]
     for number in range(1, method.rounds + 1):
-        for kind in ("pseudo", "fit"):
-            if kind == "pseudo" and not method.pseudo_labelled:
-                continue
+        for kind in kinds:
             name = numbered(kind, number, method.rounds)
             before = found[name] = digest([settings, before, name])
     found["test"] = digest([before, plan.metrics])

@@ -1,5 +1,6 @@
-"""A recorded subject's own look and shape, of the registered surfaces of `dkp reconstruct`."""
+"""A recorded subject's own look and shape, by the surfaces that were registered to its images."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dkp.captures import View
+from dkp.captures import Capture, View
+from dkp.captures.manifest import CAPTURE_FILE
 from dkp.errors import InputError
 from dkp.reconstruction import Reconstruction
 from dkp.surface import Surface
@@ -21,7 +23,7 @@ from dkp.synthetic.render import Subject
 from dkp.synthetic.rig import RigCamera, crop_around, cropped_intrinsics
 
 INSTANTS = 40
-"""Most instants of a take that are looked at: those whose surfaces agree best with the images."""
+"""Most instants of a take that are looked at, spread over it."""
 
 FINER = 2
 """Samples along a pixel."""
@@ -63,26 +65,27 @@ class Likenesses:
     """What the subjects of a capture look like: one for each take.
 
     Args:
-        folder: Of `dkp reconstruct` of the capture.
+        folder: The posed surfaces of the capture: a capture with its frames that knows them, such as one that
+            `dkp pseudo-label` has registered, or what `dkp reconstruct` made of it.
         captured: The capture.
         body: Of its species.
 
     Raises:
-        InputError: the folder is no reconstruction of this capture.
+        InputError: the folder has no surface of this capture.
     """
 
     def __init__(self, folder: str | Path, captured: CapturedRig, body: SkinnedBody) -> None:
-        found = Reconstruction.open(folder)
-        if found.vertices.shape[1:] != captured.capture.surface.vertices.shape:
-            raise InputError(f"{folder} is not on the surface {captured.species.name}, as the rig's capture is")
-        self.captured, self.body, self.found = captured, body, found
+        self.captured, self.body = captured, body
+        frames, self.surface = posed_surfaces(Path(folder))
         self._instant = {instant.frame: index for index, instant in enumerate(captured.instants)}
-        takes: dict[str, list[int]] = {}
-        for index, frame in enumerate(found.frame.tolist()):
-            if frame in self._instant and np.isfinite(found.vertices[index]).all():
-                takes.setdefault(captured.instants[self._instant[frame]].sequence, []).append(index)
+        takes: dict[str, list[str]] = {}
+        for frame in frames:
+            if frame in self._instant:
+                takes.setdefault(captured.instants[self._instant[frame]].sequence, []).append(frame)
         if not takes:
             raise InputError(f"{folder} has no surface of an instant of the rig, expected those of its capture")
+        if self.surface(frames[0]).shape != captured.capture.surface.vertices.shape:
+            raise InputError(f"{folder} is not on the surface {captured.species.name}, as the rig's capture is")
         self.takes = list(takes.values())
         self._of_take = cache(self._find)
 
@@ -92,13 +95,14 @@ class Likenesses:
 
     def _find(self, take: int) -> Likeness:
         """Find what the subject of a take looks like."""
-        captured, found, surface = self.captured, self.found, self.captured.capture.surface
-        best = sorted(self.takes[take], key=lambda index: -found.agreement[index])[:INSTANTS]
+        captured, surface, frames = self.captured, self.captured.capture.surface, self.takes[take]
+        spread_out = np.linspace(0, len(frames) - 1, min(INSTANTS, len(frames))).round().astype(int)
+        surfaces = {frames[index]: self.surface(frames[index]) for index in spread_out}
         total, colour = np.zeros(len(surface.vertices)), np.zeros((len(surface.vertices), 3))
-        for index in best:
-            instant = self._instant[str(found.frame[index])]
+        for frame, posed in surfaces.items():
+            instant = self._instant[frame]
             stand, sequence = captured.stand(instant), captured.instants[instant].sequence
-            vertices = (found.vertices[index].astype(np.float64) - stand.to_world[:3, 3]) @ stand.to_world[:3, :3]
+            vertices = (posed - stand.to_world[:3, 3]) @ stand.to_world[:3, :3]
             for view, camera in zip(stand.views, stand.cameras, strict=True):
                 level = captured.empty(sequence, camera.name, instant if view.override else None).level
                 weight, light = _shown(captured, view, camera, vertices, surface.faces)
@@ -107,7 +111,22 @@ class Likenesses:
         spread = neighbour_mean(surface.faces, len(surface.vertices))
         albedo = _filled(colour, total, surface, spread).astype(np.float32)
         subject = Subject(Regions(surface.faces, albedo, spread), np.zeros((len(albedo), 2)), _paint)
-        return Likeness(subject, fitted_shape(self.body, found.vertices[best]))
+        return Likeness(subject, fitted_shape(self.body, np.stack(list(surfaces.values()))))
+
+
+def posed_surfaces(folder: Path) -> tuple[list[str], Callable[[str], NDArray[np.float64]]]:
+    """Return the frames of which a capture or a reconstruction has the posed surface, and what reads it: (V, 3) [m].
+
+    Raises:
+        InputError: the folder is neither.
+    """
+    if (folder / CAPTURE_FILE).is_file():
+        capture = Capture.open(folder)
+        known = [frame for frame in capture.frames if (folder / f"truth/{frame}.npz").is_file()]
+        return known, lambda frame: np.asarray(capture.truth(frame))
+    found = Reconstruction.open(folder)
+    whole = {str(frame): index for index, frame in enumerate(found.frame) if np.isfinite(found.vertices[index]).all()}
+    return list(whole), lambda frame: found.vertices[whole[frame]].astype(np.float64)
 
 
 def _paint(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -181,6 +181,10 @@ def test_a_registered_surface_labels_what_it_shows(capture, tmp_path):
     for name, distance in distances(capture, written).items():
         assert len(distance) > 2 * 200, name
         assert np.quantile(distance, 0.95) < 1.5, name  # half a cell
+    for frame in ("f0", "f1"):
+        posed = written.truth(frame)
+        assert posed is not None
+        assert np.quantile(np.linalg.norm(posed - written.surface.vertices, axis=1), 0.9) < 0.02
 
 
 def test_a_registered_surface_is_seen_where_a_view_saw_nothing(capture, tmp_path):

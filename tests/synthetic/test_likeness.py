@@ -1,5 +1,7 @@
 """The look and shape of a recorded subject, and its renderings in new poses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,6 +79,14 @@ def test_a_recorded_subject_is_rendered_with_exact_labels(rendered, tmp_path):
     assert again is one
 
 
+def test_a_capture_that_knows_its_surfaces_serves_as_its_reconstruction(rendered, tmp_path):
+    folder = write_reconstruction(rendered, tmp_path / "found", list(rendered.frames))
+    captured, body = CapturedRig(str(rendered.path), 64), load_body(rendered.surface.name)
+    one, other = (Likenesses(path, captured, body)(0) for path in (folder, str(rendered.path)))
+    assert np.abs(one.subject.regions.columns - other.subject.regions.columns).max() < 1e-3
+    assert np.abs(one.shape - other.shape).max() < 1e-3
+
+
 @pytest.mark.parametrize("species", SPECIES.values(), ids=lambda species: species.name)
 def test_the_shape_is_found_in_any_pose(species):
     body, rng = load_body(species.name), np.random.default_rng(3)
@@ -110,5 +120,10 @@ def test_a_subject_of_something_else_is_refused(rendered, tmp_path):
     folder = write_reconstruction(rendered, tmp_path / "found", rendered.splits["test"])
     with pytest.raises(InputError, match="has no surface of an instant of the rig"):
         synthesize(tmp_path / "out", rig=f"{rendered.path}#train", subject=folder, workers=1)
+    smaller = replace(Reconstruction.open(folder), vertices=np.zeros((len(rendered.splits["test"]), 9, 3)))
+    (tmp_path / "smaller").mkdir()
+    smaller.save(tmp_path / "smaller")
+    with pytest.raises(InputError, match="smaller is not on the surface"):
+        synthesize(tmp_path / "out", rig=str(rendered.path), subject=str(tmp_path / "smaller"), workers=1)
     with pytest.raises(InputError, match="does not exist, expected a folder that dkp reconstruct has written"):
         synthesize(tmp_path / "out", rig=str(rendered.path), subject=str(tmp_path), workers=1)
