@@ -94,11 +94,11 @@ def test_the_target_is_labelled_as_the_adapted_recipe_says(kind, people, tmp_pat
 
 def test_where_the_target_is_not_registered_a_file_on_top_says_so(people, tmp_path):
     job = job_of(tmp_path, "people", people / "joints")
-    with_labels, without = job.fit("adapted", []), job.fit("adapted", [], registered=False)
+    with_labels, without = job.fit("adapted", []), job.fit("adapted", [], ready=[])
     assert without == [*with_labels[:2], f"--config={recipe_folder() / 'unregistered.yaml'}", *with_labels[2:]]
-    assert job.fit("control", [], registered=False) == job.fit("control", [])
+    assert job.fit("control", [], ready=[]) == job.fit("control", [])
     other = job_of(tmp_path, "object", people / "joints")
-    assert (other.registered, other.fit("adapted", [], registered=False)) == ({}, other.fit("adapted", []))
+    assert (other.registered, other.fit("adapted", [], ready=[])) == ({}, other.fit("adapted", []))
 
 
 @pytest.mark.parametrize("status", [2, 1])
@@ -124,8 +124,56 @@ def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_
         return
     run_job(job, output)
     assert list(ran)[:2] == ["teacher", "registered"]
-    assert ran["adapted"] == job.fit("adapted", [], registered=False)
+    assert ran["adapted"] == job.fit("adapted", [], ready=[])
     assert "no instant agrees; the adapted detector goes on with the source's labels" in output.getvalue()
+
+
+def recorded(people: Path, folder: Path, own_subject: bool = True) -> Job:
+    """A job from the shipped detector, whose recipe has the subject rendered."""
+    target = people / "masked"
+    return Job(folder, recipe_folder() / "human-small", people / "bare", target, 7, "cpu", "human-small", own_subject)
+
+
+def test_the_subject_of_a_recording_is_rendered_in_its_rig_and_is_the_source_of_the_adapted_detector(people, tmp_path):
+    job, rendered = recorded(people, tmp_path), recorded(people, tmp_path, own_subject=False)
+    assert [name for name, *_ in job.preparations()] == ["registered", "subject"]
+    assert [name for name, *_ in rendered.preparations()] == ["registered"]
+    words = job.render_subject()
+    assert words[:5] == [
+        "synthesize",
+        str(tmp_path / "subject"),
+        f"--rig={people / 'masked'}#",
+        f"--subject={tmp_path / 'registered'}",
+        "--seed=7",
+    ]
+    assert "--domain=sport" in words
+    both = ["registered", "subject"]
+    assert f"--source={tmp_path / 'subject'}#train" in job.fit("adapted", [], both)
+    for fit in (job.fit("adapted", []), job.fit("control", [], both)):
+        assert f"--source={people / 'bare'}#" in fit
+    other = Job(tmp_path, recipe_folder() / "people", people / "bare", people / "masked", 7, own_subject=True)
+    assert [name for name, *_ in other.preparations()] == ["registered"]  # its recipe does not say how
+
+
+def test_where_the_subject_cannot_be_rendered_the_source_serves(people, tmp_path, monkeypatch, fake):
+    run = Runner.run
+    ran = {}
+
+    def refused(self, stage, ledger, file, *others):
+        ran[stage.name] = stage.words
+        if stage.name == "subject":
+            log = tmp_path / "subject.log"
+            log.write_text("no floor\n")
+            raise StageFailed("subject", 2, log)
+        run(self, stage, ledger, file, *others)
+
+    monkeypatch.setattr(Runner, "run", refused)
+    monkeypatch.setattr(Job, "subject", {"domain": "sport"})
+    job, output = job_of(tmp_path / "job", "people", people / "joints"), StringIO()
+    run_job(job, output)
+    assert list(ran)[:3] == ["teacher", "registered", "subject"]
+    assert ran["adapted"] == job.fit("adapted", [], ["registered"])
+    assert "no floor; the adapted detector goes on with the source beside the target's labels" in output.getvalue()
 
 
 def test_the_users_word_is_the_last(planes, tmp_path):
@@ -278,7 +326,7 @@ def test_a_shipped_teacher_is_not_trained(people, tmp_path, capsys):
     assert "--ckpt_path=human-small" in job.register()
     for student in ("control", "adapted"):
         assert {"--ckpt_path=human-small", "--model.init_args.teacher=human-small"} <= set(job.fit(student, []))
-    for each in (words, job.fit("control", []), job.fit("adapted", []), job.fit("adapted", [], registered=False)):
+    for each in (words, job.fit("control", []), job.fit("adapted", []), job.fit("adapted", [], ready=[])):
         with pytest.raises(SystemExit) as stopped:
             main([*each, "--print_config"])
         captured = capsys.readouterr()

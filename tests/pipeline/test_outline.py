@@ -19,8 +19,9 @@ def test_a_job_stopped_amid_rendering_says_what_it_would_make_and_how_to_go_on(t
         train(seed=3, runs=str(tmp_path / "my runs"), captures=str(tmp_path), overrides=["--trainer.max_steps=5"])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "this job makes, what is there already left out:"
-    assert [line.split(":")[0].strip() for line in said[1:7]] == [
-        "1. target", "2. source", "3. teacher", "4. registered", "5. control, adapted", "6. tests",
+    assert [line.split(":")[0].strip() for line in said[1:8]] == [
+        "1. target", "2. source", "3. teacher", "4. registered", "5. subject",
+            "6. control, adapted", "7. tests",
     ]  # fmt: skip
     assert said[-1] == (
         "dkp: stopped; nothing is kept, the capture that was being made will begin anew; go on with: dkp train "

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from dkp.cli import main
+from dkp.errors import InputError
 from dkp.recipes import recipe_folder
 from dkp.study import recipe as recipe_module
 from dkp.study.plan import Cell, read_plan
@@ -183,10 +184,7 @@ def test_the_methods_of_the_shipped_plan_are_understood_by_fit(method, planes, t
     assert "${" not in captured.out
 
 
-SUBJECTS = ("subject", "subject_alone")
-
-
-@pytest.mark.parametrize("name", ["control", "registered_alone", "multiview_alone", "keypoints"])
+@pytest.mark.parametrize("name", ["control", "registered_alone", "multiview_alone", "other_people"])
 def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(name, people, tmp_path, capsys):
     plan, target = read_plan("people"), people / "bare"
     folders = {("person", 1): target}
@@ -212,24 +210,38 @@ def test_a_shipped_teacher_is_tested_by_its_name_and_its_students_begin_from_it(
     assert config["model"]["init_args"]["detector"]["init_args"]["weights"].endswith("human-small.safetensors")
 
 
-def test_the_own_subject_is_reconstructed_and_rendered_in_place_of_the_source(people, tmp_path):
+def test_the_own_subject_is_rendered_in_place_of_the_source(people, tmp_path):
     plan, target = read_plan("people"), people / "bare"
-    folders = {("person", 1): target}
+    folders = {(name, 1): target for name in plan.captures}
     made = Folders(tmp_path, folders, folders, "cpu")
-    both, alone = (stages(plan, Cell(plan.captures["person"], plan.methods[name], 1), made) for name in SUBJECTS)
-    surfaces, rendered, pseudo, fit, _ = both
-    assert surfaces.words[:3] == ["reconstruct", f"{target}#train", "--ckpt_path=human-small"]
-    assert options(surfaces)["hide_background"] == "true"
-    assert options(surfaces)["registration"] == options(pseudo)["registration"]
+
+    def of(capture, method):
+        return stages(plan, Cell(plan.captures[capture], plan.methods[method], 1), made)
+
+    both, alone = of("person", "adapted"), of("person", "subject_alone")
+    pseudo, rendered, fit, _ = both
     assert rendered.words[:2] == ["synthesize", str(rendered.output)]
-    assert options(rendered) | {"rig": f"{target}#train", "subject": str(surfaces.output)} == options(rendered)
+    wanted = {"rig": f"{target}#train", "subject": str(pseudo.output), "domain": "sport"}
+    assert options(rendered) | wanted == options(rendered)
     labelled = [f"{pseudo.output}#train", f"{rendered.output}#train"]
     assert yaml.safe_load(options(fit)["data.init_args.labelled"]) == labelled
-    assert [stage.name for stage in alone] == ["surfaces", "rendered", "fit", "test"]
-    assert alone[0].output == surfaces.output  # reconstructed once for both
+    assert [stage.name for stage in alone] == ["pseudo", "subject", "fit", "test"]
+    assert alone[0].output == pseudo.output  # registered once for both
     assert yaml.safe_load(options(alone[2])["data.init_args.labelled"]) == [f"{alone[1].output}#train"]
     keys_of = {stage.key for stage in (*both, *alone)}
     assert len(keys_of) == len(both) + len(alone)
+    for capture, method in (("human", "adapted"), ("person", "other_people"), ("person", "multiview_alone")):
+        assert "subject" not in [stage.name for stage in of(capture, method)]
+    assert "subject" in [stage.name for stage in of("human", "subject")]
+
+
+def test_a_subject_is_not_rendered_by_a_recipe_that_does_not_say_how(people, tmp_path):
+    plan = read_plan("people")
+    small = replace(plan.captures["human"], teacher=None)
+    with pytest.raises(
+        InputError, match=r"human/subject/seed1 is to render the subject, expected `subject` in .*adapted"
+    ):
+        stages(plan, Cell(small, plan.methods["subject"], 1), Folders(tmp_path, {}, {}, "cpu"))
 
 
 def test_other_shipped_weights_make_other_cells(monkeypatch):
