@@ -42,7 +42,8 @@ def pseudo_label(
     itself, and projected into all views. By registration, the surface as a whole, which bends but does not stretch, is
     brought to where all views see it, into their silhouettes (the captured masks, or else the predicted foreground),
     and projected. See `dkp.callbacks.InstantLabeller` for which points label which view. The capture that is written
-    has the same images with these points as labels, in the split "train".
+    has the same images with these points as labels, in the split "train", and the registered surfaces as its posed
+    surfaces.
 
     Args:
         config: A run's config.yaml, which describes the detector.

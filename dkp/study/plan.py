@@ -65,9 +65,8 @@ class Method:
         start: the method whose detector it starts from; None for a teacher.
         rounds: fits one after the other, each from the detector before it, which share the steps.
         registered: before each fit the target is labelled by registration, as `labels` of the adapted recipe says.
-        subject: whether its labelled source is the target's own subjects, rendered in their rig as `subject` of the
-            adapted recipe says, in place of the capture's source; None = as `dkp train` does where it has registered a
-            recording.
+        subject: whether its source is the target's own subjects, rendered in their rig as `subject` of the adapted
+            recipe says; None = as in `dkp train`: where a recording was registered.
         share: in place of the capture's share of labelled instants.
         captures: on these only; None = all.
         seeds: in place of the plan's.

@@ -13,6 +13,7 @@ from dkp.captures import Capture, View
 from dkp.captures.manifest import CAPTURE_FILE
 from dkp.errors import InputError
 from dkp.reconstruction import Reconstruction
+from dkp.reconstruction.result import FILE
 from dkp.surface import Surface
 from dkp.synthetic.body import SkinnedBody
 from dkp.synthetic.captured import CapturedRig
@@ -124,6 +125,11 @@ def posed_surfaces(folder: Path) -> tuple[list[str], Callable[[str], NDArray[np.
         capture = Capture.open(folder)
         known = [frame for frame in capture.frames if (folder / f"truth/{frame}.npz").is_file()]
         return known, lambda frame: np.asarray(capture.truth(frame))
+    if not (folder / FILE).is_file():
+        raise InputError(
+            f"{folder} has neither {CAPTURE_FILE} nor {FILE}, expected a capture with posed surfaces, such as "
+            "dkp pseudo-label --method registration writes, or a folder of dkp reconstruct"
+        )
     found = Reconstruction.open(folder)
     whole = {str(frame): index for index, frame in enumerate(found.frame) if np.isfinite(found.vertices[index]).all()}
     return list(whole), lambda frame: found.vertices[whole[frame]].astype(np.float64)

@@ -56,8 +56,9 @@ def synthesize(
     Args:
         out: Folder of the capture.
         rig: PATH or PATH#SPLIT of a capture to render into; by default the rig, background and light are the domain's.
-        subject: Folder of `dkp reconstruct` of the rig's capture whose subject is rendered, with its own colours and
-            shape, in place of subjects of the domain: in turn those of its takes.
+        subject: Where the subject of the rig's capture is, which is rendered, with its own colours and shape, in place
+            of subjects of the domain: a capture with posed surfaces of the rig's frames, as `dkp pseudo-label` writes
+            it, or a folder of `dkp reconstruct`. Subjects of several takes take turns.
         subjects: Number of people or dogs.
         frames: Instants per subject, in clips of ``clip``.
         cameras: Cameras of the domain's rig, by default 6.

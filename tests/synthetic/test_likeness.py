@@ -125,5 +125,5 @@ def test_a_subject_of_something_else_is_refused(rendered, tmp_path):
     smaller.save(tmp_path / "smaller")
     with pytest.raises(InputError, match="smaller is not on the surface"):
         synthesize(tmp_path / "out", rig=str(rendered.path), subject=str(tmp_path / "smaller"), workers=1)
-    with pytest.raises(InputError, match="does not exist, expected a folder that dkp reconstruct has written"):
+    with pytest.raises(InputError, match=r"has neither capture\.json nor reconstruction\.npz"):
         synthesize(tmp_path / "out", rig=str(rendered.path), subject=str(tmp_path), workers=1)
