@@ -176,10 +176,13 @@ class Job:
         return (read_recipe(self.recipes / "adapted.yaml").get("subject") or {}) if self.own_subject else {}
 
     def render_subject(self) -> list[str]:
-        """Arguments of the `dkp synthesize` that renders the target's own subject."""
-        words = [str(self.folder / SUBJECT), f"--rig={with_split(Capture.open(self.target), 'train')}"]
-        words += [f"--subject={self.folder / REGISTERED}", f"--seed={self.seed}"]
-        return ["synthesize", *words, *(f"--{key}={spelled(value)}" for key, value in self.subject.items())]
+        """Arguments of the `dkp synthesize` that renders the target's own subject.
+
+        The rig is that of the registered views, which have masks in any case.
+        """
+        registered = self.folder / REGISTERED
+        words = [str(self.folder / SUBJECT), f"--rig={registered}#train", f"--subject={registered}"]
+        return ["synthesize", *words, f"--seed={self.seed}", *(f"--{key}={spelled(value)}" for key, value in self.subject.items())]
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""

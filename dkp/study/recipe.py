@@ -111,7 +111,7 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
         if subject(cell):
             name = numbered("subject", number, method.rounds)
             source = folder / name
-            words = ["synthesize", str(source), f"--rig={target}#train", f"--subject={pseudo}", f"--seed={cell.seed}"]
+            words = ["synthesize", str(source), f"--rig={pseudo}#train", f"--subject={pseudo}", f"--seed={cell.seed}"]
             words += [f"--{key}={spelled(value)}" for key, value in subject(cell).items()]
             found.append(Stage(name, words, source, known[name]))
         name = numbered("fit", number, method.rounds)

@@ -142,7 +142,7 @@ def test_the_subject_of_a_recording_is_rendered_in_its_rig_and_is_the_source_of_
     assert words[:5] == [
         "synthesize",
         str(tmp_path / "subject"),
-        f"--rig={people / 'masked'}#",
+        f"--rig={tmp_path / 'registered'}#train",
         f"--subject={tmp_path / 'registered'}",
         "--seed=7",
     ]

@@ -221,7 +221,7 @@ def test_the_own_subject_is_rendered_in_place_of_the_source(people, tmp_path):
     both, alone = of("person", "adapted"), of("person", "subject_alone")
     pseudo, rendered, fit, _ = both
     assert rendered.words[:2] == ["synthesize", str(rendered.output)]
-    wanted = {"rig": f"{target}#train", "subject": str(pseudo.output), "domain": "sport"}
+    wanted = {"rig": f"{pseudo.output}#train", "subject": str(pseudo.output), "domain": "sport"}
     assert options(rendered) | wanted == options(rendered)
     labelled = [f"{pseudo.output}#train", f"{rendered.output}#train"]
     assert yaml.safe_load(options(fit)["data.init_args.labelled"]) == labelled
