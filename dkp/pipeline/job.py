@@ -182,7 +182,12 @@ class Job:
         """
         registered = self.folder / REGISTERED
         words = [str(self.folder / SUBJECT), f"--rig={registered}#train", f"--subject={registered}"]
-        return ["synthesize", *words, f"--seed={self.seed}", *(f"--{key}={spelled(value)}" for key, value in self.subject.items())]
+        return [
+            "synthesize",
+            *words,
+            f"--seed={self.seed}",
+            *(f"--{key}={spelled(value)}" for key, value in self.subject.items()),
+        ]
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
