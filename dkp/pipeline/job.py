@@ -181,13 +181,9 @@ class Job:
         The rig is that of the registered views, which have masks in any case.
         """
         registered = self.folder / REGISTERED
-        words = [str(self.folder / SUBJECT), f"--rig={registered}#train", f"--subject={registered}"]
-        return [
-            "synthesize",
-            *words,
-            f"--seed={self.seed}",
-            *(f"--{key}={spelled(value)}" for key, value in self.subject.items()),
-        ]
+        words = ["synthesize", str(self.folder / SUBJECT), f"--rig={registered}#train", f"--subject={registered}"]
+        words += [f"--seed={self.seed}", *(f"--{key}={spelled(value)}" for key, value in self.subject.items())]
+        return words
 
     def register(self) -> list[str]:
         """Arguments of the `dkp pseudo-label` that labels the target."""
