@@ -1,6 +1,8 @@
 """How far the labels of a capture lie from those that another capture has of the same views."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from dkp.data.views import ViewMaker
 from dkp.errors import InputError
 from dkp.metrics import ForegroundIoU, GeodesicError, JointError
 from dkp.pipeline.captures import check_same_surface
+from dkp.reconstruction.keypoints import keypoint_weights, posed_joints
+from dkp.reconstruction.reconstructor import RELATIVE_SIGMA
+from dkp.reconstruction.samples import vertex_samples
 
 CHUNK = 32
 """Views that are compared at a time."""
@@ -36,6 +41,8 @@ class LabelComparison:
         joint_cm, joint_mean_cm: median and mean distance at rest of what is labelled at a joint from that joint.
         left_right_exchanged: share of the joints with a side where the label is nearer to the other side's.
         joints_labelled: share of the joints at which there is a label.
+        own_joint_cm, own_joint_mean_cm, own_left_right_exchanged: the same at the joints of the labels' own posed
+            surfaces in place of the detected ones, where there are such: what an exact field would have.
     """
 
     instants: tuple[int, int]
@@ -52,6 +59,9 @@ class LabelComparison:
     joint_mean_cm: float | None = None
     left_right_exchanged: float | None = None
     joints_labelled: float | None = None
+    own_joint_cm: float | None = None
+    own_joint_mean_cm: float | None = None
+    own_left_right_exchanged: float | None = None
 
     def __str__(self) -> str:
         """Say what was compared, and the numbers."""
@@ -68,6 +78,11 @@ class LabelComparison:
             lines.append(
                 f"joint error      median {self.joint_cm:.2f} cm   mean {self.joint_mean_cm:.2f} cm   left and right "
                 f"exchanged {self.left_right_exchanged:.3f}   labelled {self.joints_labelled:.3f} of {self.joints}"
+            )
+        if self.own_joint_cm is not None:
+            lines.append(
+                f"at own joints    median {self.own_joint_cm:.2f} cm   mean {self.own_joint_mean_cm:.2f} cm   left and "
+                f"right exchanged {self.own_left_right_exchanged:.3f}   (what an exact field would have)"
             )
         return "\n".join(lines)
 
@@ -86,7 +101,8 @@ def compare_labels(
     Such as pseudo-labels with measured or rendered ones, or those of two annotators. Both are taken at the cells of a
     field, as in training: a cell has the labelled point that lies nearest its centre, or the dense label at its centre.
     Where the second one has joints, what is labelled at each is compared with where the joint is at rest, as
-    `dkp.metrics.JointError` does with a detector's field.
+    `dkp.metrics.JointError` does with a detector's field. Where the first one has posed surfaces, it is done at their
+    own joints as well: how near to zero the figure can come.
 
     Args:
         labels: PATH or PATH#SPLIT of the labels that are judged; without a split, "train" is taken.
@@ -109,7 +125,8 @@ def compare_labels(
     pairs = common_views(mine, true)
     of_mine, of_true = ViewMaker(mine, size, stride), ViewMaker(true, size, stride)
     error, overlap = GeodesicError(true.surface, points_per_view=None), ForegroundIoU()
-    joint = JointError(true.surface, true.joint_names) if true.joint_names else None
+    at_joints = {where: JointError(true.surface, true.joint_names) for where in ("", "own_") if true.joint_names}
+    own = OwnJoints(Capture.open(label_path), of_mine, true.joint_names) if true.joint_names else None
     labelled = 0
     for start in track(range(0, len(pairs), CHUNK), "comparing", transient=True):
         chunk = np.array(pairs[start : start + CHUNK])
@@ -126,10 +143,12 @@ def compare_labels(
         labelled += int(surface.sum())
         error.update(found["coordinate"], shown.float(), expected["coordinate"], surface, shown)
         overlap.update(found["foreground"].float(), expected["foreground"], both)
-        if joint is not None:
-            drawn = [of_true.joints(index, of_true.draw(np.random.default_rng(0))) for index in chunk[:, 1]]
+        if own is not None:
+            drawn = np.stack([of_true.joints(index, of_true.draw(np.random.default_rng(0))) for index in chunk[:, 1]])
+            moved = np.stack([own(index, one) for index, one in zip(chunk[:, 0], drawn, strict=True)])
             sides = torch.full((len(chunk), 2), float(size))
-            joint.update(found["coordinate"], shown.float(), torch.from_numpy(np.stack(drawn)), sides)
+            for metric, places in zip(at_joints.values(), (drawn, moved), strict=True):
+                metric.update(found["coordinate"], shown.float(), torch.from_numpy(places), sides)
     measured: dict[str, Any] = {}
     values = error.compute() if labelled else {}
     cells = int(values.get("geodesic_points", 0))
@@ -137,10 +156,13 @@ def compare_labels(
         names = "geodesic_median_cm", "geodesic_mean_cm", "pck5", "pck10"
         measured = {name: float(values[name]) for name in names} | {"labelled_share": cells / labelled}
         measured["iou"] = float(overlap.compute()["iou"])
-    if joint is not None and any(len(one) for one in joint.errors):
-        values = joint.compute()
-        measured |= {name: float(values[name]) for name in ("joint_cm", "joint_mean_cm", "left_right_exchanged")}
-        measured |= {"joints": int(values["joints"]), "joints_labelled": float(values["joint_on_foreground"])}
+    for where, metric in at_joints.items():
+        if any(len(one) for one in metric.errors):
+            values = metric.compute()
+            kinds = "joint_cm", "joint_mean_cm", "left_right_exchanged"
+            measured |= {f"{where}{kind}": float(values[kind]) for kind in kinds}
+            if not where:
+                measured |= {"joints": int(values["joints"]), "joints_labelled": float(values["joint_on_foreground"])}
     if not measured:
         raise InputError(
             f"{labels} and {truth}: no cell of {stride} px that both label, and no label at a joint of the second, "
@@ -153,6 +175,43 @@ def compare_labels(
         **measured,
     )
     return dumps(asdict(result), indent=1) if json else result
+
+
+class OwnJoints:
+    """The joints of a capture's posed surfaces, in views in which joints were detected.
+
+    Args:
+        capture: with the posed surfaces, or without: then there are no joints.
+        maker: of its views.
+        names: of the detected joints.
+    """
+
+    def __init__(self, capture: Capture, maker: ViewMaker, names: Sequence[str]) -> None:
+        self.capture, self.maker = capture, maker
+        surface = capture.surface
+        joints = list(surface.joints)
+        self.places = [joints.index(name) if name in joints else None for name in names]
+        self.weights = keypoint_weights(surface, vertex_samples(surface), RELATIVE_SIGMA * surface.extent)
+        self.posed = lru_cache(maxsize=8)(self._posed)
+
+    def _posed(self, frame: str) -> np.ndarray | None:
+        """Joints (J, 3) [m] of the surface of a frame."""
+        vertices = self.capture.truth(frame)
+        if vertices is None:
+            return None
+        return posed_joints(self.capture.surface, vertices - self.maker.images.origin, self.weights)
+
+    def __call__(self, index: int, detected: np.ndarray) -> np.ndarray:
+        """Return the detected joints (N, 3) of a view with the surface's own places; confidence 0 where it has none."""
+        result, posed = np.zeros_like(detected), self.posed(self.maker.images.frame[index])
+        if posed is None:
+            return result
+        camera = self.maker.camera(index, self.maker.draw(np.random.default_rng(0)))
+        seen = (posed @ camera["rotation"].T + camera["translation"]) @ camera["intrinsics"].T
+        for row, place in enumerate(self.places):
+            if place is not None:
+                result[row] = [*(seen[place, :2] / seen[place, 2]), detected[row, 2]]
+        return result
 
 
 def common_views(mine: CaptureImages, true: CaptureImages) -> list[tuple[int, int]]:

@@ -1,7 +1,8 @@
-"""Keypoints of triangulated surface points: each joint as a weighted mean of the skin around it."""
+"""Keypoints of a surface in space: each joint by the skin around it."""
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from dkp.reconstruction.samples import SurfaceSamples
@@ -26,6 +27,27 @@ def keypoint_weights(surface: Surface, samples: SurfaceSamples, width: float) ->
     squared = np.square(joints[:, None] - samples.coordinate).sum(-1)
     weights = np.exp(-(squared - squared.min(1, keepdims=True)) / (2 * width**2))
     return weights / weights.sum(1, keepdims=True)
+
+
+def posed_joints(surface: Surface, vertices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return where a posed surface has its joints: each moves as the skin around it does, which is taken for rigid.
+
+    Args:
+        surface: with joints.
+        vertices: (V, 3) [m].
+        weights: (J, V) of the vertices, from `keypoint_weights`.
+
+    Returns:
+        (J, 3) [m], in the order of ``surface.joints``.
+    """
+    found = np.empty((len(weights), 3))
+    for number, (joint, weight) in enumerate(zip(surface.joints.values(), weights, strict=True)):
+        around = weight > 1e-3 * weight.max()
+        rest, posed, share = surface.vertices[around], vertices[around], weight[around] / weight[around].sum()
+        middle, centre = share @ rest, share @ posed
+        turn, _ = Rotation.align_vectors(posed - centre, rest - middle, weights=share)
+        found[number] = turn.apply(joint - middle) + centre
+    return found
 
 
 def keypoints(points: Tensor, truth: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -80,6 +80,10 @@ def test_labels_are_compared_with_the_joints_of_a_capture(tmp_path):
     assert found.left_right_exchanged < 0.3
     assert "joint error" in str(found)
     assert "geodesic" not in str(found)
+    # The detections are on the skin, the surface's own joints inside.
+    assert 0 < found.own_joint_cm < 15
+    assert abs(found.own_joint_cm - found.joint_cm) > 0.01
+    assert "what an exact field would have" in str(found)
 
 
 def test_the_command_prints_or_writes_json(moved, planes, capsys):

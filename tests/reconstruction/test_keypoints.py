@@ -3,7 +3,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from dkp.reconstruction import keypoint_weights, keypoints, sample_surface
+from dkp.reconstruction import keypoint_weights, keypoints, sample_surface, vertex_samples
+from dkp.reconstruction.keypoints import posed_joints
+from dkp.surface import Surface
+from dkp.synthetic.body import load_body
+from dkp.synthetic.species import SPECIES
 
 
 def test_weights_are_of_the_skin_around_the_joint(surface):
@@ -29,3 +33,24 @@ def test_missing_points_move_the_truth_as_well():
     torch.testing.assert_close(true[0, 0], (2 * truth[0] + truth[2]) / 3)
     assert found[0, 1].isnan().all()
     torch.testing.assert_close(true[0, 1], weights[1].double() @ truth)
+
+
+def test_joints_go_where_the_skin_around_them_goes():
+    """Exactly with a surface that is turned as a whole; within 2 cm with a person who moves."""
+    human = Surface.load("human")
+    weights = keypoint_weights(human, vertex_samples(human), 0.05)
+    rest = np.stack(list(human.joints.values()))
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    found = posed_joints(human, human.vertices @ turn.T + [1.0, 2.0, 3.0], weights)
+    np.testing.assert_allclose(found, rest @ turn.T + [1.0, 2.0, 3.0], atol=1e-5)
+    body, rng = load_body("human"), np.random.default_rng(5)
+    shape = np.zeros(body.shape_dim)
+    rotations, roots = SPECIES["human"].sample_motion(rng, 4, 1.0, None, shape)
+    for rotation, root in zip(rotations, roots, strict=True):
+        posed, joints = body.pose(shape, rotation, root)
+        off = np.linalg.norm(
+            posed_joints(human, posed, weights) - np.stack([joints[one] for one in human.joints]), axis=1
+        )
+        assert np.median(off) < 0.01
+        assert off.max() < 0.05
+        assert np.linalg.norm(posed.mean(0) - human.vertices.mean(0)) + np.abs(posed - human.vertices).max() > 0.1
