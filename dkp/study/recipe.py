@@ -108,12 +108,12 @@ def stages(plan: Plan, cell: Cell, folders: Folders) -> list[Stage]:
             words += [f"--capture={target}#train", "--overwrite=true"]
             words += [f"--{key}={spelled(value)}" for key, value in options.items()]
             found.append(Stage(name, words, pseudo, known[name], shared=True))
-        if subject(cell):
+        if pseudo is not None and home is not None and subject(cell):
             name = numbered("subject", number, method.rounds)
-            source = folder / name
+            source = home / f"subject-{digest([pseudo.name, subject(cell)])}"
             words = ["synthesize", str(source), f"--rig={pseudo}#train", f"--subject={pseudo}", f"--seed={cell.seed}"]
             words += [f"--{key}={spelled(value)}" for key, value in subject(cell).items()]
-            found.append(Stage(name, words, source, known[name]))
+            found.append(Stage(name, words, source, known[name], shared=True))
         name = numbered("fit", number, method.rounds)
         labels = pseudo if method.pseudo_labelled else None
         words = fit(cell, folders, name, None if before is None else before[1], source, labels)

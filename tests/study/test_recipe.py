@@ -226,7 +226,7 @@ def test_the_own_subject_is_rendered_in_place_of_the_source(people, tmp_path):
     labelled = [f"{pseudo.output}#train", f"{rendered.output}#train"]
     assert yaml.safe_load(options(fit)["data.init_args.labelled"]) == labelled
     assert [stage.name for stage in alone] == ["pseudo", "subject", "fit", "test"]
-    assert alone[0].output == pseudo.output  # registered once for both
+    assert [stage.output for stage in alone[:2]] == [pseudo.output, rendered.output]  # made once for both
     assert yaml.safe_load(options(alone[2])["data.init_args.labelled"]) == [f"{alone[1].output}#train"]
     keys_of = {stage.key for stage in (*both, *alone)}
     assert len(keys_of) == len(both) + len(alone)
