@@ -135,7 +135,7 @@ class InstantLabeller:
         seen = self.reconstructor.visible(vertices, camera)
         corners = self.reconstructor.samples.corners(found.region[..., None])[..., 0]
         agree = (corners >= self.least_region * found.agreement[:, None, None]).all(-1)
-        believed = found.agreement >= self.least_agreement
+        believed = (found.agreement >= self.least_agreement) & found.vertices.isfinite().all(-1).all(-1)
         return vertices, self.reconstructor.positions(vertices), seen & agree[:, None], believed
 
     def _mask(self, view: View, camera: Camera, foreground: Tensor) -> np.ndarray:

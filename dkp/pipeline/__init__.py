@@ -54,7 +54,8 @@ def train(
         seed: Of everything random.
         source: Folder of a labelled capture on the same surface; by default one is rendered, and of a recording also
             its own subject before its cameras, from which the adapted detector learns.
-        domain: Domain of rendered people or dogs for the source, see `dkp synthesize`.
+        domain: Domain of rendered people or dogs for the source, see `dkp synthesize`; that of a recorded subject is
+            the recipe's.
         data: Folder that holds the recordings `board/` and `person/`; by default the environment variable DKP_DATA.
             Without it the person is fetched with pip.
         runs: Folder of runs.

@@ -166,7 +166,12 @@ class Job:
         Each needs the one before.
         """
         found = [(REGISTERED, self.register(), "the source's labels")] if self.registered else []
-        if found and self.subject:
+        if self.subject and not found:
+            raise InputError(
+                f"{self.recipes / 'adapted.yaml'}: found `subject` without `labels`, expected both or neither: the "
+                "subject is rendered from the registered views"
+            )
+        if self.subject:
             found.append((SUBJECT, self.render_subject(), "the source beside the target's labels"))
         return found
 

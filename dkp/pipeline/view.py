@@ -86,7 +86,7 @@ def view(source: str, out: str, instants: int = 100, side: int = 160) -> str:
     if len(chosen) < len(frames):
         count += f", spread over {len(frames)}: --instants takes more"
     frames = [frames[index] for index in chosen]
-    data, kind, note = scene(capture, frames, side), "true surface", capture.source
+    data, kind, note = scene(capture, frames, side), "posed surface", capture.source
     truths = [capture.truth(frame) for frame in frames]
     unknown = np.full_like(capture.surface.vertices, np.nan)
     truth = np.stack([unknown if one is None else one for one in truths])

@@ -204,6 +204,8 @@ def subject(cell: Cell) -> dict[str, Any]:
     known = content(recipe(cell, "adapted")).get("subject") or {}
     if method.subject and not known:
         raise InputError(f"{cell.name} is to render the subject, expected `subject` in {recipe(cell, 'adapted')}")
+    if setting.labels == "target":
+        return {}  # no source is learned from
     recorded = method.registered and setting.kind not in RENDERED and setting.source is None
     return known if method.subject or (method.subject is None and recorded) else {}
 

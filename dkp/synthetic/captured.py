@@ -112,10 +112,14 @@ class CapturedRig:
         self.stand = cache(self._stand)
         self.empty = lru_cache(CAMERAS)(self._empty)
 
+    def take(self, number: int) -> str:
+        """Return the take (its sequence) whose turn it is with a subject's number."""
+        takes = list(dict.fromkeys(instant.sequence for instant in self.instants))
+        return takes[number % len(takes)]
+
     def conditions(self, domain: Domain, number: int, rng: np.random.Generator) -> Conditions:
         """Draw an instant of the take whose turn it is with a subject's number, and light from above."""
-        takes = list(dict.fromkeys(instant.sequence for instant in self.instants))
-        take = takes[number % len(takes)]
+        take = self.take(number)
         index = int(rng.choice([i for i, instant in enumerate(self.instants) if instant.sequence == take]))
         stand, instant = self.stand(index), self.instants[index]
         lighting = sample_lighting(domain, rng)

@@ -87,14 +87,15 @@ class Likenesses:
             raise InputError(f"{folder} has no surface of an instant of the rig, expected those of its capture")
         if self.surface(frames[0]).shape != captured.capture.surface.vertices.shape:
             raise InputError(f"{folder} is not on the surface {captured.species.name}, as the rig's capture is")
-        self.takes = list(takes.values())
+        self.takes = takes
         self._of_take = cache(self._find)
 
     def __call__(self, number: int) -> Likeness:
-        """Return the likeness that a subject by its number has: that of a take, in turn."""
-        return self._of_take(number % len(self.takes))
+        """Return the likeness that a subject by its number has: that of its take, or of another that has surfaces."""
+        take = self.captured.take(number)
+        return self._of_take(take if take in self.takes else list(self.takes)[number % len(self.takes)])
 
-    def _find(self, take: int) -> Likeness:
+    def _find(self, take: str) -> Likeness:
         """Find what the subject of a take looks like."""
         captured, surface, frames = self.captured, self.captured.capture.surface, self.takes[take]
         spread_out = np.linspace(0, len(frames) - 1, min(INSTANTS, len(frames))).round().astype(int)

@@ -51,7 +51,7 @@ def synthesize(
     number of workers.
 
     With ``rig``, the subjects stand where those of another capture stood, before its cameras and its own background:
-    see docs/synthesize.md.
+    see docs/captures.md.
 
     Args:
         out: Folder of the capture.
@@ -88,7 +88,7 @@ def synthesize(
     if into is not None and cameras is not None:
         raise InputError(f"cameras is {cameras} and rig {rig}, expected one of them: the capture has its own cameras")
     if subject is not None and rig is None:
-        raise InputError(f"subject is {subject} without a rig, expected --rig with the capture that was reconstructed")
+        raise InputError(f"subject is {subject} without a rig, expected --rig with the capture that it is in")
     kind = into.species if into else find_species(species or "human")
     chosen = kind.domain(domain or ("varied" if into else "source"))
     cameras = 6 if cameras is None else cameras

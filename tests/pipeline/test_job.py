@@ -155,6 +155,13 @@ def test_the_subject_of_a_recording_is_rendered_in_its_rig_and_is_the_source_of_
     assert [name for name, *_ in other.preparations()] == ["registered"]  # its recipe does not say how
 
 
+def test_a_subject_needs_registered_views(people, tmp_path):
+    (tmp_path / "adapted.yaml").write_text("labels: null\nsubject: {domain: sport}\n")
+    job = Job(tmp_path, tmp_path, people / "bare", people / "masked", 7, own_subject=True)
+    with pytest.raises(InputError, match="found `subject` without `labels`, expected both or neither"):
+        job.preparations()
+
+
 def test_where_the_subject_cannot_be_rendered_the_source_serves(people, tmp_path, monkeypatch, fake):
     run = Runner.run
     ran = {}

@@ -58,7 +58,7 @@ def test_captures_and_reconstructions_become_one_file_each(board, tmp_path, caps
     assert "smoothed over 3 instants" in text
     assert text.count("data:image/jpeg") == 12
     view(f"{capture.path}#test", str(tmp_path / "c.html"), side=SIDE)
-    assert "true surface" in (tmp_path / "c.html").read_text()
+    assert "posed surface" in (tmp_path / "c.html").read_text()
     view(str(capture.path), str(tmp_path / "few.html"), instants=2, side=SIDE)
     assert "2 of 4 instants" in (tmp_path / "few.html").read_text()
 

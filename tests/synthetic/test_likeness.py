@@ -77,6 +77,11 @@ def test_a_recorded_subject_is_rendered_with_exact_labels(rendered, tmp_path):
     one, other, again = (likenesses(number).subject.regions.columns for number in range(3))  # two takes, in turn
     assert np.abs(one - other).mean() > 0.02
     assert again is one
+    second = [frame for frame in rendered.frames if frame.startswith("s01")]
+    folder = write_reconstruction(rendered, tmp_path / "second", second)
+    alone = Likenesses(folder, CapturedRig(str(rendered.path), 64), load_body(rendered.surface.name))
+    assert alone(0) is alone(1)  # the first take has no surface
+    assert np.abs(alone(1).subject.regions.columns - other).max() < 1e-6  # the second stands in its own take
 
 
 def test_a_capture_that_knows_its_surfaces_serves_as_its_reconstruction(rendered, tmp_path):

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from dkp.cli import main
+from dkp.recipes import read_recipe
 from dkp.runs.lightning import without_shipped
+from dkp.synthetic.species import find_species
 from dkp.weights import card, names
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -50,6 +52,16 @@ def test_the_one_for_dogs_goes_on_from_the_one_for_people(capsys):
     for config in (made, evaluation):
         assert (config["data"]["init_args"]["size"], config["model"]["init_args"]["surface"]) == (found.size, "dog")
     assert found.surface == "dog"
+
+
+def test_a_recipe_renders_subjects_in_a_domain_of_their_species():
+    asked = {}
+    for file in CONFIGS.glob("*/adapted.yaml"):
+        recipe = read_recipe(file)
+        if subject := recipe.get("subject"):
+            asked[file.parent.name] = find_species(recipe["surface"]).domain(subject["domain"]).name
+        assert not read_recipe(file.with_name("control.yaml")).get("subject")
+    assert asked == {"human-small": "sport"}
 
 
 def test_other_checkpoints_are_left_alone(tmp_path, monkeypatch):
