@@ -25,7 +25,7 @@ class Recording:
         rig: The cameras.
         species: Name of what is recorded, see :data:`dkp.synthetic.species.SPECIES`.
         into: PATH or PATH#SPLIT of a capture that is rendered into, or None.
-        subject: Where its posed surfaces are of that capture whose subject is rendered, or None.
+        subject: Where the posed surfaces of that capture are, whose subject is rendered, or None.
     """
 
     domain: Domain

@@ -101,21 +101,26 @@ def test_where_the_target_is_not_registered_a_file_on_top_says_so(people, tmp_pa
     assert (other.registered, other.fit("adapted", [], ready=[])) == ({}, other.fit("adapted", []))
 
 
-@pytest.mark.parametrize("status", [2, 1])
-def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch, fake, status):
-    """It is said why, and the students go on without; where the stage broke they do not."""
-    run = Runner.run
-    ran = {}
+def refusing(monkeypatch, folder: Path, name: str, status: int, said: str) -> dict[str, list[str]]:
+    """The commands of all stages that are run from now on, by name; the one of this name fails and says so."""
+    run, ran = Runner.run, {}
 
     def refused(self, stage, ledger, file, *others):
         ran[stage.name] = stage.words
-        if stage.name == "registered":
-            log = tmp_path / "registered.log"
-            log.write_text("no instant agrees\n")
-            raise StageFailed("registered", status, log)
+        if stage.name == name:
+            log = folder / f"{name}.log"
+            log.write_text(f"{said}\n")
+            raise StageFailed(name, status, log)
         run(self, stage, ledger, file, *others)
 
     monkeypatch.setattr(Runner, "run", refused)
+    return ran
+
+
+@pytest.mark.parametrize("status", [2, 1])
+def test_a_teacher_that_is_not_good_enough_to_register_ends_nothing(people, tmp_path, monkeypatch, fake, status):
+    """It is said why, and the students go on without; where the stage broke they do not."""
+    ran = refusing(monkeypatch, tmp_path, "registered", status, "no instant agrees")
     job = job_of(tmp_path / "job", "people", people / "joints")
     output = StringIO()
     if status != 2:
@@ -163,18 +168,7 @@ def test_a_subject_needs_registered_views(people, tmp_path):
 
 
 def test_where_the_subject_cannot_be_rendered_the_source_serves(people, tmp_path, monkeypatch, fake):
-    run = Runner.run
-    ran = {}
-
-    def refused(self, stage, ledger, file, *others):
-        ran[stage.name] = stage.words
-        if stage.name == "subject":
-            log = tmp_path / "subject.log"
-            log.write_text("no floor\n")
-            raise StageFailed("subject", 2, log)
-        run(self, stage, ledger, file, *others)
-
-    monkeypatch.setattr(Runner, "run", refused)
+    ran = refusing(monkeypatch, tmp_path, "subject", 2, "no floor")
     monkeypatch.setattr(Job, "subject", {"domain": "sport"})
     job, output = job_of(tmp_path / "job", "people", people / "joints"), StringIO()
     run_job(job, output)
